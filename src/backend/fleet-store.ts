@@ -1,0 +1,39 @@
+import type { FunctionRef } from '../protocol/function-ref.js';
+
+/** A worker that a session offered. */
+export interface HostedWorker {
+  readonly ref: FunctionRef;
+  readonly workerId: string;
+}
+
+/** What the supervisor saw. */
+export interface FleetView {
+  /** Redis's clock. */
+  readonly timestamp: number;
+  /** Sessions that joined. */
+  readonly sessions: number;
+  /** Sessions without a presence: no connection holds their subscription. */
+  readonly absent: readonly string[];
+  /** Sessions without a lease; only filled when leases were looked at. */
+  readonly lapsed: readonly string[];
+}
+
+/** What a session's loss is concluded from; checked once more in the step that acts on it. */
+export type DeathEvidence = 'presence' | 'lease';
+
+/**
+ * Port: the fleet as its supervisor sees it. All operations are safe to repeat: a supervisor that dies in
+ * the middle is followed by another, which does the rest.
+ */
+export interface FleetStore {
+  /** Takes or keeps the supervisor's lease; whether this session holds it now. */
+  elect(sessionId: string, leaseMs: number): Promise<boolean>;
+  /** Gives the supervisor's lease back. */
+  resign(sessionId: string): Promise<void>;
+  /** One look at all sessions; `undefined` when the lease is no longer held. */
+  look(sessionId: string, leaseMs: number, withLeases: boolean): Promise<FleetView | undefined>;
+  /** Ends a session's lease if the evidence still holds; its workers, or `undefined` if it lives. */
+  condemn(sessionId: string, evidence: DeathEvidence): Promise<HostedWorker[] | undefined>;
+  /** Forgets a session whose workers and calls were dealt with. */
+  bury(sessionId: string): Promise<void>;
+}

@@ -1,0 +1,87 @@
+import { Logger } from '@nestjs/common';
+import { redactUrl } from '../../common/text.js';
+import type { Dispose } from '../../common/typed-events.js';
+import type { Keys } from '../../protocol/keys.js';
+import type { Backend } from '../backend.js';
+import { RedisCallStreams } from './redis-call-streams.js';
+import { isRedisInstance, RedisConnection, type RedisSource } from './redis-connection.js';
+import { RedisFleetStore } from './redis-fleet-store.js';
+import { RedisNotificationBus } from './redis-notification-bus.js';
+import { RedisWorkerStore } from './redis-worker-store.js';
+
+/**
+ * The backend on one Redis. At most four connections, whatever the number of functions: commands and
+ * subscriber from the start, one blocking read of calls once functions are hosted, one of replies once
+ * something is called.
+ */
+export class RedisBackend implements Backend {
+  readonly bus: RedisNotificationBus;
+  readonly workers: RedisWorkerStore;
+  readonly fleet: RedisFleetStore;
+  readonly calls: RedisCallStreams;
+  readonly address: string;
+  private readonly logger = new Logger('REDIS');
+  private readonly commands: RedisConnection;
+  private readonly subscriber: RedisConnection;
+  private readonly open = new Set<RedisConnection>();
+
+  constructor(
+    private readonly source: RedisSource,
+    keys: Keys,
+  ) {
+    this.address = addressOf(source);
+    this.commands = this.connect('commands');
+    this.subscriber = this.connect('subscriber');
+    this.bus = new RedisNotificationBus(this.commands, this.subscriber);
+    this.workers = new RedisWorkerStore(this.commands, keys);
+    this.fleet = new RedisFleetStore(this.commands, keys);
+    this.calls = new RedisCallStreams(this.commands, (role) => this.connect(role), keys);
+  }
+
+  start(): void {
+    this.commands.open();
+    this.subscriber.open();
+  }
+
+  isConnected(): boolean {
+    return this.commands.isReady();
+  }
+
+  onConnected(listener: () => void): Dispose {
+    return this.commands.onReady(listener);
+  }
+
+  async ping(): Promise<void> {
+    await this.commands.command('PING', (client) => client.ping());
+  }
+
+  close(): Promise<void> {
+    for (const connection of this.open) connection.close();
+    this.open.clear();
+    return Promise.resolve();
+  }
+
+  private connect(role: string): RedisConnection {
+    const connection = new RedisConnection(this.source, role, this.address);
+    this.open.add(connection);
+    let down = false;
+    connection.onLost((reason) => {
+      if (!down)
+        this.logger.warn(
+          `${role} connection to ${this.address} is down (${redactUrl(reason)}); reconnecting`,
+        );
+      down = true;
+    });
+    connection.onReady(() => {
+      this.logger.debug(`${role} connection to ${this.address} is up`);
+      down = false;
+    });
+    return connection;
+  }
+}
+
+function addressOf(source: RedisSource): string {
+  if (typeof source === 'string') return redactUrl(source);
+  const options = isRedisInstance(source) ? source.options : source;
+  return options.path ?? `redis://${options.host ?? '127.0.0.1'}:${options.port ?? 6379}`;
+}

@@ -1,0 +1,190 @@
+import { Redis, type RedisOptions } from 'ioredis';
+import { systemClock, within } from '../../common/clock.js';
+import { createDeferred, type Deferred } from '../../common/deferred.js';
+import { BackendUnavailableError, ClosedError } from '../../common/errors.js';
+import { callIsolated, type Dispose } from '../../common/typed-events.js';
+
+/** Client options with the default shape of replies, which everything here reads. */
+type OwnOptions = Omit<RedisOptions, 'replyMapping'> & { replyMapping: 'legacy' };
+
+/** What a user may give as `connection`: a URL, ioredis options, or an ioredis instance. */
+export type RedisSource = string | RedisOptions | Redis;
+
+/** How long a control command waits for a connection and for its answer, together at most twice this. */
+export const COMMAND_TIMEOUT_MS = 3_000;
+
+const FIRST_RETRY_MS = 20;
+const LAST_RETRY_MS = 500;
+
+/**
+ * Reconnecting: at once, then doubling to 500 ms with jitter, for ever. The client's own default waits up to
+ * 5 s, and promise 10 gives 2 s for everything.
+ */
+function retryDelay(attempt: number): number {
+  const ceiling = Math.min(LAST_RETRY_MS, FIRST_RETRY_MS * 2 ** Math.min(attempt - 1, 10));
+  return Math.round(ceiling * (0.5 + Math.random() / 2));
+}
+
+/**
+ * One connection to Redis with the behaviour that the rest of the backend relies on:
+ *
+ * - A command never waits in a queue of the client for a connection, and is never sent twice by it: it fails
+ *   at once when the connection is down, or at the moment it breaks. What should be tried again is decided
+ *   by who sent it (a call that timed out meanwhile must not be written a minute later).
+ * - No subscription comes back by itself: who subscribed learns of the new connection and subscribes anew,
+ *   so that "subscribed" is always an acknowledgement.
+ */
+export class RedisConnection {
+  readonly client: Redis;
+  private connectionCount = 0;
+  private lastError: Error | undefined;
+  private waiting: Deferred<void> | undefined;
+  private closed = false;
+  private readonly readyListeners = new Set<() => unknown>();
+  private readonly lostListeners = new Set<(reason: string) => void>();
+
+  constructor(
+    source: RedisSource,
+    readonly role: string,
+    readonly address: string,
+  ) {
+    this.client = createClient(source, {
+      connectionName: `nestjs-functions:${role}`,
+      lazyConnect: true,
+      enableOfflineQueue: false,
+      maxRetriesPerRequest: 0,
+      autoResubscribe: false,
+      retryStrategy: (attempt: number) => (this.closed ? null : retryDelay(attempt)),
+      // RESP2 reads streams faster, and is the same in both majors of the client.
+      protocol: 2,
+      replyMapping: 'legacy',
+    });
+    this.client.on('ready', () => this.handleReady());
+    this.client.on('close', () => this.handleClose());
+    this.client.on('error', (error: Error) => {
+      this.lastError = error;
+    });
+  }
+
+  /** Starts to connect, without waiting. */
+  open(): void {
+    if (this.client.status === 'wait') this.client.connect().catch(() => undefined);
+  }
+
+  isReady(): boolean {
+    return this.client.status === 'ready';
+  }
+
+  /** How many times it was connected. */
+  connections(): number {
+    return this.connectionCount;
+  }
+
+  /** Resolves when connected; rejects when closed. */
+  whenReady(): Promise<void> {
+    if (this.closed) return Promise.reject(new ClosedError('The connection to Redis'));
+    if (this.isReady()) return Promise.resolve();
+    this.open();
+    this.waiting ??= createDeferred();
+    return this.waiting.promise;
+  }
+
+  onReady(listener: () => unknown): Dispose {
+    this.readyListeners.add(listener);
+    return () => this.readyListeners.delete(listener);
+  }
+
+  onLost(listener: (reason: string) => void): Dispose {
+    this.lostListeners.add(listener);
+    return () => this.lostListeners.delete(listener);
+  }
+
+  /**
+   * Runs a control command: waits for the connection if it is down, and is bounded in time.
+   *
+   * @throws BackendUnavailableError, ClosedError
+   */
+  async command<T>(operation: string, run: (client: Redis) => Promise<T>): Promise<T> {
+    const unavailable = (): Error =>
+      new BackendUnavailableError(operation, this.address, this.lastError);
+    if (!this.isReady())
+      await within(systemClock, COMMAND_TIMEOUT_MS, this.whenReady(), unavailable);
+    try {
+      return await within(systemClock, COMMAND_TIMEOUT_MS, run(this.client), unavailable);
+    } catch (error) {
+      throw this.translate(operation, error);
+    }
+  }
+
+  /** What the client says about a broken connection, as the library's error; a reply error stays itself. */
+  translate(operation: string, error: unknown): unknown {
+    if (!isConnectionError(error)) return error;
+    return this.closed
+      ? new ClosedError('The connection to Redis')
+      : new BackendUnavailableError(operation, this.address, error);
+  }
+
+  /** Breaks the connection; the client makes a new one. */
+  reset(): void {
+    if (!this.closed && this.isReady()) this.client.disconnect(true);
+  }
+
+  close(): void {
+    if (this.closed) return;
+    this.closed = true;
+    this.client.disconnect();
+    const waiting = this.waiting;
+    this.waiting = undefined;
+    if (waiting !== undefined) {
+      waiting.promise.catch(() => undefined);
+      waiting.reject(new ClosedError('The connection to Redis'));
+    }
+    this.readyListeners.clear();
+    this.lostListeners.clear();
+  }
+
+  private handleReady(): void {
+    this.connectionCount += 1;
+    this.lastError = undefined;
+    const waiting = this.waiting;
+    this.waiting = undefined;
+    waiting?.resolve();
+    for (const listener of [...this.readyListeners]) callIsolated(listener, () => undefined);
+  }
+
+  private handleClose(): void {
+    const reason = this.lastError?.message ?? 'the connection was closed';
+    for (const listener of [...this.lostListeners])
+      callIsolated(
+        () => listener(reason),
+        () => undefined,
+      );
+  }
+}
+
+function createClient(source: RedisSource, own: OwnOptions): Redis {
+  if (typeof source === 'string') return new Redis(source, own);
+  if (isRedisInstance(source)) return source.duplicate(own);
+  return new Redis({ ...source, ...own });
+}
+
+/** Whether a value is an ioredis instance, of whichever copy of the package. */
+export function isRedisInstance(value: unknown): value is Redis {
+  return (
+    typeof value === 'object' &&
+    value !== null &&
+    typeof (value as { duplicate?: unknown }).duplicate === 'function'
+  );
+}
+
+/** Errors by which the client says that there is, or was, no connection. */
+function isConnectionError(error: unknown): boolean {
+  if (!(error instanceof Error)) return false;
+  if (error.name === 'MaxRetriesPerRequestError') return true;
+  const code = (error as { code?: unknown }).code;
+  if (typeof code === 'string' && /^(ECONN|EPIPE|ETIMEDOUT|EHOST|ENET|ENOTFOUND)/.test(code))
+    return true;
+  return /Connection is closed|isn't writeable|Command aborted|Connection is in/i.test(
+    error.message,
+  );
+}

@@ -1,0 +1,88 @@
+import { parseFunctionId, type Keys } from '../../protocol/keys.js';
+import type { DeathEvidence, FleetStore, FleetView, HostedWorker } from '../fleet-store.js';
+import type { RedisConnection } from './redis-connection.js';
+import { around } from './redis-worker-store.js';
+import { runScript, scripts, type Script } from './scripts.js';
+
+/** The fleet in Redis: presence is a subscription, the supervisor's office a lease. */
+export class RedisFleetStore implements FleetStore {
+  constructor(
+    private readonly commands: RedisConnection,
+    private readonly keys: Keys,
+  ) {}
+
+  async elect(sessionId: string, leaseMs: number): Promise<boolean> {
+    return (
+      (await this.run('elect', scripts.elect, [this.keys.supervisor()], [sessionId, leaseMs])) === 1
+    );
+  }
+
+  async resign(sessionId: string): Promise<void> {
+    await this.run('resign', scripts.resign, [this.keys.supervisor()], [sessionId]);
+  }
+
+  async look(
+    sessionId: string,
+    leaseMs: number,
+    withLeases: boolean,
+  ): Promise<FleetView | undefined> {
+    const answer = await this.run(
+      'look',
+      scripts.look,
+      [this.keys.supervisor(), this.keys.processes()],
+      [
+        sessionId,
+        leaseMs,
+        withLeases ? 1 : 0,
+        this.keys.control(''),
+        ...around(this.keys.lease('\0')),
+      ],
+    );
+    if (!Array.isArray(answer)) return undefined;
+    const [timestamp, sessions, absent, lapsed] = answer as [string, number, string[], string[]];
+    return { timestamp: Number(timestamp), sessions, absent, lapsed };
+  }
+
+  async condemn(sessionId: string, evidence: DeathEvidence): Promise<HostedWorker[] | undefined> {
+    const answer = await this.run(
+      'condemn',
+      scripts.condemn,
+      [this.keys.lease(sessionId), this.keys.hosted(sessionId), this.keys.processes()],
+      [evidence, this.keys.control(sessionId), sessionId],
+    );
+    if (!Array.isArray(answer)) return undefined;
+    return (answer as string[]).flatMap((text) => {
+      const worker = parseHosted(text);
+      return worker === undefined ? [] : [worker];
+    });
+  }
+
+  async bury(sessionId: string): Promise<void> {
+    await this.commands.command('bury', (client) =>
+      client
+        .multi()
+        .hdel(this.keys.processes(), sessionId)
+        .del(this.keys.hosted(sessionId), this.keys.lease(sessionId))
+        .exec(),
+    );
+  }
+
+  private run(
+    operation: string,
+    script: Script,
+    keys: readonly string[],
+    args: readonly (string | number)[],
+  ): Promise<unknown> {
+    return this.commands.command(operation, (client) => runScript(client, script, keys, args));
+  }
+}
+
+function parseHosted(text: string): HostedWorker | undefined {
+  try {
+    const [id, workerId] = JSON.parse(text) as [string, string];
+    const ref = parseFunctionId(id);
+    return ref === undefined ? undefined : { ref, workerId };
+  } catch {
+    return undefined;
+  }
+}

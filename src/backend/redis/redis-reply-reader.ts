@@ -1,0 +1,81 @@
+import type { RawReply, ReplyReader } from '../call-streams.js';
+import type { RedisConnection } from './redis-connection.js';
+import { REPLY_STREAM_TTL_MS } from './redis-worker-store.js';
+
+/** The group that makes the stream exist: workers write only to reply streams that do. */
+const KEEPER = 'keeper';
+
+type StreamAnswer = [key: string, entries: [id: string, fields: string[] | null][]][] | null;
+
+/** `XREAD` on a connection of its own; see {@link ReplyReader}. */
+export class RedisReplyReader implements ReplyReader {
+  private lastId = '0-0';
+  private ensuredOn = -1;
+
+  constructor(
+    private readonly connection: RedisConnection,
+    private readonly key: string,
+  ) {}
+
+  /** Resolves when the connection is up and the stream exists. */
+  async whenConnected(): Promise<void> {
+    await this.connection.whenReady();
+    const connection = this.connection.connections();
+    if (this.ensuredOn === connection) return;
+    await this.connection.command('XGROUP CREATE', async (client) => {
+      await client.xgroup('CREATE', this.key, KEEPER, '0', 'MKSTREAM').then(
+        // A new stream counts from its own beginning: an emptied Redis knows nothing of the ids read before.
+        () => (this.lastId = '0-0'),
+        (error: Error) => {
+          if (!error.message.startsWith('BUSYGROUP')) throw error;
+        },
+      );
+      await client.pexpire(this.key, REPLY_STREAM_TTL_MS);
+    });
+    this.ensuredOn = connection;
+  }
+
+  async read(blockMs: number): Promise<RawReply[]> {
+    let answer: StreamAnswer;
+    try {
+      answer = await this.connection.client.xread(
+        'COUNT',
+        1_000,
+        'BLOCK',
+        blockMs,
+        'STREAMS',
+        this.key,
+        this.lastId,
+      );
+    } catch (error) {
+      throw this.connection.translate('XREAD', error);
+    }
+    if (answer === null) return [];
+    const replies: RawReply[] = [];
+    for (const [, entries] of answer) {
+      for (const [entryId, fields] of entries) {
+        this.lastId = entryId;
+        for (let i = 0; fields !== null && i + 1 < fields.length; i += 2) {
+          replies.push({ callId: fields[i] ?? '', text: fields[i + 1] ?? '' });
+        }
+      }
+    }
+    return replies;
+  }
+
+  async trim(): Promise<void> {
+    const [time = '0', seq = '0'] = this.lastId.split('-');
+    await this.connection.command('XTRIM', (client) =>
+      client.xtrim(this.key, 'MINID', `${time}-${Number(seq) + 1}`),
+    );
+  }
+
+  reset(): void {
+    this.connection.reset();
+  }
+
+  close(): Promise<void> {
+    this.connection.close();
+    return Promise.resolve();
+  }
+}

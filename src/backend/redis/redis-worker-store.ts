@@ -1,0 +1,225 @@
+import { definitionFingerprint, parseDefinition } from '../../protocol/definition.js';
+import { functionRef, type FunctionRef } from '../../protocol/function-ref.js';
+import type { Keys } from '../../protocol/keys.js';
+import { parseWorkerRecord, type WorkerRecord } from '../../protocol/worker-record.js';
+import type {
+  FunctionSnapshot,
+  ProcessSession,
+  Pulse,
+  Registered,
+  Registration,
+  WorkerChange,
+  WorkerOwner,
+  WorkerStore,
+} from '../worker-store.js';
+import type { RedisConnection } from './redis-connection.js';
+import { runScript, scripts, type Script } from './scripts.js';
+
+/** A reply stream outlives its caller's last heartbeat by this. */
+export const REPLY_STREAM_TTL_MS = 60_000;
+
+/** The registry in Redis: a hash of records per function, leases as keys with a time to live. */
+export class RedisWorkerStore implements WorkerStore {
+  private readonly leaseParts: readonly [string, string];
+  private readonly hostedParts: readonly [string, string];
+  private readonly controlHead: string;
+
+  constructor(
+    private readonly commands: RedisConnection,
+    private readonly keys: Keys,
+  ) {
+    this.leaseParts = around(keys.lease('\0'));
+    this.hostedParts = around(keys.hosted('\0'));
+    this.controlHead = keys.control('');
+  }
+
+  async join(sessionId: string, leaseMs: number, present: boolean): Promise<ProcessSession> {
+    const epoch = await this.run(
+      'join',
+      scripts.join,
+      [this.keys.lease(sessionId), this.keys.processes()],
+      [sessionId, leaseMs, present ? 'present' : 'absent'],
+    );
+    return { sessionId, epoch: Number(epoch) };
+  }
+
+  async setPresence(session: ProcessSession, present: boolean): Promise<void> {
+    await this.run(
+      'presence',
+      scripts.presence,
+      [this.keys.processes()],
+      [session.sessionId, present ? 'present' : 'absent'],
+    );
+  }
+
+  async heartbeat(session: ProcessSession, processId: string, leaseMs: number): Promise<Pulse> {
+    const [alive, now] = (await this.run(
+      'heartbeat',
+      scripts.heartbeat,
+      [this.keys.lease(session.sessionId), this.keys.replies(processId)],
+      [leaseMs, REPLY_STREAM_TTL_MS],
+    )) as [number, string];
+    return { alive: alive === 1, timestamp: Number(now) };
+  }
+
+  async leave(session: ProcessSession): Promise<void> {
+    await this.commands.command('leave', (client) =>
+      client
+        .multi()
+        .del(this.keys.lease(session.sessionId), this.keys.hosted(session.sessionId))
+        .hdel(this.keys.processes(), session.sessionId)
+        .exec(),
+    );
+  }
+
+  async register(registration: Registration): Promise<Registered> {
+    const { ref, session } = registration;
+    const [record, replaced] = (await this.run(
+      'register',
+      scripts.register,
+      [
+        this.keys.workers(ref),
+        this.keys.definition(ref),
+        this.keys.lease(session.sessionId),
+        this.keys.hosted(session.sessionId),
+        this.keys.workflow(ref.workflowId),
+        this.keys.processes(),
+      ],
+      [
+        ref.functionName,
+        ref.workflowId,
+        registration.workerId,
+        session.sessionId,
+        session.epoch,
+        registration.leaseMs,
+        registration.definition,
+        registration.fingerprint,
+        this.keys.channel('ready', ref),
+        ref.id,
+        ...this.leaseParts,
+      ],
+    )) as [string, string];
+    return {
+      record: JSON.parse(record) as WorkerRecord,
+      replaced: replaced === '' ? undefined : replaced,
+    };
+  }
+
+  async change(
+    ref: FunctionRef,
+    workerId: string,
+    epoch: number | undefined,
+    change: WorkerChange,
+  ): Promise<WorkerRecord | undefined> {
+    const type = change.kind === 'draining' ? 'shutdown' : 'health';
+    const status = change.kind === 'healthy' ? 'ready' : change.kind;
+    const record = await this.run(
+      'change',
+      scripts.change,
+      [this.keys.workers(ref)],
+      [
+        workerId,
+        epoch ?? '',
+        status,
+        this.keys.channel(type, ref),
+        ref.functionName,
+        ref.workflowId,
+        type,
+        change.kind === 'unhealthy' ? change.reason : '',
+        change.kind === 'draining' ? change.estimatedDowntimeMs : '',
+        this.controlHead,
+      ],
+    );
+    return typeof record === 'string' ? parseWorkerRecord(record) : undefined;
+  }
+
+  async unregister(
+    ref: FunctionRef,
+    workerId: string,
+    owner: WorkerOwner,
+    reason: string,
+  ): Promise<boolean> {
+    const removed = await this.run(
+      'unregister',
+      scripts.unregister,
+      [this.keys.workers(ref)],
+      [
+        workerId,
+        owner.epoch ?? '',
+        this.keys.channel('offline', ref),
+        ref.functionName,
+        ref.workflowId,
+        reason,
+        ref.id,
+        ...this.hostedParts,
+        owner.sessionId ?? '',
+      ],
+    );
+    return removed === 1;
+  }
+
+  async snapshot(ref: FunctionRef): Promise<FunctionSnapshot> {
+    const [timestamp, definition, ...flat] = (await this.run(
+      'snapshot',
+      scripts.snapshot,
+      [this.keys.workers(ref), this.keys.definition(ref)],
+      this.leaseParts,
+    )) as [string, string, ...(string | number)[]];
+    const workers: WorkerRecord[] = [];
+    const stale: WorkerRecord[] = [];
+    for (let i = 0; i < flat.length; i += 2) {
+      const record = parseWorkerRecord(String(flat[i]));
+      if (record !== undefined) (flat[i + 1] === 1 ? workers : stale).push(record);
+    }
+    return {
+      workers,
+      stale,
+      definition: definition === '' ? undefined : parseDefinition(definition),
+      fingerprint: definition === '' ? '' : definitionFingerprint(definition),
+      timestamp: Number(timestamp),
+    };
+  }
+
+  async putDefinition(ref: FunctionRef, definition: string): Promise<void> {
+    await this.commands.command('definition', (client) =>
+      client
+        .multi()
+        .set(this.keys.definition(ref), definition)
+        .sadd(this.keys.workflow(ref.workflowId), ref.functionName)
+        .exec(),
+    );
+  }
+
+  async removeDefinition(ref: FunctionRef): Promise<boolean> {
+    const results = await this.commands.command('definition', (client) =>
+      client
+        .multi()
+        .del(this.keys.definition(ref))
+        .srem(this.keys.workflow(ref.workflowId), ref.functionName)
+        .exec(),
+    );
+    return results?.[0]?.[1] === 1;
+  }
+
+  async functions(workflowId: string): Promise<FunctionRef[]> {
+    const names = await this.commands.command('functions', (client) =>
+      client.smembers(this.keys.workflow(workflowId)),
+    );
+    return names.sort().map((name) => functionRef(name, workflowId));
+  }
+
+  private run(
+    operation: string,
+    script: Script,
+    keys: readonly string[],
+    args: readonly (string | number)[],
+  ): Promise<unknown> {
+    return this.commands.command(operation, (client) => runScript(client, script, keys, args));
+  }
+}
+
+/** What stands before and after a placeholder: scripts build keys of sessions from it. */
+export function around(key: string): readonly [string, string] {
+  const [before = '', after = ''] = key.split('\0');
+  return [before, after];
+}

@@ -1,0 +1,47 @@
+import { createHash } from 'node:crypto';
+import { readFileSync } from 'node:fs';
+import type { Redis } from 'ioredis';
+
+/** A Lua script: its text and the hash that Redis knows it by. */
+export interface Script {
+  readonly lua: string;
+  readonly sha: string;
+}
+
+function load(name: string): Script {
+  const lua = readFileSync(new URL(`./scripts/${name}.lua`, import.meta.url), 'utf8');
+  return { lua, sha: createHash('sha1').update(lua).digest('hex') };
+}
+
+/** All scripts; each file's head lists its keys, arguments and answer. */
+export const scripts = {
+  join: load('join'),
+  presence: load('presence'),
+  heartbeat: load('heartbeat'),
+  register: load('register'),
+  change: load('change'),
+  unregister: load('unregister'),
+  snapshot: load('snapshot'),
+  conclude: load('conclude'),
+  release: load('release'),
+  cancel: load('cancel'),
+  elect: load('elect'),
+  resign: load('resign'),
+  look: load('look'),
+  condemn: load('condemn'),
+} as const;
+
+/** Runs a script by its hash; a server that does not know it (first use, restart) gets the text. */
+export async function runScript(
+  client: Redis,
+  script: Script,
+  keys: readonly string[],
+  args: readonly (string | number)[],
+): Promise<unknown> {
+  try {
+    return await client.evalsha(script.sha, keys.length, ...keys, ...args);
+  } catch (error) {
+    if (!(error instanceof Error) || !error.message.startsWith('NOSCRIPT')) throw error;
+    return await client.eval(script.lua, keys.length, ...keys, ...args);
+  }
+}

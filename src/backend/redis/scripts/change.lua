@@ -1,0 +1,32 @@
+-- Changes a worker's status and tells it, to everybody and to its own process.
+-- KEYS: 1 workers
+-- ARGV: 1 workerId, 2 epoch or '', 3 new status, 4 channel, 5 functionName, 6 workflowId,
+--       7 type of the notification, 8 reason or '', 9 estimatedDowntimeMs or '', 10 control channel's head
+-- Answer: the record as JSON; nothing when no such worker is registered
+local old = redis.call('HGET', KEYS[1], ARGV[1])
+if not old then return false end
+local ok, record = pcall(cjson.decode, old)
+if not ok or type(record) ~= 'table' or type(record.epoch) ~= 'number' then return false end
+if ARGV[2] ~= '' and tonumber(ARGV[2]) ~= record.epoch then return false end
+local time = redis.call('TIME')
+record.timestamp = time[1] * 1000 + math.floor(time[2] / 1000)
+record.seq = record.seq + 1
+-- A worker that drains is leaving: health cannot bring it back.
+if record.status ~= 'draining' then record.status = ARGV[3] end
+record.reason = nil
+if ARGV[8] ~= '' then record.reason = ARGV[8] end
+local encoded = cjson.encode(record)
+redis.call('HSET', KEYS[1], ARGV[1], encoded)
+local data = {
+  type = ARGV[7], functionName = ARGV[5], workflowId = ARGV[6], workerId = ARGV[1], epoch = record.epoch,
+  seq = record.seq, timestamp = record.timestamp,
+}
+if ARGV[7] == 'health' then data.healthy = record.status == 'ready' end
+if ARGV[8] ~= '' then data.reason = ARGV[8] end
+if ARGV[9] ~= '' then data.estimatedDowntimeMs = tonumber(ARGV[9]) end
+local packet = cjson.encode({ pattern = ARGV[4], data = data })
+redis.call('PUBLISH', ARGV[4], packet)
+if ARGV[7] == 'health' then
+  redis.call('PUBLISH', ARGV[10] .. tostring(record.processId), cjson.encode({ pattern = 'control', data = data }))
+end
+return encoded

@@ -1,0 +1,29 @@
+-- The supervisor's look at all sessions, which also keeps its lease.
+-- KEYS: 1 supervisor, 2 processes
+-- ARGV: 1 sessionId of the supervisor, 2 leaseMs, 3 1 to look at leases too, 4 control channel's head,
+--       5 lease key before the session, 6 and after it
+-- Answer: nothing when the lease is lost; else { Redis's clock, sessions, absent list, lapsed list }
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return false end
+redis.call('PEXPIRE', KEYS[1], ARGV[2])
+local time = redis.call('TIME')
+local flat = redis.call('HGETALL', KEYS[2])
+local sessions, expected, absent, lapsed = {}, {}, {}, {}
+for i = 1, #flat, 2 do
+  sessions[#sessions + 1] = flat[i]
+  -- A session that said that it has no presence is judged by its lease alone.
+  if flat[i + 1] == 'present' then expected[#expected + 1] = flat[i] end
+end
+for from = 1, #expected, 1000 do
+  local channels = {}
+  for i = from, math.min(from + 999, #expected) do channels[#channels + 1] = ARGV[4] .. expected[i] end
+  local counts = redis.call('PUBSUB', 'NUMSUB', unpack(channels))
+  for i = 1, #channels do
+    if tonumber(counts[i * 2]) == 0 then absent[#absent + 1] = expected[from + i - 1] end
+  end
+end
+if ARGV[3] == '1' then
+  for i = 1, #sessions do
+    if redis.call('EXISTS', ARGV[5] .. sessions[i] .. ARGV[6]) == 0 then lapsed[#lapsed + 1] = sessions[i] end
+  end
+end
+return { string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000)), #sessions, absent, lapsed }

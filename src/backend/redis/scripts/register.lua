@@ -1,0 +1,40 @@
+-- Registers a worker: record, lease, definition and the ready notification in one step.
+-- KEYS: 1 workers, 2 definition, 3 lease, 4 hosted, 5 workflow's functions, 6 processes
+-- ARGV: 1 functionName, 2 workflowId, 3 workerId, 4 sessionId, 5 epoch, 6 leaseMs, 7 definition ('' keeps the stored one),
+--       8 fingerprint, 9 ready channel, 10 function id, 11 lease key before the session, 12 and after it
+-- Answer: { record as JSON, the living session that was replaced or '' }
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local epoch, seq, replaced = tonumber(ARGV[5]), 1, ''
+local old = redis.call('HGET', KEYS[1], ARGV[3])
+if old then
+  local ok, before = pcall(cjson.decode, old)
+  if ok and type(before) == 'table' and type(before.epoch) == 'number' then
+    if before.processId == ARGV[4] then
+      epoch, seq = before.epoch, before.seq + 1
+    else
+      if before.epoch >= epoch then epoch = before.epoch + 1 end
+      if redis.call('EXISTS', ARGV[11] .. tostring(before.processId) .. ARGV[12]) == 1 then
+        replaced = before.processId
+      end
+    end
+  end
+end
+local record = cjson.encode({
+  workerId = ARGV[3], processId = ARGV[4], epoch = epoch, seq = seq, status = 'ready', timestamp = now,
+  definition = ARGV[8],
+})
+redis.call('SET', KEYS[3], ARGV[5], 'PX', ARGV[6])
+redis.call('HSETNX', KEYS[6], ARGV[4], 'absent')
+redis.call('HSET', KEYS[1], ARGV[3], record)
+if ARGV[7] ~= '' then redis.call('SET', KEYS[2], ARGV[7]) end
+redis.call('SADD', KEYS[4], cjson.encode({ ARGV[10], ARGV[3] }))
+redis.call('SADD', KEYS[5], ARGV[1])
+redis.call('PUBLISH', ARGV[9], cjson.encode({
+  pattern = ARGV[9],
+  data = {
+    type = 'ready', functionName = ARGV[1], workflowId = ARGV[2], workerId = ARGV[3], epoch = epoch, seq = seq,
+    timestamp = now, processId = ARGV[4], definition = ARGV[8], healthy = true,
+  },
+}))
+return { record, replaced }

@@ -1,0 +1,25 @@
+-- Removes a worker and tells that it is offline.
+-- KEYS: 1 workers
+-- ARGV: 1 workerId, 2 epoch or '', 3 channel, 4 functionName, 5 workflowId, 6 reason,
+--       7 function id, 8 hosted key before the session, 9 and after it, 10 sessionId or ''
+-- Answer: 1 when it was registered (in that epoch, by that session), else 0
+local old = redis.call('HGET', KEYS[1], ARGV[1])
+if not old then return 0 end
+local ok, record = pcall(cjson.decode, old)
+if not ok or type(record) ~= 'table' or type(record.epoch) ~= 'number' then
+  redis.call('HDEL', KEYS[1], ARGV[1])
+  return 0
+end
+if ARGV[2] ~= '' and tonumber(ARGV[2]) ~= record.epoch then return 0 end
+if ARGV[10] ~= '' and ARGV[10] ~= record.processId then return 0 end
+local time = redis.call('TIME')
+redis.call('HDEL', KEYS[1], ARGV[1])
+redis.call('SREM', ARGV[8] .. tostring(record.processId) .. ARGV[9], cjson.encode({ ARGV[7], ARGV[1] }))
+redis.call('PUBLISH', ARGV[3], cjson.encode({
+  pattern = ARGV[3],
+  data = {
+    type = 'offline', functionName = ARGV[4], workflowId = ARGV[5], workerId = ARGV[1], epoch = record.epoch,
+    seq = record.seq + 1, timestamp = time[1] * 1000 + math.floor(time[2] / 1000), reason = ARGV[6],
+  },
+}))
+return 1

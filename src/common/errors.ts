@@ -1,0 +1,410 @@
+/**
+ * Every failure of the library is a {@link FunctionsError}: a class per failure, a stable `code`, the
+ * facts as readonly `details`, `retryable`, and the cure in the text.
+ *
+ * Two copies of the package may meet in one process (a monorepo with two versions): `instanceof` fails
+ * there, {@link isFunctionsError} does not, because the brand is a registered symbol.
+ *
+ * `docs/errors.md` lists every code and is compared with {@link ERROR_CODES} by a test.
+ */
+
+const BRAND = Symbol.for('nestjs-functions.error');
+
+/** Plain facts about a failure; they travel as JSON. */
+export type ErrorDetails = Readonly<Record<string, unknown>>;
+
+/** What is known about an error besides its message. */
+export interface FunctionsErrorOptions {
+  /** Facts a program can act on, never a payload or a secret. */
+  readonly details?: ErrorDetails;
+  /** Whether the same call can succeed later without being changed. Default `false`. */
+  readonly retryable?: boolean;
+  /** The error below this one. */
+  readonly cause?: unknown;
+}
+
+/** Codes of the library's own errors; a handler's error brings its own code. */
+export const ERROR_CODES = {
+  INVALID_OPTIONS: 'INVALID_OPTIONS',
+  INVALID_NAME: 'INVALID_NAME',
+  INVALID_ARGUMENT: 'INVALID_ARGUMENT',
+  INVALID_PARAMETERS: 'INVALID_PARAMETERS',
+  INVALID_INPUT: 'INVALID_INPUT',
+  PAYLOAD_NOT_SERIALIZABLE: 'PAYLOAD_NOT_SERIALIZABLE',
+  PAYLOAD_TOO_LARGE: 'PAYLOAD_TOO_LARGE',
+  DUPLICATE_HANDLER: 'DUPLICATE_HANDLER',
+  HANDLER_NOT_FOUND: 'HANDLER_NOT_FOUND',
+  WORKER_DISABLED: 'WORKER_DISABLED',
+  WORKER_NOT_REGISTERED: 'WORKER_NOT_REGISTERED',
+  NO_WORKER: 'NO_WORKER',
+  READINESS_TIMEOUT: 'READINESS_TIMEOUT',
+  CALL_CANCELLED: 'CALL_CANCELLED',
+  DEADLINE_EXCEEDED: 'DEADLINE_EXCEEDED',
+  WORKER_LOST: 'WORKER_LOST',
+  MAX_DELIVERIES: 'MAX_DELIVERIES',
+  MALFORMED_CALL: 'MALFORMED_CALL',
+  OUTCOME_UNKNOWN: 'OUTCOME_UNKNOWN',
+  OWNERSHIP_LOST: 'OWNERSHIP_LOST',
+  DRAINING: 'DRAINING',
+  HANDLER_FAILED: 'HANDLER_FAILED',
+  BACKEND_UNAVAILABLE: 'BACKEND_UNAVAILABLE',
+  CLOSED: 'CLOSED',
+} as const;
+
+/** A code of the library itself. */
+export type ErrorCode = (typeof ERROR_CODES)[keyof typeof ERROR_CODES];
+
+/**
+ * Base of all errors of the library.
+ *
+ * @example
+ * ```ts
+ * try {
+ *   await registry.call('resize', { width: 10 });
+ * } catch (error) {
+ *   if (isFunctionsError(error, 'NO_WORKER')) return cached;
+ *   throw error;
+ * }
+ * ```
+ */
+export class FunctionsError extends Error {
+  /** Stable, machine-readable name of the failure. */
+  readonly code: string;
+  /** Facts about the failure; plain JSON. */
+  readonly details: ErrorDetails;
+  /** Whether the same call can succeed later without being changed. */
+  readonly retryable: boolean;
+
+  constructor(code: string, message: string, options: FunctionsErrorOptions = {}) {
+    super(message, options.cause === undefined ? undefined : { cause: options.cause });
+    this.name = new.target.name;
+    this.code = code;
+    this.details = options.details ?? {};
+    this.retryable = options.retryable ?? false;
+    Object.defineProperty(this, BRAND, { value: true });
+  }
+}
+
+/**
+ * Whether a value is an error of this library, of whichever copy of the package.
+ *
+ * @param code when given, the error must also carry this code
+ */
+export function isFunctionsError(value: unknown, code?: string): value is FunctionsError {
+  if (!(value instanceof Error) || (value as { [BRAND]?: boolean })[BRAND] !== true) return false;
+  return code === undefined || (value as FunctionsError).code === code;
+}
+
+/** One wrong option: where, what was given, what is allowed. */
+export interface OptionViolation {
+  readonly path: string;
+  readonly value: string;
+  readonly allowed: string;
+}
+
+/** The module's options are wrong; the boot stops. */
+export class InvalidOptionsError extends FunctionsError {
+  constructor(readonly violations: readonly OptionViolation[]) {
+    const lines = violations.map((v) => `  ${v.path} = ${v.value}: ${v.allowed}`);
+    super(
+      ERROR_CODES.INVALID_OPTIONS,
+      `FunctionsModule was given options it cannot work with:\n${lines.join('\n')}\n` +
+        'Every option with its default is listed in docs/options.md.',
+      { details: { violations } },
+    );
+  }
+}
+
+/** A function, workflow or worker name that cannot be used. */
+export class InvalidNameError extends FunctionsError {
+  constructor(what: string, shown: string, cure: string) {
+    super(ERROR_CODES.INVALID_NAME, `${what} ${shown} cannot be used: ${cure}.`, {
+      details: { what, given: shown },
+    });
+  }
+}
+
+/** An argument of an API method has the wrong type or range. */
+export class InvalidArgumentError extends FunctionsError {
+  constructor(argument: string, shown: string, allowed: string) {
+    super(ERROR_CODES.INVALID_ARGUMENT, `${argument} is ${shown}; allowed: ${allowed}.`, {
+      details: { argument, given: shown },
+    });
+  }
+}
+
+/** One parameter that does not fit a function's definition. */
+export interface ParameterViolation {
+  readonly parameter: string;
+  readonly problem: string;
+}
+
+/** The parameters of a call do not fit the function's definition; nothing was sent. */
+export class InvalidParametersError extends FunctionsError {
+  constructor(
+    functionName: string,
+    workflowId: string,
+    readonly violations: readonly ParameterViolation[],
+  ) {
+    const lines = violations.map((v) => `${v.parameter}: ${v.problem}`).join('; ');
+    super(
+      ERROR_CODES.INVALID_PARAMETERS,
+      `The parameters do not fit the definition of ${functionName} (workflow ${workflowId}): ${lines}. ` +
+        'getFunctionParameters() shows what it takes.',
+      { details: { functionName, workflowId, violations } },
+    );
+  }
+}
+
+/** The handler's input class refused the parameters (class-validator, on the worker). */
+export class InvalidInputError extends FunctionsError {
+  constructor(
+    functionName: string,
+    readonly violations: readonly string[],
+  ) {
+    super(
+      ERROR_CODES.INVALID_INPUT,
+      `The input of ${functionName} was refused: ${violations.join('; ')}.`,
+      { details: { functionName, violations } },
+    );
+  }
+}
+
+/** A value that JSON cannot carry without loss. */
+export class PayloadNotSerializableError extends FunctionsError {
+  constructor(path: string, problem: string, cure: string) {
+    super(
+      ERROR_CODES.PAYLOAD_NOT_SERIALIZABLE,
+      `${path} cannot be sent: ${problem}. A call carries JSON; ${cure}.`,
+      { details: { path, problem } },
+    );
+  }
+}
+
+/** A payload above `maxPayloadBytes`. */
+export class PayloadTooLargeError extends FunctionsError {
+  constructor(what: string, bytes: number, maxPayloadBytes: number) {
+    super(
+      ERROR_CODES.PAYLOAD_TOO_LARGE,
+      `${what} has ${bytes} bytes as JSON and the limit is ${maxPayloadBytes}. Pass a reference ` +
+        '(an object-store key, say), or raise the option maxPayloadBytes.',
+      { details: { bytes, maxPayloadBytes } },
+    );
+  }
+}
+
+/** Two handlers of one process claim the same function. */
+export class DuplicateHandlerError extends FunctionsError {
+  constructor(functionName: string, workflowId: string, first: string, second: string) {
+    super(
+      ERROR_CODES.DUPLICATE_HANDLER,
+      `Both ${first} and ${second} handle ${functionName} (workflow ${workflowId}). A process runs a ` +
+        'function through one handler: rename one, or give it another workflowId.',
+      { details: { functionName, workflowId, handlers: [first, second] } },
+    );
+  }
+}
+
+/** A call reached a process that has no handler for it. */
+export class HandlerNotFoundError extends FunctionsError {
+  constructor(functionName: string, workflowId: string) {
+    super(
+      ERROR_CODES.HANDLER_NOT_FOUND,
+      `This process has no handler for ${functionName} (workflow ${workflowId}). Add ` +
+        `@FunctionHandler({ name: '${functionName}', workflowId: '${workflowId}' }) to a provider of a ` +
+        'module that the application imports.',
+      { details: { functionName, workflowId } },
+    );
+  }
+}
+
+/** A worker operation in a process with `worker: false`. */
+export class WorkerDisabledError extends FunctionsError {
+  constructor(operation: string) {
+    super(
+      ERROR_CODES.WORKER_DISABLED,
+      `${operation} needs a process that may host functions, and this one was configured with ` +
+        'worker: false. Leave that option out here.',
+      { details: { operation } },
+    );
+  }
+}
+
+/** A lifecycle notification of a worker that is not registered. */
+export class WorkerNotRegisteredError extends FunctionsError {
+  constructor(functionName: string, workflowId: string, workerId: string) {
+    super(
+      ERROR_CODES.WORKER_NOT_REGISTERED,
+      `Worker ${workerId} is not registered for ${functionName} (workflow ${workflowId}). Register it ` +
+        'first (registerWorkerWithInstantNotification), or it was declared dead and has to register anew.',
+      { details: { functionName, workflowId, workerId }, retryable: true },
+    );
+  }
+}
+
+/** `ifUnavailable: 'fail'` and no healthy worker. */
+export class NoWorkerError extends FunctionsError {
+  constructor(functionName: string, workflowId: string, situation: string) {
+    super(
+      ERROR_CODES.NO_WORKER,
+      `No healthy worker runs ${functionName} (workflow ${workflowId}): ${situation}. Start one, or call ` +
+        "with ifUnavailable: 'wait'.",
+      { details: { functionName, workflowId, situation }, retryable: true },
+    );
+  }
+}
+
+/** No worker became ready within the wait. */
+export class ReadinessTimeoutError extends FunctionsError {
+  constructor(functionName: string, workflowId: string, timeoutMs: number, situation: string) {
+    super(
+      ERROR_CODES.READINESS_TIMEOUT,
+      `No worker of ${functionName} (workflow ${workflowId}) became ready within ${timeoutMs} ms: ` +
+        `${situation}. Check that a worker process with this exact function name and workflowId runs on the ` +
+        'same Redis and keyPrefix, or raise readinessTimeoutMs.',
+      { details: { functionName, workflowId, timeoutMs, situation }, retryable: true },
+    );
+  }
+}
+
+/** The caller's AbortSignal ended the wait or the call. */
+export class CallCancelledError extends FunctionsError {
+  constructor(functionName: string, workflowId: string, cause?: unknown) {
+    super(
+      ERROR_CODES.CALL_CANCELLED,
+      `The caller cancelled ${functionName} (workflow ${workflowId}).`,
+      { details: { functionName, workflowId }, cause },
+    );
+  }
+}
+
+/** A call did not finish, or could not start, by its deadline. */
+export class DeadlineExceededError extends FunctionsError {
+  constructor(functionName: string, workflowId: string, timeoutMs: number, stage: string) {
+    super(
+      ERROR_CODES.DEADLINE_EXCEEDED,
+      `${functionName} (workflow ${workflowId}) did not answer within ${timeoutMs} ms (${stage}). Raise ` +
+        'timeoutMs of the call or executionTimeoutMs of the module, or add workers.',
+      { details: { functionName, workflowId, timeoutMs, stage }, retryable: true },
+    );
+  }
+}
+
+/** The worker of an at-most-once call was lost; the call is not run again. */
+export class WorkerLostError extends FunctionsError {
+  constructor(message: string, details: ErrorDetails) {
+    super(ERROR_CODES.WORKER_LOST, message, { details });
+  }
+}
+
+/** A call lost its worker `maxDeliveries` times; it lies in the function's dead-letter stream. */
+export class MaxDeliveriesError extends FunctionsError {
+  constructor(message: string, details: ErrorDetails) {
+    super(ERROR_CODES.MAX_DELIVERIES, message, { details });
+  }
+}
+
+/** A call entry that a worker could not read. */
+export class MalformedCallError extends FunctionsError {
+  constructor(problem: string) {
+    super(ERROR_CODES.MALFORMED_CALL, `A call entry cannot be read: ${problem}.`, {
+      details: { problem },
+    });
+  }
+}
+
+/** Redis was lost while an at-most-once call was being written: it may or may not run. */
+export class OutcomeUnknownError extends FunctionsError {
+  constructor(functionName: string, workflowId: string, cause: unknown) {
+    super(
+      ERROR_CODES.OUTCOME_UNKNOWN,
+      `The connection broke while ${functionName} (workflow ${workflowId}) was being written; it may run ` +
+        "or not, and delivery 'at-most-once' forbids writing it again.",
+      { details: { functionName, workflowId }, cause },
+    );
+  }
+}
+
+/** Reason of a handler's AbortSignal: another worker owns the call now. */
+export class OwnershipLostError extends FunctionsError {
+  constructor(callId: string) {
+    super(
+      ERROR_CODES.OWNERSHIP_LOST,
+      `This process no longer owns call ${callId}: it was taken for dead and the call was handed over.`,
+      { details: { callId } },
+    );
+  }
+}
+
+/** Reason of a handler's AbortSignal: it did not finish within `drainTimeoutMs`. */
+export class DrainingError extends FunctionsError {
+  constructor(callId: string, drainTimeoutMs: number) {
+    super(
+      ERROR_CODES.DRAINING,
+      `Call ${callId} did not finish within drainTimeoutMs (${drainTimeoutMs}) and was handed back.`,
+      { details: { callId, drainTimeoutMs }, retryable: true },
+    );
+  }
+}
+
+/** Redis cannot be reached, or did not answer in time. */
+export class BackendUnavailableError extends FunctionsError {
+  constructor(operation: string, where: string, cause?: unknown) {
+    const why = cause instanceof Error ? ` (${cause.message})` : '';
+    super(
+      ERROR_CODES.BACKEND_UNAVAILABLE,
+      `${operation} got no answer from Redis at ${where}${why}. Check that it runs there and that the ` +
+        'connection option, or REDIS_URL, names it; the library reconnects by itself.',
+      { details: { operation, where }, retryable: true, cause },
+    );
+  }
+}
+
+/** The application is shutting down, or has. */
+export class ClosedError extends FunctionsError {
+  constructor(what: string) {
+    super(ERROR_CODES.CLOSED, `${what} is closed: the application is shutting down.`, {
+      details: { what },
+    });
+  }
+}
+
+/**
+ * An error that a handler throws to choose what its caller sees.
+ *
+ * @example
+ * ```ts
+ * throw new FunctionError('IMAGE_BROKEN', 'The image ends early', { details: { at: 812 }, retryable: false });
+ * ```
+ */
+export class FunctionError extends FunctionsError {}
+
+/** What a caller gets when the handler failed: the handler's code, message and details. */
+export class RemoteFunctionError extends FunctionsError {
+  /** The handler's stack, only when the worker was asked to send it (`exposeStacks`). */
+  readonly remoteStack: string | undefined;
+  /** Name of the error class on the worker. */
+  readonly remoteName: string;
+
+  constructor(
+    readonly functionName: string,
+    readonly workflowId: string,
+    readonly callId: string,
+    readonly workerId: string | undefined,
+    remote: {
+      code: string;
+      message: string;
+      name?: string;
+      details?: ErrorDetails;
+      retryable?: boolean;
+      stack?: string;
+    },
+  ) {
+    super(remote.code, remote.message, {
+      details: remote.details ?? {},
+      retryable: remote.retryable ?? false,
+    });
+    this.remoteName = remote.name ?? 'Error';
+    this.remoteStack = remote.stack;
+  }
+}

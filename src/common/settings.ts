@@ -1,0 +1,23 @@
+/** The options of the module, resolved: nothing optional is left. Units are in the names. */
+export interface Settings {
+  readonly keyPrefix: string;
+  readonly workflowId: string;
+  readonly workerId: string;
+  readonly worker: boolean;
+  readonly concurrency: number;
+  readonly readinessTimeoutMs: number;
+  readonly executionTimeoutMs: number;
+  readonly leaseMs: number;
+  readonly drainTimeoutMs: number;
+  readonly pollIntervalMs: number;
+  readonly maxDeliveries: number;
+  readonly maxPayloadBytes: number;
+  readonly exposeStacks: boolean;
+  readonly health: HealthSettings | undefined;
+}
+
+/** The `health` option, resolved. */
+export interface HealthSettings {
+  readonly path: string;
+  readonly required: readonly { readonly functionName: string; readonly workflowId: string }[];
+}

@@ -1,0 +1,38 @@
+/** A value for an error text: its kind and a short, printable form; never longer than about 80 characters. */
+export function show(value: unknown): string {
+  switch (typeof value) {
+    case 'string':
+      return quote(value);
+    case 'function':
+      return `a function${value.name === '' ? '' : ` (${value.name})`}`;
+    case 'bigint':
+      return `${value}n`;
+    case 'symbol':
+      return 'a symbol';
+    case 'object':
+      if (value === null) return 'null';
+      if (Array.isArray(value)) return `an array of ${value.length}`;
+      return `an object of ${value.constructor?.name ?? 'no class'}`;
+    default:
+      return String(value);
+  }
+}
+
+/** A string in quotes, control characters escaped, cut at 60 characters. */
+export function quote(text: string): string {
+  const cut = text.length > 60 ? `${text.slice(0, 60)}…` : text;
+  const suffix = text.length > 60 ? ` (${text.length} characters)` : '';
+  return `${JSON.stringify(cut)}${suffix}`;
+}
+
+/** The message of whatever was thrown. */
+export function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : show(error);
+}
+
+/** A connection address without its password: for logs, errors and health bodies. */
+export function redactUrl(url: string): string {
+  return url
+    .replace(/^([a-z+]+:\/\/)([^@/]*)@/i, '$1***@')
+    .replace(/([?&][^=&]*(?:pass|auth|token|secret)[^=&]*=)[^&]*/gi, '$1***');
+}

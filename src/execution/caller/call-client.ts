@@ -1,0 +1,378 @@
+import { Logger } from '@nestjs/common';
+import type { Backend } from '../../backend/backend.js';
+import type { RawReply, ReplyReader } from '../../backend/call-streams.js';
+import { TickBatch } from '../../common/batch.js';
+import { pause, type Clock, type Timer } from '../../common/clock.js';
+import {
+  BackendUnavailableError,
+  CallCancelledError,
+  ClosedError,
+  DeadlineExceededError,
+  ERROR_CODES,
+  isFunctionsError,
+  MaxDeliveriesError,
+  OutcomeUnknownError,
+  RemoteFunctionError,
+  WorkerLostError,
+} from '../../common/errors.js';
+import { messageOf } from '../../common/text.js';
+import { callIsolated, type Dispose } from '../../common/typed-events.js';
+import { parseReply, type Delivery, type Reply } from '../../protocol/call.js';
+import type { FunctionRef } from '../../protocol/function-ref.js';
+import { isMalformed } from '../../protocol/notification.js';
+
+/** One call, ready to be sent. */
+export interface CallRequest {
+  readonly callId: string;
+  readonly ref: FunctionRef;
+  /** {@link joinPayload}. */
+  readonly payload: string;
+  /** From now to the deadline. */
+  readonly timeoutMs: number;
+  readonly delivery: Delivery;
+  readonly signal: AbortSignal | undefined;
+  readonly onProgress: ((value: unknown) => void) | undefined;
+}
+
+/** A result and who made it. */
+export interface CallResult {
+  readonly data: unknown;
+  readonly workerId: string | undefined;
+}
+
+/** Counters, for health and tests. */
+export interface CallClientStats {
+  readonly pending: number;
+  readonly submitted: number;
+  /** Replies to calls that had been settled otherwise before. */
+  readonly late: number;
+  readonly malformed: number;
+}
+
+interface PendingCall {
+  readonly callId: string;
+  readonly request: CallRequest;
+  readonly deadline: number;
+  readonly resolve: (result: CallResult) => void;
+  readonly reject: (error: Error) => void;
+  timer: Timer | undefined;
+  abort: (() => void) | undefined;
+  /** Where it lies in the function's stream; unknown until it is written. */
+  entryId: string | undefined;
+}
+
+const BLOCK_MS = 2_000;
+const READ_GRACE_MS = 1_500;
+const RETRY_MS = 50;
+const TRIM_AFTER = 1_000;
+
+/**
+ * The caller's side of the streams: submits calls, and settles each exactly once.
+ *
+ * A call leaves {@link PendingCall the table} in the same step in which its promise settles, so whichever
+ * comes first (reply, deadline, cancellation, close) is the only one; a later reply finds nothing and is
+ * counted.
+ *
+ * Interleavings with the loss of Redis: a call that is not written yet waits here, not in a queue of the
+ * client, and is written with the time that is left to it, or not at all when it settled meanwhile. A call
+ * whose write was cut off may lie in the stream or not: it is written again under its id, unless it must
+ * run at most once, in which case the caller is told that nobody can know.
+ *
+ * The reply stream exists before the first call is written: workers reply only to streams that exist.
+ */
+export class CallClient {
+  private readonly logger = new Logger('CallFunction');
+  private readonly pending = new Map<string, PendingCall>();
+  private readonly batch = new TickBatch<PendingCall>((calls) => this.write(calls));
+  private parked: PendingCall[] = [];
+  private replies: ReplyReader | undefined;
+  private repliesReady = false;
+  private loop: Promise<void> = Promise.resolve();
+  private reading: number | undefined;
+  private watchdog: Timer | undefined;
+  private readSinceTrim = 0;
+  private submitted = 0;
+  private late = 0;
+  private malformed = 0;
+  private closed = false;
+  private dispose: Dispose = () => undefined;
+
+  constructor(
+    private readonly backend: Backend,
+    private readonly clock: Clock,
+    private readonly processId: string,
+  ) {}
+
+  /** Starts a call. Every argument was checked before. */
+  submit(request: CallRequest): Promise<CallResult> {
+    if (this.closed) return Promise.reject(new ClosedError('The caller'));
+    const { callId } = request;
+    const { functionName, workflowId } = request.ref;
+    if (request.signal?.aborted === true) {
+      return Promise.reject(
+        new CallCancelledError(functionName, workflowId, request.signal.reason),
+      );
+    }
+    this.listen();
+    return new Promise<CallResult>((resolve, reject) => {
+      const call: PendingCall = {
+        callId,
+        request,
+        deadline: this.clock.now() + request.timeoutMs,
+        resolve,
+        reject,
+        timer: undefined,
+        abort: undefined,
+        entryId: undefined,
+      };
+      call.timer = this.clock.after(request.timeoutMs, () => this.expire(call));
+      if (request.signal !== undefined) {
+        call.abort = () =>
+          this.giveUp(
+            call,
+            new CallCancelledError(functionName, workflowId, request.signal?.reason),
+          );
+        request.signal.addEventListener('abort', call.abort, { once: true });
+      }
+      this.pending.set(callId, call);
+      this.batch.add(call);
+    });
+  }
+
+  stats(): CallClientStats {
+    return {
+      pending: this.pending.size,
+      submitted: this.submitted,
+      late: this.late,
+      malformed: this.malformed,
+    };
+  }
+
+  /** Settles what is pending with a ClosedError and ends the connection. */
+  async close(): Promise<void> {
+    if (this.closed) return;
+    this.closed = true;
+    this.dispose();
+    this.watchdog?.cancel();
+    this.parked = [];
+    for (const call of [...this.pending.values()])
+      this.take(call)?.reject(new ClosedError('The caller'));
+    await this.replies?.close();
+    await this.loop;
+  }
+
+  private write(calls: readonly PendingCall[]): void {
+    const live = calls.filter((call) => this.pending.has(call.callId));
+    if (live.length === 0) return;
+    if (!this.repliesReady || !this.backend.isConnected()) {
+      this.parked.push(...live);
+      return;
+    }
+    const now = this.clock.now();
+    const submissions = live.map((call) => ({
+      ref: call.request.ref,
+      call: {
+        callId: call.callId,
+        replyTo: this.processId,
+        ttlMs: Math.max(1, Math.ceil(call.deadline - now)),
+        delivery: call.request.delivery,
+        payload: call.request.payload,
+      },
+    }));
+    this.submitted += live.length;
+    this.backend.calls.submit(submissions).then(
+      (results) => {
+        for (const [index, call] of live.entries()) this.noteWritten(call, results[index]);
+      },
+      (error: unknown) => {
+        for (const call of live)
+          this.noteWritten(call, error instanceof Error ? error : new Error(messageOf(error)));
+      },
+    );
+  }
+
+  private noteWritten(call: PendingCall, result: string | Error | undefined): void {
+    if (typeof result === 'string') {
+      call.entryId = result;
+      // Settled while it was being written: nobody waits for it any more.
+      if (!this.pending.has(call.callId)) this.recall(call);
+      return;
+    }
+    if (!this.pending.has(call.callId)) return;
+    const { functionName, workflowId } = call.request.ref;
+    if (!isFunctionsError(result, 'BACKEND_UNAVAILABLE')) {
+      this.take(call)?.reject(
+        new BackendUnavailableError(
+          `Writing the call of ${functionName}`,
+          this.backend.address,
+          result,
+        ),
+      );
+    } else if (call.request.delivery === 'at-most-once') {
+      this.take(call)?.reject(new OutcomeUnknownError(functionName, workflowId, result));
+    } else {
+      this.logger.warn(`${call.callId} of ${functionName} is written again: ${messageOf(result)}`);
+      this.parked.push(call);
+      this.unpark();
+    }
+  }
+
+  private unpark(): void {
+    if (this.parked.length === 0 || !this.repliesReady || !this.backend.isConnected()) return;
+    const calls = this.parked;
+    this.parked = [];
+    this.write(calls);
+  }
+
+  private expire(call: PendingCall): void {
+    const { ref, timeoutMs } = call.request;
+    const stage =
+      call.entryId === undefined
+        ? 'it could not be written to Redis'
+        : 'no worker finished it in time';
+    this.giveUp(
+      call,
+      new DeadlineExceededError(ref.functionName, ref.workflowId, timeoutMs, stage),
+    );
+  }
+
+  /** Settles with an error, and takes the call out of the stream or tells its worker. */
+  private giveUp(call: PendingCall, error: Error): void {
+    if (this.take(call) === undefined) return;
+    call.reject(error);
+    this.recall(call);
+  }
+
+  private recall(call: PendingCall): void {
+    if (call.entryId === undefined || this.closed) return;
+    this.backend.calls.cancel(call.request.ref, call.entryId, call.callId).then(
+      (outcome) => this.logger.debug(`${call.callId} given up: ${outcome}`),
+      (error: unknown) =>
+        this.logger.debug(`${call.callId} could not be taken back: ${messageOf(error)}`),
+    );
+  }
+
+  /** Takes a call out of the table, with everything that could still settle it; `undefined` if it is out. */
+  private take(call: PendingCall): PendingCall | undefined {
+    if (!this.pending.delete(call.callId)) return undefined;
+    call.timer?.cancel();
+    if (call.abort !== undefined) call.request.signal?.removeEventListener('abort', call.abort);
+    return call;
+  }
+
+  private listen(): void {
+    if (this.replies !== undefined) return;
+    const replies = this.backend.calls.openReplies(this.processId);
+    this.replies = replies;
+    this.dispose = this.backend.onConnected(() => this.unpark());
+    this.watchdog = this.clock.every(500, () => this.watch(replies));
+    this.loop = this.run(replies);
+  }
+
+  private async run(replies: ReplyReader): Promise<void> {
+    while (!this.closed) {
+      try {
+        await replies.whenConnected();
+        if (!this.repliesReady) {
+          this.repliesReady = true;
+          this.unpark();
+        }
+        this.reading = this.clock.now();
+        const read = await replies.read(BLOCK_MS);
+        this.reading = undefined;
+        for (const reply of read) this.settle(reply);
+        this.tidy(replies, read.length);
+      } catch (error) {
+        this.reading = undefined;
+        if (this.closed) return;
+        this.repliesReady = false;
+        if (!isFunctionsError(error, 'BACKEND_UNAVAILABLE'))
+          this.logger.error(`reading replies failed: ${messageOf(error)}`);
+        await pause(this.clock, RETRY_MS);
+      }
+    }
+  }
+
+  /** Drops from the stream what was read: often enough under load, and whenever it is quiet. */
+  private tidy(replies: ReplyReader, count: number): void {
+    this.readSinceTrim += count;
+    if (this.readSinceTrim < TRIM_AFTER && (count > 0 || this.readSinceTrim === 0)) return;
+    this.readSinceTrim = 0;
+    replies
+      .trim()
+      .catch((error: unknown) =>
+        this.logger.debug(`the reply stream could not be trimmed: ${messageOf(error)}`),
+      );
+  }
+
+  private settle({ callId, text }: RawReply): void {
+    const call = this.pending.get(callId);
+    if (call === undefined) {
+      this.late += 1;
+      return;
+    }
+    const reply = parseReply(text);
+    if (isMalformed(reply)) {
+      this.malformed += 1;
+      if (this.malformed === 1)
+        this.logger.warn(
+          `dropped a reply: ${reply.malformed} (further ones are counted, not logged)`,
+        );
+      return;
+    }
+    this.apply(call, reply);
+  }
+
+  private apply(call: PendingCall, reply: Reply): void {
+    switch (reply.kind) {
+      case 'progress':
+        callIsolated(
+          () => call.request.onProgress?.(reply.value),
+          (error) => this.logger.error(`onProgress of ${call.callId} failed: ${messageOf(error)}`),
+        );
+        return;
+      case 'moved':
+        call.entryId = reply.entryId;
+        return;
+      case 'result':
+        this.take(call)?.resolve({ data: reply.data, workerId: reply.workerId });
+        return;
+      case 'error':
+        this.take(call)?.reject(callerError(call, reply));
+    }
+  }
+
+  private watch(replies: ReplyReader): void {
+    if (this.reading === undefined || this.clock.now() - this.reading < BLOCK_MS + READ_GRACE_MS)
+      return;
+    this.logger.warn('the read of replies is overdue: making a new connection');
+    replies.reset();
+  }
+}
+
+/** The library's own verdicts come back as their own classes, a handler's errors as RemoteFunctionError. */
+function callerError(call: PendingCall, reply: Extract<Reply, { kind: 'error' }>): Error {
+  const { functionName, workflowId } = call.request.ref;
+  const { code, message, details = {} } = reply.error;
+  switch (code) {
+    case ERROR_CODES.WORKER_LOST:
+      return new WorkerLostError(message, details);
+    case ERROR_CODES.MAX_DELIVERIES:
+      return new MaxDeliveriesError(message, details);
+    case ERROR_CODES.DEADLINE_EXCEEDED:
+      return new DeadlineExceededError(
+        functionName,
+        workflowId,
+        call.request.timeoutMs,
+        typeof details['stage'] === 'string' ? details['stage'] : 'on the worker',
+      );
+    default:
+      return new RemoteFunctionError(
+        functionName,
+        workflowId,
+        call.callId,
+        reply.workerId,
+        reply.error,
+      );
+  }
+}

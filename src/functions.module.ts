@@ -1,0 +1,260 @@
+import 'reflect-metadata';
+import {
+  Global,
+  Inject,
+  Module,
+  type DynamicModule,
+  type FactoryProvider,
+  type InjectionToken,
+  type ModuleMetadata,
+  type OnApplicationBootstrap,
+  type OnApplicationShutdown,
+  type OnModuleDestroy,
+  type OnModuleInit,
+  type OptionalFactoryDependency,
+  type Provider,
+  type Type,
+} from '@nestjs/common';
+import { DiscoveryModule } from '@nestjs/core';
+import { TerminusModule } from '@nestjs/terminus';
+import type { Backend } from './backend/backend.js';
+import type { RedisSource } from './backend/redis/redis-connection.js';
+import { BACKEND, CLOCK, KEYS, SETTINGS } from './backend/tokens.js';
+import { systemClock, type Clock } from './common/clock.js';
+import { InvalidOptionsError } from './common/errors.js';
+import type { Settings } from './common/settings.js';
+import { CallClient } from './execution/caller/call-client.js';
+import { CallConsumer } from './execution/worker/call-consumer.js';
+import {
+  resolveHealth,
+  resolveOptions,
+  type FunctionsOptions,
+  type HealthOptions,
+  type ResolvedOptions,
+} from './functions.options.js';
+import { FunctionsRuntime } from './functions.runtime.js';
+import { FunctionsHealthIndicator } from './health/functions-health-indicator.js';
+import { createHealthController } from './health/health-controller.js';
+import { FunctionLifecycleNotifier } from './lifecycle/function-lifecycle-notifier.js';
+import { WorkerCoordinator } from './lifecycle/worker-coordinator.js';
+import { NotificationManager } from './notifications/notification-manager.js';
+import { Keys } from './protocol/keys.js';
+import { FunctionReadinessWatcher } from './readiness/function-readiness-watcher.js';
+import { EnhancedFunctionRegistry } from './registry/enhanced-function-registry.js';
+import { FunctionRegistry } from './registry/function-registry.js';
+import { HandlerExplorer } from './registry/handler-explorer.js';
+import { HandlerRegistrar } from './registry/handler-registrar.js';
+import { FunctionsClientProxy } from './transport/functions-client-proxy.js';
+import { FunctionsTransport } from './transport/functions-transport.js';
+
+/** Makes the options for `forRootAsync({ useClass | useExisting })`. */
+export interface FunctionsOptionsFactory {
+  createFunctionsOptions(): FunctionsOptions | Promise<FunctionsOptions>;
+}
+
+/** Options that come from elsewhere; one of `useFactory`, `useClass`, `useExisting`. */
+export interface FunctionsAsyncOptions extends Pick<ModuleMetadata, 'imports'> {
+  readonly useFactory?: (...args: never[]) => FunctionsOptions | Promise<FunctionsOptions>;
+  readonly inject?: (InjectionToken | OptionalFactoryDependency)[];
+  readonly useClass?: Type<FunctionsOptionsFactory>;
+  readonly useExisting?: InjectionToken<FunctionsOptionsFactory>;
+  /** The health controller: Nest needs to know its routes before it asks the factory, so it stands here. */
+  readonly health?: boolean | HealthOptions;
+}
+
+const RESOLVED = Symbol('nestjs-functions.ResolvedOptions');
+
+/** Everything that an application may inject. */
+const EXPORTED = [
+  NotificationManager,
+  FunctionLifecycleNotifier,
+  FunctionReadinessWatcher,
+  WorkerCoordinator,
+  FunctionRegistry,
+  EnhancedFunctionRegistry,
+  FunctionsHealthIndicator,
+  FunctionsTransport,
+  FunctionsClientProxy,
+];
+
+const PROVIDERS: Provider[] = [
+  {
+    provide: SETTINGS,
+    inject: [RESOLVED],
+    useFactory: ({ settings }: ResolvedOptions): Settings => settings,
+  },
+  {
+    provide: KEYS,
+    inject: [SETTINGS],
+    useFactory: ({ keyPrefix }: Settings) => new Keys(keyPrefix),
+  },
+  { provide: CLOCK, useValue: systemClock },
+  {
+    provide: BACKEND,
+    inject: [RESOLVED, KEYS],
+    useFactory: async ({ connection }: ResolvedOptions, keys: Keys): Promise<Backend> => {
+      const { RedisBackend } = await import('./backend/redis/redis-backend.js');
+      return new RedisBackend(connection as RedisSource, keys);
+    },
+  },
+  {
+    provide: CallClient,
+    inject: [BACKEND, CLOCK, WorkerCoordinator],
+    useFactory: (backend: Backend, clock: Clock, coordinator: WorkerCoordinator) =>
+      new CallClient(backend, clock, coordinator.processId),
+  },
+  {
+    provide: CallConsumer,
+    inject: [BACKEND, SETTINGS, CLOCK],
+    useFactory: (backend: Backend, settings: Settings, clock: Clock) =>
+      new CallConsumer(backend, settings, clock),
+  },
+  HandlerExplorer,
+  HandlerRegistrar,
+  FunctionsRuntime,
+  ...EXPORTED,
+];
+
+/**
+ * Holds the parts, for the whole application. It is global, so Nest initialises it before, and ends it
+ * after, every other module.
+ */
+@Global()
+@Module({})
+class FunctionsCoreModule implements OnModuleInit, OnApplicationShutdown {
+  constructor(@Inject(FunctionsRuntime) private readonly runtime: FunctionsRuntime) {}
+
+  onModuleInit(): void {
+    this.runtime.connect();
+  }
+
+  async onApplicationShutdown(): Promise<void> {
+    await this.runtime.drain();
+    await this.runtime.close();
+  }
+
+  static create(
+    resolved: Provider,
+    imports: ModuleMetadata['imports'],
+    healthPath: string | undefined,
+  ): DynamicModule {
+    return {
+      module: FunctionsCoreModule,
+      imports: [...(imports ?? []), DiscoveryModule, TerminusModule.forRoot({ logger: false })],
+      controllers: healthPath === undefined ? [] : [createHealthController(healthPath)],
+      providers: [resolved, ...PROVIDERS],
+      exports: [...EXPORTED, FunctionsRuntime],
+    };
+  }
+}
+
+/**
+ * Functions for a NestJS application; import it once, in the root module. Its providers are global.
+ *
+ * @example
+ * ```ts
+ * @Module({ imports: [FunctionsModule.forRoot()] })
+ * export class AppModule {}
+ *
+ * FunctionsModule.forRootAsync({
+ *   inject: [ConfigService],
+ *   useFactory: (config: ConfigService) => ({ connection: config.getOrThrow('REDIS_URL') }),
+ * });
+ * ```
+ */
+@Module({})
+export class FunctionsModule implements OnApplicationBootstrap, OnModuleDestroy {
+  // This module is an ordinary one around the global core: Nest ends ordinary modules before global ones, so
+  // the drain comes before the services that handlers use are gone.
+  constructor(@Inject(FunctionsRuntime) private readonly runtime: FunctionsRuntime) {}
+
+  /** @throws InvalidOptionsError */
+  static forRoot(options: FunctionsOptions = {}): DynamicModule {
+    const resolved = resolveOptions(options);
+    return {
+      module: FunctionsModule,
+      imports: [
+        FunctionsCoreModule.create(
+          { provide: RESOLVED, useValue: resolved },
+          [],
+          resolved.settings.health?.path,
+        ),
+      ],
+    };
+  }
+
+  /** As {@link forRoot}, with options that come from a factory, a class or an existing provider. */
+  static forRootAsync(options: FunctionsAsyncOptions): DynamicModule {
+    const path = resolveHealth(options.health, '')?.path;
+    const [factory, ...others] = asyncProviders(options);
+    return {
+      module: FunctionsModule,
+      imports: [
+        {
+          ...FunctionsCoreModule.create(factory, options.imports, path),
+          providers: [factory, ...others, ...PROVIDERS],
+        },
+      ],
+    };
+  }
+
+  async onApplicationBootstrap(): Promise<void> {
+    await this.runtime.join();
+  }
+
+  async onModuleDestroy(): Promise<void> {
+    await this.runtime.drain();
+  }
+}
+
+function asyncProviders(
+  options: FunctionsAsyncOptions,
+): [FactoryProvider<ResolvedOptions>, ...Provider[]] {
+  const { useFactory, useClass, useExisting, inject = [] } = options;
+  const resolve = (given: FunctionsOptions): ResolvedOptions =>
+    withStaticHealth(given, options.health);
+  if (useFactory !== undefined) {
+    const call = useFactory as (...args: unknown[]) => FunctionsOptions | Promise<FunctionsOptions>;
+    return [
+      {
+        provide: RESOLVED,
+        inject,
+        useFactory: async (...args: unknown[]) => resolve(await call(...args)),
+      },
+    ];
+  }
+  const token = useExisting ?? useClass;
+  if (token === undefined) {
+    throw new InvalidOptionsError([
+      {
+        path: 'forRootAsync',
+        value: 'no source of options',
+        allowed: 'one of useFactory, useClass, useExisting',
+      },
+    ]);
+  }
+  const factory: FactoryProvider<ResolvedOptions> = {
+    provide: RESOLVED,
+    inject: [token],
+    useFactory: async (source: FunctionsOptionsFactory) =>
+      resolve(await source.createFunctionsOptions()),
+  };
+  return useExisting === undefined && useClass !== undefined ? [factory, useClass] : [factory];
+}
+
+function withStaticHealth(
+  given: FunctionsOptions,
+  health: FunctionsAsyncOptions['health'],
+): ResolvedOptions {
+  if (given?.health !== undefined && given.health !== false) {
+    throw new InvalidOptionsError([
+      {
+        path: 'health',
+        value: 'in the options that the factory made',
+        allowed:
+          'beside the factory: forRootAsync({ health: true, useFactory }), for Nest needs the routes before it',
+      },
+    ]);
+  }
+  return resolveOptions(health === undefined ? given : { ...given, health });
+}

@@ -1,0 +1,312 @@
+import { randomBytes } from 'node:crypto';
+import { hostname } from 'node:os';
+import {
+  IsBoolean,
+  IsInt,
+  IsOptional,
+  IsString,
+  Length,
+  Max,
+  MaxLength,
+  Min,
+  validateSync,
+  type ValidationError,
+} from 'class-validator';
+import { InvalidOptionsError, type OptionViolation } from './common/errors.js';
+import type { HealthSettings, Settings } from './common/settings.js';
+import { redactUrl, show } from './common/text.js';
+import { MAX_NAME_LENGTH } from './protocol/function-ref.js';
+import { isRecord } from './protocol/json.js';
+
+/** A remote function that this process cannot do without. */
+export interface RequiredFunction {
+  readonly functionName: string;
+  /** Default: the module's `workflowId`. */
+  readonly workflowId?: string;
+}
+
+/** The ready-made health controller. */
+export interface HealthOptions {
+  /** Default `/health`. */
+  readonly path?: string;
+  /** Functions that need a healthy worker for this process to be ready. */
+  readonly required?: readonly RequiredFunction[];
+}
+
+const MAX_MS = 2_147_483_647;
+const HOUR_MS = 3_600_000;
+
+/** The options of `FunctionsModule.forRoot()`; each has a default, listed in docs/options.md. */
+export class FunctionsOptions {
+  /**
+   * Redis: a `redis://` or `rediss://` URL, ioredis options, or an ioredis instance, which is duplicated and
+   * left alone. Default: the environment's `REDIS_URL`, then `redis://127.0.0.1:6379`.
+   */
+  readonly connection?: unknown;
+
+  /** Stands in front of every key and channel; what separates tenants of one Redis. Default `''`. */
+  @IsOptional()
+  @IsString()
+  @MaxLength(128)
+  readonly keyPrefix?: string;
+
+  /** Namespace of functions that do not name one. Default `default`. */
+  @IsOptional()
+  @IsString()
+  @Length(1, MAX_NAME_LENGTH)
+  readonly workflowId?: string;
+
+  /** Name of this process as a worker. Default: host, process id and a random part. */
+  @IsOptional()
+  @IsString()
+  @Length(1, MAX_NAME_LENGTH)
+  readonly workerId?: string;
+
+  /** `false`: this process only calls, and hosts nothing. Default `true`. */
+  @IsOptional()
+  @IsBoolean()
+  readonly worker?: boolean;
+
+  /** Calls that this process runs at once. Default 100. */
+  @IsOptional()
+  @IsInt()
+  @Min(1)
+  @Max(100_000)
+  readonly concurrency?: number;
+
+  /** How long a call waits for a worker. Default 10 000. */
+  @IsOptional()
+  @IsInt()
+  @Min(0)
+  @Max(MAX_MS)
+  readonly readinessTimeoutMs?: number;
+
+  /** How long a call may take from submission to answer. Default 300 000. */
+  @IsOptional()
+  @IsInt()
+  @Min(1)
+  @Max(MAX_MS)
+  readonly executionTimeoutMs?: number;
+
+  /** A process that says nothing for this long is dead. Default 5 000. */
+  @IsOptional()
+  @IsInt()
+  @Min(300)
+  @Max(HOUR_MS)
+  readonly leaseMs?: number;
+
+  /** How long running calls get to finish at shutdown. Default 10 000. */
+  @IsOptional()
+  @IsInt()
+  @Min(0)
+  @Max(HOUR_MS)
+  readonly drainTimeoutMs?: number;
+
+  /** How often the registry is asked while pub/sub is unavailable, and by the plain registry. Default 500. */
+  @IsOptional()
+  @IsInt()
+  @Min(10)
+  @Max(HOUR_MS)
+  readonly pollIntervalMs?: number;
+
+  /** How often a call may lose its worker before it is given up. Default 3. */
+  @IsOptional()
+  @IsInt()
+  @Min(1)
+  @Max(1_000)
+  readonly maxDeliveries?: number;
+
+  /** Largest payload and result, as JSON. Default 1 048 576. */
+  @IsOptional()
+  @IsInt()
+  @Min(64)
+  @Max(512 * 1024 * 1024)
+  readonly maxPayloadBytes?: number;
+
+  /** Whether a handler's stack travels to its caller. Default `false`. */
+  @IsOptional()
+  @IsBoolean()
+  readonly exposeStacks?: boolean;
+
+  /** `true`, or its path and required functions: the health controller. Default off. */
+  readonly health?: boolean | HealthOptions;
+}
+
+/** Defaults of everything that does not depend on the process. */
+export const DEFAULTS = Object.freeze({
+  keyPrefix: '',
+  workflowId: 'default',
+  worker: true,
+  concurrency: 100,
+  readinessTimeoutMs: 10_000,
+  executionTimeoutMs: 300_000,
+  leaseMs: 5_000,
+  drainTimeoutMs: 10_000,
+  pollIntervalMs: 500,
+  maxDeliveries: 3,
+  maxPayloadBytes: 1_048_576,
+  exposeStacks: false,
+});
+
+/** What is allowed, per option; also the options that exist. */
+export const ALLOWED: Readonly<Record<keyof FunctionsOptions, string>> = Object.freeze({
+  connection:
+    'a redis:// or rediss:// URL, ioredis options, or an ioredis instance (a Cluster and memory:// are not supported yet)',
+  keyPrefix: 'a string of at most 128 characters',
+  workflowId: `a name of 1 to ${MAX_NAME_LENGTH} characters`,
+  workerId: `a name of 1 to ${MAX_NAME_LENGTH} characters`,
+  worker: 'true or false',
+  concurrency: 'a whole number from 1 to 100000',
+  readinessTimeoutMs: `whole milliseconds from 0 to ${MAX_MS}`,
+  executionTimeoutMs: `whole milliseconds from 1 to ${MAX_MS}`,
+  leaseMs: `whole milliseconds from 300 to ${HOUR_MS}`,
+  drainTimeoutMs: `whole milliseconds from 0 to ${HOUR_MS}`,
+  pollIntervalMs: `whole milliseconds from 10 to ${HOUR_MS}`,
+  maxDeliveries: 'a whole number from 1 to 1000',
+  maxPayloadBytes: `whole bytes from 64 to ${512 * 1024 * 1024}`,
+  exposeStacks: 'true or false',
+  health: "true, false, or { path: '/health', required: [{ functionName, workflowId }] }",
+});
+
+/** Options checked and completed. */
+export interface ResolvedOptions {
+  readonly connection: unknown;
+  readonly settings: Settings;
+}
+
+/**
+ * Checks the options and fills in what is missing; an explicit `undefined` is as good as nothing.
+ *
+ * @throws InvalidOptionsError with every violation: path, value, what is allowed
+ */
+export function resolveOptions(
+  given: unknown = {},
+  env: NodeJS.ProcessEnv = process.env,
+): ResolvedOptions {
+  if (!isRecord(given)) {
+    throw new InvalidOptionsError([
+      { path: 'options', value: show(given), allowed: 'an object, or nothing' },
+    ]);
+  }
+  const defined = Object.fromEntries(
+    Object.entries(given).filter(([, value]) => value !== undefined),
+  );
+  const options = Object.assign(new FunctionsOptions(), defined);
+  const connection = options.connection ?? (env['REDIS_URL'] || 'redis://127.0.0.1:6379');
+  const violations = [
+    ...unknownOptions(defined),
+    ...validateSync(options, { skipMissingProperties: true }).map(toViolation),
+    ...connectionViolations(
+      connection,
+      options.connection === undefined ? 'REDIS_URL' : 'connection',
+    ),
+    ...healthViolations(options.health),
+  ];
+  if (violations.length > 0) throw new InvalidOptionsError(violations);
+  const { health: _health, connection: _connection, ...plain } = defined;
+  const settings: Settings = {
+    workerId: `${hostname()}-${process.pid}-${randomBytes(3).toString('hex')}`,
+    ...DEFAULTS,
+    ...(plain as Partial<typeof DEFAULTS>),
+    health: resolveHealth(options.health, options.workflowId ?? DEFAULTS.workflowId),
+  };
+  return { connection, settings: Object.freeze(settings) };
+}
+
+/** The health option, resolved; `undefined` when it is off. */
+export function resolveHealth(
+  health: boolean | HealthOptions | undefined,
+  workflowId: string,
+): HealthSettings | undefined {
+  if (health === undefined || health === false) return undefined;
+  const { path = '/health', required = [] } = health === true ? {} : health;
+  return {
+    path,
+    required: required.map((fn) => ({
+      functionName: fn.functionName,
+      workflowId: fn.workflowId ?? workflowId,
+    })),
+  };
+}
+
+function unknownOptions(given: object): OptionViolation[] {
+  return Object.keys(given)
+    .filter((name) => !Object.hasOwn(ALLOWED, name))
+    .map((name) => ({
+      path: name,
+      value: 'an option that does not exist',
+      allowed: `one of ${Object.keys(ALLOWED).join(', ')}`,
+    }));
+}
+
+function toViolation(error: ValidationError): OptionViolation {
+  return {
+    path: error.property,
+    value: show(error.value),
+    allowed: ALLOWED[error.property as keyof FunctionsOptions],
+  };
+}
+
+function connectionViolations(connection: unknown, path: string): OptionViolation[] {
+  const refuse = (value: string, allowed = ALLOWED.connection): OptionViolation[] => [
+    { path, value, allowed },
+  ];
+  if (typeof connection === 'string') {
+    return /^rediss?:\/\/./.test(connection) && URL.canParse(connection)
+      ? []
+      : refuse(show(redactUrl(connection)));
+  }
+  if (!isRecord(connection)) return refuse(show(connection));
+  if (connection['isCluster'] === true) return refuse('a Cluster');
+  const options = connection['options'];
+  const client = isRecord(options) ? options : connection;
+  if (typeof client['keyPrefix'] === 'string' && client['keyPrefix'] !== '') {
+    return refuse(
+      `with ioredis's own keyPrefix ${show(client['keyPrefix'])}`,
+      'no keyPrefix there (it does not reach channels and scripts): use the keyPrefix option of FunctionsModule',
+    );
+  }
+  return [];
+}
+
+function healthViolations(health: unknown): OptionViolation[] {
+  if (health === undefined || typeof health === 'boolean') return [];
+  if (!isRecord(health)) return [{ path: 'health', value: show(health), allowed: ALLOWED.health }];
+  const violations: OptionViolation[] = [];
+  const { path, required, ...others } = health;
+  for (const name of Object.keys(others)) {
+    violations.push({
+      path: `health.${name}`,
+      value: 'an option that does not exist',
+      allowed: 'path, required',
+    });
+  }
+  if (path !== undefined && !(typeof path === 'string' && /^\/?[^\s:*]+$/.test(path))) {
+    violations.push({ path: 'health.path', value: show(path), allowed: 'a path such as /health' });
+  }
+  if (required !== undefined && !Array.isArray(required)) {
+    violations.push({
+      path: 'health.required',
+      value: show(required),
+      allowed: 'an array of { functionName, workflowId }',
+    });
+  }
+  for (const [index, fn] of (Array.isArray(required) ? required : []).entries()) {
+    const fine =
+      isRecord(fn) &&
+      isName(fn['functionName']) &&
+      (fn['workflowId'] === undefined || isName(fn['workflowId']));
+    if (!fine) {
+      violations.push({
+        path: `health.required[${index}]`,
+        value: show(fn),
+        allowed: '{ functionName, workflowId }',
+      });
+    }
+  }
+  return violations;
+}
+
+function isName(value: unknown): boolean {
+  return typeof value === 'string' && value.length > 0 && value.length <= MAX_NAME_LENGTH;
+}

@@ -1,0 +1,88 @@
+import { Inject, Injectable, Logger } from '@nestjs/common';
+import type { Backend } from './backend/backend.js';
+import { BACKEND, CLOCK } from './backend/tokens.js';
+import type { Clock } from './common/clock.js';
+import { messageOf } from './common/text.js';
+import { CallClient } from './execution/caller/call-client.js';
+import { CallConsumer } from './execution/worker/call-consumer.js';
+import { WorkerCoordinator } from './lifecycle/worker-coordinator.js';
+import { NotificationManager } from './notifications/notification-manager.js';
+import { FunctionReadinessWatcher } from './readiness/function-readiness-watcher.js';
+import { HandlerRegistrar } from './registry/handler-registrar.js';
+
+const HOOKS_CHECK_MS = 1_000;
+
+/**
+ * Starts and stops the parts in order. A part that a test replaced by something else is left alone.
+ *
+ * Order of the end: the worker side drains first, while the application can still answer and call; what is
+ * pending at the caller is settled; the lease is given back; connections close last.
+ */
+@Injectable()
+export class FunctionsRuntime {
+  private readonly logger = new Logger('COORDINATOR');
+
+  constructor(
+    @Inject(BACKEND) private readonly backend: Backend,
+    @Inject(CLOCK) private readonly clock: Clock,
+    @Inject(NotificationManager) private readonly notifications: NotificationManager,
+    @Inject(FunctionReadinessWatcher) private readonly watcher: FunctionReadinessWatcher,
+    @Inject(WorkerCoordinator) private readonly coordinator: WorkerCoordinator,
+    @Inject(CallClient) private readonly calls: CallClient,
+    @Inject(CallConsumer) private readonly consumer: CallConsumer,
+    @Inject(HandlerRegistrar) private readonly registrar: HandlerRegistrar,
+  ) {}
+
+  /** Before the application's own hooks: connect, so that they can subscribe. */
+  connect(): void {
+    this.backend.start();
+    if (this.notifications instanceof NotificationManager) this.notifications.start();
+    if (this.watcher instanceof FunctionReadinessWatcher) this.watcher.start();
+  }
+
+  /** When the application is up: host the handlers and join the fleet. */
+  async join(): Promise<void> {
+    if (!(this.coordinator instanceof WorkerCoordinator)) return;
+    this.coordinator.attach(this.consumer);
+    this.registrar.registerAll();
+    await this.coordinator.start();
+    if (this.coordinator.workers().length > 0)
+      this.clock.after(HOOKS_CHECK_MS, () => this.warnWithoutHooks());
+  }
+
+  /** At the first sign of shutdown. */
+  async drain(): Promise<void> {
+    if (this.coordinator instanceof WorkerCoordinator) await this.coordinator.drain();
+  }
+
+  /** At the very end. */
+  async close(): Promise<void> {
+    await this.step('caller', () => this.calls.close());
+    await this.step('watcher', () =>
+      this.watcher instanceof FunctionReadinessWatcher ? this.watcher.close() : undefined,
+    );
+    await this.step('coordinator', () =>
+      this.coordinator instanceof WorkerCoordinator ? this.coordinator.stop() : undefined,
+    );
+    await this.step('notifications', () =>
+      this.notifications instanceof NotificationManager ? this.notifications.close() : undefined,
+    );
+    await this.step('backend', () => this.backend.close());
+  }
+
+  private async step(name: string, task: () => unknown): Promise<void> {
+    try {
+      await task();
+    } catch (error) {
+      this.logger.error(`closing the ${name} failed: ${messageOf(error)}`);
+    }
+  }
+
+  private warnWithoutHooks(): void {
+    if (this.coordinator.state !== 'active' || process.listenerCount('SIGTERM') > 0) return;
+    this.logger.warn(
+      'nothing listens to SIGTERM: a deploy kills this worker in mid-call instead of draining it. ' +
+        'Call app.enableShutdownHooks() in main.ts.',
+    );
+  }
+}

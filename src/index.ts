@@ -1,0 +1,114 @@
+export {
+  FunctionsModule,
+  type FunctionsAsyncOptions,
+  type FunctionsOptionsFactory,
+} from './functions.module.js';
+export {
+  FunctionsOptions,
+  type HealthOptions,
+  type RequiredFunction,
+} from './functions.options.js';
+
+export {
+  EnhancedFunctionRegistry,
+  type InstantWorkerStatus,
+} from './registry/enhanced-function-registry.js';
+export {
+  FunctionRegistry,
+  type AvailableFunction,
+  type CallOutcome,
+} from './registry/function-registry.js';
+export type { CallOptions } from './registry/call-options.js';
+export { defineFunction, type FunctionContract } from './registry/function-contract.js';
+export {
+  FunctionHandler,
+  type FunctionHandlerOptions,
+  type HandlerSettings,
+} from './registry/function-handler.decorator.js';
+export type { InputClass } from './registry/input-pipe.js';
+export { FunctionContext } from './execution/worker/function-context.js';
+
+export {
+  NotificationManager,
+  type ChannelListener,
+  type ChannelMessage,
+  type NotificationEvents,
+  type NotificationState,
+  type NotificationStats,
+  type Subscription,
+} from './notifications/notification-manager.js';
+export {
+  FunctionReadinessWatcher,
+  type ReadinessEvents,
+  type WaitOptions,
+} from './readiness/function-readiness-watcher.js';
+export type { WorkerInfo } from './readiness/function-watch.js';
+export { FunctionLifecycleNotifier } from './lifecycle/function-lifecycle-notifier.js';
+export {
+  WorkerCoordinator,
+  type CoordinatorEvents,
+  type CoordinatorState,
+  type LocalWorker,
+} from './lifecycle/worker-coordinator.js';
+export type { DrainReport } from './lifecycle/work-source.js';
+
+export { FunctionsTransport } from './transport/functions-transport.js';
+export { FunctionsClientProxy } from './transport/functions-client-proxy.js';
+export { FunctionsRpcContext } from './transport/functions-rpc-context.js';
+export {
+  FunctionsHealthIndicator,
+  type FunctionHealth,
+} from './health/functions-health-indicator.js';
+
+export type { Delivery } from './protocol/call.js';
+export type {
+  FunctionDefinition,
+  ParameterDefinition,
+  ParameterType,
+} from './protocol/definition.js';
+export type { FunctionRef } from './protocol/function-ref.js';
+export type {
+  HealthNotification,
+  Notification,
+  OfflineNotification,
+  ReadyNotification,
+  ShutdownNotification,
+} from './protocol/notification.js';
+export type { WireError } from './protocol/wire-error.js';
+export type { WorkerRecord, WorkerStatus } from './protocol/worker-record.js';
+
+export {
+  BackendUnavailableError,
+  CallCancelledError,
+  ClosedError,
+  DeadlineExceededError,
+  DrainingError,
+  DuplicateHandlerError,
+  ERROR_CODES,
+  FunctionError,
+  FunctionsError,
+  HandlerNotFoundError,
+  InvalidArgumentError,
+  InvalidInputError,
+  InvalidNameError,
+  InvalidOptionsError,
+  InvalidParametersError,
+  isFunctionsError,
+  MalformedCallError,
+  MaxDeliveriesError,
+  NoWorkerError,
+  OutcomeUnknownError,
+  OwnershipLostError,
+  PayloadNotSerializableError,
+  PayloadTooLargeError,
+  ReadinessTimeoutError,
+  RemoteFunctionError,
+  WorkerDisabledError,
+  WorkerLostError,
+  WorkerNotRegisteredError,
+  type ErrorCode,
+  type ErrorDetails,
+  type FunctionsErrorOptions,
+  type OptionViolation,
+  type ParameterViolation,
+} from './common/errors.js';

@@ -1,0 +1,168 @@
+import { Logger } from '@nestjs/common';
+import type { Backend } from '../backend/backend.js';
+import type { DeathEvidence } from '../backend/fleet-store.js';
+import type { Clock, Timer } from '../common/clock.js';
+import { messageOf } from '../common/text.js';
+import type { Dispose } from '../common/typed-events.js';
+
+/** How often the supervisor looks. */
+export const LOOK_INTERVAL_MS = 50;
+/** A process whose subscription is gone gets this long to come back before it is taken for dead. */
+export const ABSENCE_GRACE_MS = 120;
+/** After the supervisor's own connection came back, everybody gets this long to return. */
+export const RETURN_GRACE_MS = 2_000;
+/** Leases are looked at every so many looks. */
+const LEASE_LOOK_FACTOR = 10;
+
+/** What the supervisor needs to know. */
+export interface SupervisorSettings {
+  readonly leaseMs: number;
+  readonly maxDeliveries: number;
+}
+
+/**
+ * Finds the dead. Every process runs one; a lease elects the one that looks.
+ *
+ * A process is dead when its presence (its subscription) is missing in two looks and for ABSENCE_GRACE_MS:
+ * a killed process loses it within milliseconds, while a broken connection is made anew after about 20 ms.
+ * Or when its lease ran out: a frozen process keeps its sockets. The step that ends a session checks the
+ * evidence again, so a return in the last moment wins.
+ *
+ * Interleavings with a supervisor's own death: every step can be repeated, and the session stays listed
+ * until its last step (`bury`), so the next supervisor finds it again.
+ */
+export class Supervisor {
+  private readonly logger = new Logger('COORDINATOR');
+  private readonly absentSince = new Map<string, number>();
+  private readonly burying = new Set<string>();
+  private sessionId: string | undefined;
+  private timer: Timer | undefined;
+  private elected = false;
+  private looking = false;
+  private looks = 0;
+  private quietUntil = 0;
+  private nextElection = 0;
+  private dispose: Dispose | undefined;
+
+  constructor(
+    private readonly backend: Backend,
+    private readonly clock: Clock,
+    private readonly settings: SupervisorSettings,
+  ) {}
+
+  /** Whether this process is the one that looks. */
+  get isElected(): boolean {
+    return this.elected;
+  }
+
+  /** Takes part under this session; again after a new one was joined. */
+  start(sessionId: string): void {
+    this.sessionId = sessionId;
+    this.elected = false;
+    this.beQuiet();
+    this.dispose ??= this.backend.onConnected(() => this.beQuiet());
+    this.timer ??= this.clock.every(LOOK_INTERVAL_MS, () => void this.turn());
+  }
+
+  /** Steps down, so that another need not wait for the lease. */
+  async stop(): Promise<void> {
+    this.timer?.cancel();
+    this.timer = undefined;
+    this.dispose?.();
+    this.dispose = undefined;
+    if (!this.elected || this.sessionId === undefined) return;
+    this.elected = false;
+    await this.backend.fleet.resign(this.sessionId).catch(() => undefined);
+  }
+
+  private beQuiet(): void {
+    this.quietUntil = this.clock.now() + RETURN_GRACE_MS;
+    this.absentSince.clear();
+  }
+
+  private async turn(): Promise<void> {
+    const sessionId = this.sessionId;
+    if (this.looking || sessionId === undefined || !this.backend.isConnected()) return;
+    this.looking = true;
+    try {
+      if (!this.elected) await this.stand(sessionId);
+      else await this.look(sessionId);
+    } catch (error) {
+      this.logger.debug(`the supervisor could not look: ${messageOf(error)}`);
+    } finally {
+      this.looking = false;
+    }
+  }
+
+  private async stand(sessionId: string): Promise<void> {
+    const now = this.clock.now();
+    if (now < this.nextElection) return;
+    this.nextElection = now + this.settings.leaseMs / 3;
+    if (!(await this.backend.fleet.elect(sessionId, this.settings.leaseMs))) return;
+    this.elected = true;
+    this.absentSince.clear();
+    this.logger.debug(`${sessionId} supervises the fleet`);
+  }
+
+  private async look(sessionId: string): Promise<void> {
+    this.looks += 1;
+    const view = await this.backend.fleet.look(
+      sessionId,
+      this.settings.leaseMs,
+      this.looks % LEASE_LOOK_FACTOR === 0,
+    );
+    if (view === undefined) {
+      this.elected = false;
+      this.logger.debug(`${sessionId} supervises no longer`);
+      return;
+    }
+    const now = this.clock.now();
+    if (now < this.quietUntil) return;
+    for (const suspect of this.absentSince.keys())
+      if (!view.absent.includes(suspect)) this.absentSince.delete(suspect);
+    for (const suspect of view.absent) {
+      const since = this.absentSince.get(suspect);
+      if (since === undefined) this.absentSince.set(suspect, now);
+      else if (now - since >= ABSENCE_GRACE_MS) void this.end(suspect, 'presence');
+    }
+    for (const suspect of view.lapsed) void this.end(suspect, 'lease');
+  }
+
+  private async end(suspect: string, evidence: DeathEvidence): Promise<void> {
+    if (this.burying.has(suspect)) return;
+    this.burying.add(suspect);
+    try {
+      const workers = await this.backend.fleet.condemn(suspect, evidence);
+      if (workers === undefined) return;
+      const reason = evidence === 'presence' ? 'process_died' : 'lease_expired';
+      this.logger.warn(
+        `process ${suspect} is dead (${reason}): handing over the calls of ${workers.length} worker(s)`,
+      );
+      const refs = new Map(workers.map(({ ref }) => [ref.id, ref]));
+      await Promise.all(
+        workers.map(({ ref, workerId }) =>
+          this.backend.workers.unregister(ref, workerId, { sessionId: suspect }, reason),
+        ),
+      );
+      await Promise.all(
+        [...refs.values()].map(async (ref) => {
+          const released = await this.backend.calls.release(ref, suspect, {
+            kind: 'lost',
+            maxDeliveries: this.settings.maxDeliveries,
+          });
+          if (released.requeued + released.answered + released.deadLettered === 0) return;
+          this.logger.warn(
+            `${ref.functionName} (workflow ${ref.workflowId}) of ${suspect}: ${released.requeued} call(s) handed over, ` +
+              `${released.answered} answered as lost, ${released.deadLettered} dead-lettered`,
+          );
+        }),
+      );
+      await this.backend.fleet.bury(suspect);
+    } catch (error) {
+      this.logger.warn(`the calls of ${suspect} are not all handed over yet: ${messageOf(error)}`);
+    } finally {
+      this.burying.delete(suspect);
+      this.absentSince.delete(suspect);
+    }
+  }
+}

@@ -1,0 +1,37 @@
+import type { FunctionRef } from '../protocol/function-ref.js';
+
+/** What came of a drain. */
+export interface DrainReport {
+  /** Calls that finished within the limit. */
+  readonly finished: number;
+  /** Calls that did not, or had not started, and were handed back. */
+  readonly handedBack: number;
+}
+
+/**
+ * What takes calls and runs them, as the coordinator drives it; the execution layer implements it. A
+ * function is read exactly between {@link begin} (or {@link resume}) and {@link pause} or {@link end}.
+ */
+export interface WorkSource {
+  /** Takes part under a new session's name; nothing is read yet. */
+  open(sessionId: string): void;
+  /** Makes the groups and puts the read in place; resolves when calls can arrive. */
+  begin(refs: readonly FunctionRef[]): Promise<void>;
+  /** Takes no new calls of a function. */
+  pause(ref: FunctionRef): void;
+  /** Takes calls of it again. */
+  resume(ref: FunctionRef): void;
+  /** Stops reading a function, lets its calls finish within the limit, hands back the rest. */
+  end(ref: FunctionRef, limitMs: number): Promise<DrainReport>;
+  /** Stops reading everything, lets calls finish within the limit, hands back the rest. */
+  drain(limitMs: number): Promise<DrainReport>;
+  /** The session is lost: aborts what runs and stops reading. */
+  abandon(): void;
+  /** Aborts a call that its caller cancelled. */
+  cancel(callId: string): void;
+  /** Told by the source when its group is gone or its reading fails: the session may be lost. */
+  onTrouble(listener: () => void): void;
+  /** Redis's clock minus this host's, in milliseconds. */
+  adjustClock(offsetMs: number): void;
+  close(): Promise<void>;
+}

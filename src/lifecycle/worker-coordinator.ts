@@ -1,0 +1,670 @@
+import { randomBytes } from 'node:crypto';
+import { hostname } from 'node:os';
+import { Inject, Injectable, Logger } from '@nestjs/common';
+import type { Backend } from '../backend/backend.js';
+import { BACKEND, CLOCK, KEYS, SETTINGS } from '../backend/tokens.js';
+import type { ProcessSession } from '../backend/worker-store.js';
+import { pause, within, type Clock, type Timer } from '../common/clock.js';
+import { createDeferred } from '../common/deferred.js';
+import {
+  BackendUnavailableError,
+  ClosedError,
+  WorkerNotRegisteredError,
+} from '../common/errors.js';
+import type { Settings } from '../common/settings.js';
+import { messageOf } from '../common/text.js';
+import { TypedEvents, type Dispose } from '../common/typed-events.js';
+import { NotificationManager, type Subscription } from '../notifications/notification-manager.js';
+import { definitionFingerprint } from '../protocol/definition.js';
+import { encodeName, type FunctionRef } from '../protocol/function-ref.js';
+import { isRecord } from '../protocol/json.js';
+import type { Keys } from '../protocol/keys.js';
+import type { WorkerRecord } from '../protocol/worker-record.js';
+import { EventLoopProbe } from './event-loop-probe.js';
+import { Supervisor } from './supervisor.js';
+import type { DrainReport, WorkSource } from './work-source.js';
+
+/**
+ * - `idle`: not started
+ * - `joining`: taking a lease and registering, again and again until Redis lets it
+ * - `active`: lease held, all workers registered
+ * - `draining`: workers announced their leaving; nothing new is taken
+ * - `stopped`: for good
+ */
+export type CoordinatorState = 'idle' | 'joining' | 'active' | 'draining' | 'stopped';
+
+/** What {@link WorkerCoordinator.on} can listen to. */
+export interface CoordinatorEvents {
+  /** Any change of {@link WorkerCoordinator.state}. */
+  state: { readonly from: CoordinatorState; readonly to: CoordinatorState };
+  /** A worker of this process is registered (again). */
+  registered: { readonly ref: FunctionRef; readonly workerId: string; readonly epoch: number };
+  /** The lease had run out: calls may have been handed over, everything registers anew. */
+  lost: { readonly sessionId: string };
+}
+
+/** A worker of this process, as it stands. */
+export interface LocalWorker {
+  readonly ref: FunctionRef;
+  readonly workerId: string;
+  /** Whether the registry has it. */
+  readonly registered: boolean;
+  readonly status: 'ready' | 'unhealthy' | 'draining';
+  readonly reason: string | undefined;
+}
+
+interface LocalRegistration {
+  readonly ref: FunctionRef;
+  readonly workerId: string;
+  definition: string;
+  epoch: number | undefined;
+  seq: number;
+  status: LocalWorker['status'];
+  reason: string | undefined;
+}
+
+const RETRY_MS = 200;
+const BOOT_WAIT_MS = 2_000;
+
+/**
+ * The life of this process in the fleet: lease, presence, heartbeat, its workers' registrations, drain, and
+ * its part in the supervision.
+ *
+ * Order of a start (promise 1): presence, lease, consumer groups, read, and only then `register`, which
+ * tells `ready`. Order of a leave (promise 9): `shutdown` told, reading stopped, calls finished or handed
+ * back, `offline` told, lease given back, presence last (a supervisor that finds no presence finds no
+ * session either).
+ *
+ * Interleavings with the loss of the lease:
+ * - The heartbeat finds it gone (declared dead, or Redis was emptied): what runs is aborted, its calls were
+ *   or will be handed over by the supervisor; everything registers under a new session, whose consumer name
+ *   is new too, so the old one's calls cannot be mixed with the new one's.
+ * - Loss while draining: the calls were handed over; the drain goes on with nothing to finish.
+ * - Loss is found while a join is under way: the join starts again; there is one join at a time.
+ *
+ * Called by: the module's lifecycle hooks, FunctionLifecycleNotifier, EnhancedFunctionRegistry.
+ */
+@Injectable()
+export class WorkerCoordinator {
+  /** This process, for its whole life; also the name of its reply stream. */
+  readonly processId = `${encodeName(hostname())
+    .replace(/[^A-Za-z0-9._%-]/g, '-')
+    .slice(0, 80)}-${process.pid}-${randomBytes(4).toString('hex')}`;
+  private readonly logger = new Logger('COORDINATOR');
+  private readonly registrations = new Map<string, LocalRegistration>();
+  private readonly events = new TypedEvents<CoordinatorEvents>((event, error) =>
+    this.logger.error(`A listener of ${String(event)} failed: ${messageOf(error)}`),
+  );
+  private readonly supervisor: Supervisor;
+  private readonly loop: EventLoopProbe;
+  private readonly firstActive = createDeferred();
+  private current: CoordinatorState = 'idle';
+  private work: WorkSource | undefined;
+  private session: ProcessSession | undefined;
+  private presence: Subscription | undefined;
+  private sessions = 0;
+  private heart: Timer | undefined;
+  private beats = 0;
+  private beating: Promise<void> | undefined;
+  private joining: Promise<void> | undefined;
+  private drained: Promise<DrainReport> | undefined;
+  private readonly stopping = new AbortController();
+  private dispose: Dispose | undefined;
+  private offsetMs = 0;
+  private active = false;
+
+  constructor(
+    @Inject(BACKEND) private readonly backend: Backend,
+    @Inject(KEYS) private readonly keys: Keys,
+    @Inject(SETTINGS) private readonly settings: Settings,
+    @Inject(CLOCK) private readonly clock: Clock,
+    @Inject(NotificationManager) private readonly notifications: NotificationManager,
+  ) {
+    this.supervisor = new Supervisor(backend, clock, settings);
+    this.loop = new EventLoopProbe(clock);
+    this.firstActive.promise.catch(() => undefined);
+  }
+
+  get state(): CoordinatorState {
+    return this.current;
+  }
+
+  /** The default workerId of this process. */
+  get workerId(): string {
+    return this.settings.workerId;
+  }
+
+  /** Whether this process is the one that finds the dead. */
+  get isSupervisor(): boolean {
+    return this.supervisor.isElected;
+  }
+
+  /** Whether this process was registered at least once. */
+  get wasActive(): boolean {
+    return this.active;
+  }
+
+  /** How late this process's timers run, in milliseconds. */
+  get eventLoopLagMs(): number {
+    return this.loop.lagMs;
+  }
+
+  /** Listens to the coordinator; the result removes the listener. */
+  on<K extends keyof CoordinatorEvents>(
+    event: K,
+    listener: (payload: CoordinatorEvents[K]) => unknown,
+  ): Dispose {
+    return this.events.on(event, listener);
+  }
+
+  /** Workers of this process. */
+  workers(): LocalWorker[] {
+    return [...this.registrations.values()].map(({ ref, workerId, epoch, status, reason }) => ({
+      ref,
+      workerId,
+      registered: epoch !== undefined,
+      status,
+      reason,
+    }));
+  }
+
+  /** Gives the coordinator what takes calls; before {@link start}. */
+  attach(work: WorkSource): void {
+    this.work = work;
+    work.onTrouble(() => void this.beat());
+  }
+
+  /** Announces functions that this process hosts under its default workerId; before {@link start}. */
+  host(functions: readonly { readonly ref: FunctionRef; readonly definition: string }[]): void {
+    for (const { ref, definition } of functions) this.remember(ref, this.workerId, definition);
+  }
+
+  /**
+   * Joins the fleet and registers what is hosted. Resolves when done, or after 2 s without Redis, and goes
+   * on in the background then: an application boots, and says in /health that it is not ready.
+   */
+  async start(): Promise<void> {
+    if (this.current !== 'idle') return;
+    this.loop.start();
+    const disposers = [
+      this.backend.onConnected(() => {
+        void this.tellPresence();
+        void this.beat();
+      }),
+      this.notifications.on('state', () => void this.tellPresence()),
+    ];
+    this.dispose = () => disposers.forEach((dispose) => dispose());
+    const joined = this.join();
+    await within(
+      this.clock,
+      BOOT_WAIT_MS,
+      joined,
+      () => new BackendUnavailableError('joining', this.backend.address),
+    ).catch((error: unknown) =>
+      this.logger.warn(
+        `${messageOf(error)} The application starts; its functions register when Redis answers.`,
+      ),
+    );
+  }
+
+  /** Resolves when this process is registered for the first time. */
+  whenActive(): Promise<void> {
+    return this.firstActive.promise;
+  }
+
+  /**
+   * Registers a worker of this process for a function and tells `ready`, after its group exists and its read
+   * is in place (when this process has a handler for it).
+   *
+   * @param definition the function's definition as JSON; `''` keeps what is stored
+   */
+  async registerWorker(
+    ref: FunctionRef,
+    workerId: string,
+    definition: string,
+  ): Promise<WorkerRecord> {
+    this.assertOpen();
+    const registration = this.remember(ref, workerId, definition);
+    await this.firstActive.promise;
+    await this.joining;
+    await this.work?.begin([ref]);
+    return this.register(registration);
+  }
+
+  /** Removes a worker and tells `offline`. `false` when it was not registered. */
+  async unregisterWorker(ref: FunctionRef, workerId: string, reason: string): Promise<boolean> {
+    const registration = this.find(ref, workerId);
+    if (registration !== undefined) {
+      this.registrations.delete(registrationKey(ref, workerId));
+      if (!this.takesCalls(ref)) await this.work?.end(ref, this.settings.drainTimeoutMs);
+    }
+    const removed = await this.backend.workers.unregister(
+      ref,
+      workerId,
+      ownerOf(registration),
+      reason,
+    );
+    this.logger.debug(`${workerId} of ${label(ref)} is offline (${reason})`);
+    return removed;
+  }
+
+  /**
+   * Says that a worker is healthy or not. Its process stops (or resumes) taking calls of the function before
+   * the registry and everybody else know.
+   *
+   * @throws WorkerNotRegisteredError
+   */
+  async changeHealth(
+    ref: FunctionRef,
+    workerId: string,
+    healthy: boolean,
+    reason: string,
+  ): Promise<WorkerRecord> {
+    const registration = this.find(ref, workerId);
+    if (registration !== undefined) this.applyHealth(registration, healthy, reason);
+    const change = healthy
+      ? ({ kind: 'healthy' } as const)
+      : ({ kind: 'unhealthy', reason } as const);
+    const record = await this.backend.workers.change(ref, workerId, registration?.epoch, change);
+    if (record === undefined)
+      throw new WorkerNotRegisteredError(ref.functionName, ref.workflowId, workerId);
+    if (registration !== undefined) registration.seq = record.seq;
+    if (healthy) this.logger.debug(`${workerId} of ${label(ref)} is healthy`);
+    else
+      this.logger.warn(`${workerId} of ${label(ref)} is unhealthy (${reason}) and takes no calls`);
+    return record;
+  }
+
+  /**
+   * Tells that a worker is about to leave, and stops taking calls of the function here.
+   *
+   * @throws WorkerNotRegisteredError
+   */
+  async announceShutdown(
+    ref: FunctionRef,
+    workerId: string,
+    estimatedDowntimeMs: number,
+  ): Promise<WorkerRecord> {
+    const registration = this.find(ref, workerId);
+    if (registration !== undefined) registration.status = 'draining';
+    this.follow(ref);
+    const record = await this.backend.workers.change(ref, workerId, registration?.epoch, {
+      kind: 'draining',
+      estimatedDowntimeMs,
+    });
+    if (record === undefined)
+      throw new WorkerNotRegisteredError(ref.functionName, ref.workflowId, workerId);
+    if (registration !== undefined) registration.seq = record.seq;
+    this.logger.debug(
+      `${workerId} of ${label(ref)} is shutting down, back in about ${estimatedDowntimeMs} ms`,
+    );
+    return record;
+  }
+
+  /** A graceful leave of one worker from one function: shutdown told, drained, offline told. */
+  async coordinateShutdown(ref: FunctionRef, workerId: string): Promise<DrainReport> {
+    await this.announceShutdown(ref, workerId, this.settings.drainTimeoutMs);
+    const nothing: DrainReport = { finished: 0, handedBack: 0 };
+    const drains = this.find(ref, workerId) !== undefined && !this.takesCalls(ref);
+    const report = drains ? await this.work?.end(ref, this.settings.drainTimeoutMs) : nothing;
+    await this.unregisterWorker(ref, workerId, 'shutdown');
+    return report ?? nothing;
+  }
+
+  /**
+   * Drains every worker of this process: shutdown told, reading stopped, calls finished within
+   * `drainTimeoutMs`, the rest handed back, offline told. The process can still call. Safe to call twice.
+   */
+  drain(): Promise<DrainReport> {
+    this.drained ??= this.drainOnce();
+    return this.drained;
+  }
+
+  /** Leaves the fleet; {@link drain} first. */
+  async stop(): Promise<void> {
+    if (this.current === 'stopped') return;
+    await this.drain();
+    this.transition('stopped');
+    this.firstActive.reject(new ClosedError('WorkerCoordinator'));
+    this.heart?.cancel();
+    this.loop.stop();
+    this.dispose?.();
+    await this.beating;
+    await this.supervisor.stop();
+    await this.work?.close();
+    if (this.session !== undefined && this.backend.isConnected()) {
+      await this.backend.workers
+        .leave(this.session)
+        .catch((error: unknown) =>
+          this.logger.debug(`the lease could not be given back: ${messageOf(error)}`),
+        );
+    }
+    await this.presence?.unsubscribe();
+    this.events.clear();
+  }
+
+  private async drainOnce(): Promise<DrainReport> {
+    const registered = [...this.registrations.values()];
+    const started = this.clock.now();
+    this.stopping.abort();
+    if (this.current === 'idle') return { finished: 0, handedBack: 0 };
+    this.transition('draining');
+    await this.joining?.catch(() => undefined);
+    for (const registration of registered) registration.status = 'draining';
+    await this.each(registered, 'announce the shutdown', ({ ref, workerId, epoch }) =>
+      this.backend.workers.change(ref, workerId, epoch, {
+        kind: 'draining',
+        estimatedDowntimeMs: this.settings.drainTimeoutMs,
+      }),
+    );
+    const report = (await this.work?.drain(this.settings.drainTimeoutMs)) ?? {
+      finished: 0,
+      handedBack: 0,
+    };
+    await this.each(registered, 'tell offline', (registration) =>
+      this.backend.workers.unregister(
+        registration.ref,
+        registration.workerId,
+        ownerOf(registration),
+        'shutdown',
+      ),
+    );
+    this.registrations.clear();
+    if (registered.length > 0) {
+      this.logger.debug(
+        `drained ${registered.length} worker(s) in ${this.clock.now() - started} ms: ${report.finished} call(s) ` +
+          `finished, ${report.handedBack} handed back`,
+      );
+    }
+    return report;
+  }
+
+  /** Does something for every worker that the registry has; a failure is said and stops nobody else. */
+  private async each(
+    registrations: readonly LocalRegistration[],
+    what: string,
+    task: (registration: LocalRegistration) => Promise<unknown>,
+  ): Promise<void> {
+    await Promise.all(
+      registrations
+        .filter(({ epoch }) => epoch !== undefined)
+        .map((registration) =>
+          task(registration).catch((error: unknown) =>
+            this.logger.warn(
+              `could not ${what} of ${label(registration.ref)}: ${messageOf(error)}`,
+            ),
+          ),
+        ),
+    );
+  }
+
+  /** One join at a time: who finds the session lost while one is under way waits for that one. */
+  private join(): Promise<void> {
+    this.joining ??= this.joinUntilDone().finally(() => (this.joining = undefined));
+    return this.joining;
+  }
+
+  private async joinUntilDone(): Promise<void> {
+    this.transition('joining');
+    for (let attempt = 1; !this.stopping.signal.aborted; attempt += 1) {
+      try {
+        await this.joinOnce();
+        if (this.stopping.signal.aborted) return;
+        this.transition('active');
+        this.active = true;
+        this.firstActive.resolve();
+        return;
+      } catch (error) {
+        const text = `joining the fleet failed (attempt ${attempt}): ${messageOf(error)}`;
+        if (attempt === 1) this.logger.warn(text);
+        else this.logger.debug(text);
+        await pause(this.clock, RETRY_MS, this.stopping.signal);
+      }
+    }
+  }
+
+  private async joinOnce(): Promise<void> {
+    const sessionId = `${this.processId}.${(this.sessions += 1)}`;
+    const before = this.presence;
+    this.presence = await this.appear(sessionId);
+    await before?.unsubscribe();
+    this.session = await this.backend.workers.join(
+      sessionId,
+      this.settings.leaseMs,
+      this.presence !== undefined,
+    );
+    this.heart ??= this.clock.every(this.settings.leaseMs / 3, () => void this.beat());
+    this.supervisor.start(sessionId);
+    this.work?.open(sessionId);
+    const registrations = [...this.registrations.values()];
+    await this.work?.begin([...new Map(registrations.map(({ ref }) => [ref.id, ref])).values()]);
+    await Promise.all(registrations.map((registration) => this.register(registration)));
+    this.logger.debug(`joined as ${sessionId} with ${registrations.length} worker(s)`);
+  }
+
+  /** The presence, in place; without pub/sub there is none, and only the lease proves this process's life. */
+  private async appear(sessionId: string): Promise<Subscription | undefined> {
+    try {
+      return await this.notifications.subscribe(this.controlChannel(sessionId), ({ data }) =>
+        this.obey(data),
+      );
+    } catch (error) {
+      if (!this.backend.isConnected()) throw error;
+      this.logger.warn(`no presence for want of pub/sub, the lease has to do: ${messageOf(error)}`);
+      return undefined;
+    }
+  }
+
+  /**
+   * Pub/sub came or went while the process lives: it says so on the command connection, and is not missed.
+   * A killed process cannot say it, which is what makes a missing presence a proof.
+   */
+  private async tellPresence(): Promise<void> {
+    const session = this.session;
+    if (session === undefined || this.current === 'stopped' || !this.backend.isConnected()) return;
+    const connected = this.notifications.state === 'connected';
+    try {
+      if (connected) this.presence ??= await this.appear(session.sessionId);
+      await this.backend.workers.setPresence(session, connected && this.presence !== undefined);
+    } catch (error) {
+      this.logger.debug(`the presence could not be told: ${messageOf(error)}`);
+    }
+  }
+
+  private async register(registration: LocalRegistration): Promise<WorkerRecord> {
+    const { ref, workerId, definition } = registration;
+    if (this.session === undefined) throw new ClosedError('WorkerCoordinator');
+    const { record, replaced } = await this.backend.workers.register({
+      ref,
+      workerId,
+      session: this.session,
+      leaseMs: this.settings.leaseMs,
+      definition,
+      fingerprint: definition === '' ? '' : definitionFingerprint(definition),
+    });
+    registration.epoch = record.epoch;
+    registration.seq = record.seq;
+    this.logger.debug(
+      `${workerId} of ${label(ref)} is ready (epoch ${record.epoch}, seq ${record.seq})`,
+    );
+    if (replaced !== undefined) {
+      this.logger.warn(
+        `workerId ${workerId} of ${label(ref)} was in use by ${replaced}, which lives: give each process its own workerId`,
+      );
+    }
+    // It registers as ready; one that said it is unhealthy before says so again.
+    if (registration.status === 'unhealthy') {
+      await this.changeHealth(ref, workerId, false, registration.reason ?? 'unhealthy');
+    }
+    this.events.emit('registered', { ref, workerId, epoch: record.epoch });
+    return record;
+  }
+
+  /** One beat at a time; called by the timer, after a reconnect, and when reading meets trouble. */
+  private beat(): Promise<void> {
+    this.beating ??= this.beatOnce().finally(() => (this.beating = undefined));
+    return this.beating;
+  }
+
+  private async beatOnce(): Promise<void> {
+    const session = this.session;
+    if (session === undefined || this.joining !== undefined || this.current === 'stopped') return;
+    try {
+      const sentAt = this.clock.now();
+      const pulse = await this.backend.workers.heartbeat(
+        session,
+        this.processId,
+        this.settings.leaseMs,
+      );
+      this.offsetMs = pulse.timestamp - (sentAt + this.clock.now()) / 2;
+      this.work?.adjustClock(this.offsetMs);
+      if (!pulse.alive) this.handleLoss(session);
+      else await this.tellHealth();
+    } catch (error) {
+      this.logger.warn(`heartbeat failed: ${messageOf(error)}`);
+    }
+  }
+
+  private handleLoss(session: ProcessSession): void {
+    this.logger.warn(
+      `the lease of ${session.sessionId} is gone (declared dead, or Redis was emptied): registering anew`,
+    );
+    this.work?.abandon();
+    for (const registration of this.registrations.values()) registration.epoch = undefined;
+    this.events.emit('lost', { sessionId: session.sessionId });
+    if (this.current !== 'draining') void this.join();
+  }
+
+  /** Health, every third beat, on channels that somebody listens to: two commands for any number of workers. */
+  private async tellHealth(): Promise<void> {
+    this.beats += 1;
+    if (this.beats % 3 !== 0 || this.registrations.size === 0) return;
+    const byChannel = new Map<string, LocalRegistration[]>();
+    for (const registration of this.registrations.values()) {
+      const channel = this.keys.channel('health', registration.ref);
+      byChannel.set(channel, [...(byChannel.get(channel) ?? []), registration]);
+    }
+    const heard = await this.backend.bus.heard([...byChannel.keys()]);
+    await Promise.all(
+      heard.flatMap((channel) =>
+        (byChannel.get(channel) ?? []).map((registration) =>
+          this.tellHealthOf(channel, registration),
+        ),
+      ),
+    );
+  }
+
+  private async tellHealthOf(channel: string, registration: LocalRegistration): Promise<void> {
+    const { ref, workerId, epoch, seq, status, reason } = registration;
+    if (epoch === undefined) return;
+    await this.notifications.publish(this.keys.unprefixed(channel), {
+      type: 'health',
+      functionName: ref.functionName,
+      workflowId: ref.workflowId,
+      workerId,
+      epoch,
+      seq,
+      timestamp: Math.round(this.clock.now() + this.offsetMs),
+      healthy: status === 'ready',
+      reason,
+    });
+  }
+
+  /** What other processes tell this one directly. */
+  private obey(message: unknown): void {
+    if (!isRecord(message)) return;
+    if (message['type'] === 'cancel' && typeof message['callId'] === 'string') {
+      this.work?.cancel(message['callId']);
+      return;
+    }
+    if (message['type'] !== 'health' || typeof message['healthy'] !== 'boolean') return;
+    const registration = [...this.registrations.values()].find(
+      ({ ref, workerId }) =>
+        ref.functionName === message['functionName'] &&
+        ref.workflowId === message['workflowId'] &&
+        workerId === message['workerId'],
+    );
+    const seq = Number(message['seq']);
+    if (registration === undefined || !(seq > registration.seq)) return;
+    registration.seq = seq;
+    this.applyHealth(
+      registration,
+      message['healthy'],
+      typeof message['reason'] === 'string' ? message['reason'] : '',
+    );
+  }
+
+  private applyHealth(registration: LocalRegistration, healthy: boolean, reason: string): void {
+    if (registration.status === 'draining') return;
+    registration.status = healthy ? 'ready' : 'unhealthy';
+    registration.reason = healthy ? undefined : reason;
+    this.follow(registration.ref);
+  }
+
+  /** Reads the function exactly while one of its workers here may take calls. */
+  private follow(ref: FunctionRef): void {
+    if (this.takesCalls(ref)) this.work?.resume(ref);
+    else this.work?.pause(ref);
+  }
+
+  private takesCalls(ref: FunctionRef): boolean {
+    for (const registration of this.registrations.values()) {
+      if (registration.ref.id === ref.id && registration.status === 'ready') return true;
+    }
+    return false;
+  }
+
+  private remember(ref: FunctionRef, workerId: string, definition: string): LocalRegistration {
+    const known = this.find(ref, workerId);
+    if (known !== undefined) {
+      if (definition !== '') known.definition = definition;
+      known.status = 'ready';
+      known.reason = undefined;
+      return known;
+    }
+    const registration: LocalRegistration = {
+      ref,
+      workerId,
+      definition,
+      epoch: undefined,
+      seq: 0,
+      status: 'ready',
+      reason: undefined,
+    };
+    this.registrations.set(registrationKey(ref, workerId), registration);
+    return registration;
+  }
+
+  private find(ref: FunctionRef, workerId: string): LocalRegistration | undefined {
+    return this.registrations.get(registrationKey(ref, workerId));
+  }
+
+  private controlChannel(sessionId: string): string {
+    return this.keys.unprefixed(this.keys.control(sessionId));
+  }
+
+  private transition(to: CoordinatorState): void {
+    const from = this.current;
+    if (from === to || from === 'stopped' || (from === 'draining' && to !== 'stopped')) return;
+    this.current = to;
+    this.logger.debug(`${from} -> ${to}`);
+    this.events.emit('state', { from, to });
+  }
+
+  private assertOpen(): void {
+    if (this.current === 'draining' || this.current === 'stopped')
+      throw new ClosedError('WorkerCoordinator');
+  }
+}
+
+function registrationKey(ref: FunctionRef, workerId: string): string {
+  return `${ref.id} ${workerId}`;
+}
+
+function ownerOf(registration: LocalRegistration | undefined): { epoch?: number } {
+  return registration?.epoch === undefined ? {} : { epoch: registration.epoch };
+}
+
+function label(ref: FunctionRef): string {
+  return `${ref.functionName} (workflow ${ref.workflowId})`;
+}

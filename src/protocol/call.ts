@@ -1,0 +1,211 @@
+import { decodeJson, isRecord } from './json.js';
+import type { Malformed } from './notification.js';
+import { parseWireError, type WireError } from './wire-error.js';
+
+/** How often a call may run. */
+export type Delivery = 'at-least-once' | 'at-most-once';
+
+/** Version of the entry format; a worker refuses others, so that unequal versions fail loudly. */
+export const CALL_VERSION = '1';
+
+/** A call as its caller submits it. */
+export interface CallSubmission {
+  readonly callId: string;
+  /** The process whose reply stream gets the answer. */
+  readonly replyTo: string;
+  /** Time left to the call, in milliseconds; the deadline is the entry's id plus this, on Redis's clock. */
+  readonly ttlMs: number;
+  readonly delivery: Delivery;
+  /** {@link joinPayload}. */
+  readonly payload: string;
+}
+
+/** A call as a worker reads it. */
+export interface CallEntry {
+  readonly entryId: string;
+  readonly callId: string;
+  readonly replyTo: string;
+  readonly ttlMs: number;
+  readonly delivery: Delivery;
+  /** 1 for the first delivery. */
+  readonly attempt: number;
+  /** Redis's clock when the call was first submitted. */
+  readonly submittedAt: number;
+  /** Redis's clock when it expires. */
+  readonly deadline: number;
+  readonly payload: string;
+}
+
+/** What a call's payload holds. */
+export interface CallPayload {
+  readonly parameters: unknown;
+  readonly item: unknown;
+  readonly headers: Readonly<Record<string, string>>;
+}
+
+/** Fields of a stream entry, flat. Names are one letter: they travel with every call. */
+export function encodeCall(call: CallSubmission): string[] {
+  const fields = [
+    'v',
+    CALL_VERSION,
+    'i',
+    call.callId,
+    'r',
+    call.replyTo,
+    't',
+    String(call.ttlMs),
+    'p',
+    call.payload,
+  ];
+  if (call.delivery === 'at-most-once') fields.push('m', '1');
+  return fields;
+}
+
+/** The payload from parts that are JSON already. */
+export function joinPayload(parameters: string, item: string, headers: string | undefined): string {
+  return headers === undefined
+    ? `{"p":${parameters},"i":${item}}`
+    : `{"p":${parameters},"i":${item},"h":${headers}}`;
+}
+
+/** What a process id looks like: a hand-written one cannot point a reply at a foreign key. */
+const PROCESS_ID = /^[A-Za-z0-9._%-]{1,200}$/;
+
+/** Reads an entry's envelope; its payload stays text until the call runs. */
+export function parseCall(entryId: string, fields: readonly string[]): CallEntry | Malformed {
+  let version: string | undefined;
+  let callId: string | undefined;
+  let replyTo: string | undefined;
+  let ttl: string | undefined;
+  let payload: string | undefined;
+  let attempt = 1;
+  let origin: number | undefined;
+  let delivery: Delivery = 'at-least-once';
+  for (let i = 0; i + 1 < fields.length; i += 2) {
+    const value = fields[i + 1] ?? '';
+    switch (fields[i]) {
+      case 'v':
+        version = value;
+        break;
+      case 'i':
+        callId = value;
+        break;
+      case 'r':
+        replyTo = value;
+        break;
+      case 't':
+        ttl = value;
+        break;
+      case 'p':
+        payload = value;
+        break;
+      case 'm':
+        delivery = 'at-most-once';
+        break;
+      case 'a':
+        attempt = Number(value);
+        break;
+      case 'o':
+        origin = Number(value);
+        break;
+      default:
+        break;
+    }
+  }
+  if (version !== CALL_VERSION)
+    return {
+      malformed: `its version is ${version ?? 'missing'}, this worker reads ${CALL_VERSION}`,
+    };
+  if (callId === undefined || callId === '') return { malformed: 'it has no call id' };
+  if (replyTo === undefined || !PROCESS_ID.test(replyTo))
+    return { malformed: 'it does not say where to reply' };
+  if (payload === undefined) return { malformed: 'it has no payload' };
+  const ttlMs = Number(ttl);
+  if (ttl === undefined || !Number.isFinite(ttlMs)) return { malformed: 'it has no time to live' };
+  if (!Number.isInteger(attempt) || attempt < 1)
+    return { malformed: 'its attempt is not a number' };
+  const submittedAt = origin ?? entryTime(entryId);
+  if (!Number.isFinite(submittedAt)) return { malformed: 'its origin is not a time' };
+  return {
+    entryId,
+    callId,
+    replyTo,
+    ttlMs,
+    delivery,
+    attempt,
+    submittedAt,
+    deadline: submittedAt + ttlMs,
+    payload,
+  };
+}
+
+/** Redis's clock when an entry was added. */
+export function entryTime(entryId: string): number {
+  return Number(entryId.slice(0, entryId.indexOf('-')));
+}
+
+/** Reads a call's payload. */
+export function parseCallPayload(text: string): CallPayload | Malformed {
+  let value: unknown;
+  try {
+    value = decodeJson(text);
+  } catch (error) {
+    return {
+      malformed: `its payload is not JSON (${error instanceof Error ? error.message.slice(0, 80) : ''})`,
+    };
+  }
+  if (!isRecord(value)) return { malformed: 'its payload is not an object' };
+  const headers = value['h'];
+  return {
+    parameters: value['p'],
+    item: value['i'],
+    headers: isRecord(headers) ? (headers as Record<string, string>) : {},
+  };
+}
+
+/** An answer, final or not. */
+export type Reply =
+  | { readonly kind: 'result'; readonly data: unknown; readonly workerId: string | undefined }
+  | { readonly kind: 'error'; readonly error: WireError; readonly workerId: string | undefined }
+  | { readonly kind: 'progress'; readonly value: unknown }
+  /** The call was handed over and has another entry id now. */
+  | { readonly kind: 'moved'; readonly entryId: string };
+
+/** A result as JSON; `data` is JSON already. */
+export function encodeResult(data: string, workerId: string): string {
+  return `{"k":"r","d":${data},"w":${JSON.stringify(workerId)}}`;
+}
+
+/** A failure as JSON. */
+export function encodeFailure(error: WireError, workerId: string): string {
+  return JSON.stringify({ k: 'e', e: error, w: workerId });
+}
+
+/** A progress value as JSON; `value` is JSON already. */
+export function encodeProgress(value: string): string {
+  return `{"k":"p","d":${value}}`;
+}
+
+/** Reads a reply. */
+export function parseReply(text: string): Reply | Malformed {
+  let value: unknown;
+  try {
+    value = decodeJson(text);
+  } catch {
+    return { malformed: 'it is not JSON' };
+  }
+  if (!isRecord(value)) return { malformed: 'it is not an object' };
+  const workerId = typeof value['w'] === 'string' ? value['w'] : undefined;
+  switch (value['k']) {
+    case 'r':
+      return { kind: 'result', data: value['d'], workerId };
+    case 'e':
+      return { kind: 'error', error: parseWireError(value['e']), workerId };
+    case 'p':
+      return { kind: 'progress', value: value['d'] };
+    case 'm':
+      return { kind: 'moved', entryId: String(value['d']) };
+    default:
+      return { malformed: 'its kind is unknown' };
+  }
+}

@@ -1,0 +1,212 @@
+import { createHash } from 'node:crypto';
+import { InvalidArgumentError, type ParameterViolation } from '../common/errors.js';
+import { show } from '../common/text.js';
+import { assertName } from './function-ref.js';
+import { decodeJson, encodeJson, isRecord } from './json.js';
+
+/** Types that a parameter can be declared with. */
+export const PARAMETER_TYPES = [
+  'string',
+  'number',
+  'integer',
+  'boolean',
+  'object',
+  'array',
+  'any',
+] as const;
+
+/** One of {@link PARAMETER_TYPES}. */
+export type ParameterType = (typeof PARAMETER_TYPES)[number];
+
+/** One named argument of a function. */
+export interface ParameterDefinition {
+  readonly name: string;
+  readonly type: ParameterType;
+  /** Default `false`; a parameter with a default is never missing. */
+  readonly required?: boolean;
+  /** Used by the worker where the caller passes nothing. */
+  readonly default?: unknown;
+  readonly description?: string;
+}
+
+/** What a function is called, what it is for and what it takes. */
+export interface FunctionDefinition {
+  readonly name: string;
+  readonly workflowId: string;
+  readonly description?: string;
+  /** Absent: anything goes. Empty: it takes nothing. */
+  readonly parameters?: readonly ParameterDefinition[];
+}
+
+const MAX_DEFINITION_BYTES = 256 * 1024;
+
+/**
+ * Checks a definition.
+ *
+ * @throws InvalidNameError, InvalidArgumentError, PayloadNotSerializableError
+ */
+export function assertDefinition(definition: FunctionDefinition): void {
+  assertName('The function name', definition.name);
+  assertName('The workflowId', definition.workflowId);
+  if (definition.description !== undefined && typeof definition.description !== 'string') {
+    throw new InvalidArgumentError('description', show(definition.description), 'a string');
+  }
+  if (definition.parameters === undefined) return;
+  if (!Array.isArray(definition.parameters)) {
+    throw new InvalidArgumentError(
+      'parameters',
+      show(definition.parameters),
+      'an array of { name, type, required?, default? }',
+    );
+  }
+  const seen = new Set<string>();
+  const parameters = definition.parameters as readonly ParameterDefinition[];
+  for (const [index, parameter] of parameters.entries()) {
+    assertParameter(`parameters[${index}]`, parameter);
+    if (seen.has(parameter.name)) {
+      throw new InvalidArgumentError(
+        `parameters[${index}].name`,
+        show(parameter.name),
+        'a name once',
+      );
+    }
+    seen.add(parameter.name);
+  }
+  encodeJson('definition', definition, MAX_DEFINITION_BYTES);
+}
+
+function assertParameter(path: string, parameter: ParameterDefinition): void {
+  if (!isRecord(parameter)) {
+    throw new InvalidArgumentError(path, show(parameter), '{ name, type, required?, default? }');
+  }
+  assertName(`${path}.name`, parameter.name);
+  if (!PARAMETER_TYPES.includes(parameter.type)) {
+    throw new InvalidArgumentError(
+      `${path}.type`,
+      show(parameter.type),
+      PARAMETER_TYPES.join(', '),
+    );
+  }
+  if (parameter.required !== undefined && typeof parameter.required !== 'boolean') {
+    throw new InvalidArgumentError(`${path}.required`, show(parameter.required), 'true or false');
+  }
+  if (parameter.default !== undefined && !hasType(parameter.default, parameter.type)) {
+    throw new InvalidArgumentError(
+      `${path}.default`,
+      show(parameter.default),
+      `a value of type ${parameter.type}`,
+    );
+  }
+}
+
+/** A definition as the registry stores it. */
+export function encodeDefinition(definition: FunctionDefinition): string {
+  return JSON.stringify({
+    name: definition.name,
+    workflowId: definition.workflowId,
+    description: definition.description,
+    parameters: definition.parameters,
+  });
+}
+
+/** A stored definition; `undefined` when it is none. */
+export function parseDefinition(text: string): FunctionDefinition | undefined {
+  try {
+    const value = decodeJson(text) as FunctionDefinition;
+    assertDefinition(value);
+    return value;
+  } catch {
+    return undefined;
+  }
+}
+
+/** A short fingerprint: two definitions with the same one are the same. */
+export function definitionFingerprint(encoded: string): string {
+  return createHash('sha1').update(encoded).digest('base64url').slice(0, 12);
+}
+
+/** What is wrong with the parameters of a call; empty when nothing is. */
+export function checkParameters(
+  definition: FunctionDefinition,
+  parameters: unknown,
+): ParameterViolation[] {
+  const declared = definition.parameters;
+  if (declared === undefined) return [];
+  if (!isRecord(parameters)) {
+    return [
+      {
+        parameter: '(all)',
+        problem: `the parameters are ${show(parameters)}, an object is needed`,
+      },
+    ];
+  }
+  const violations: ParameterViolation[] = [];
+  let known = 0;
+  for (const parameter of declared) {
+    const value = Object.hasOwn(parameters, parameter.name)
+      ? parameters[parameter.name]
+      : undefined;
+    if (Object.hasOwn(parameters, parameter.name)) known += 1;
+    if (value === undefined) {
+      if (parameter.required === true && parameter.default === undefined) {
+        violations.push({
+          parameter: parameter.name,
+          problem: `it is required (${parameter.type})`,
+        });
+      }
+    } else if (!hasType(value, parameter.type)) {
+      violations.push({
+        parameter: parameter.name,
+        problem: `it is ${show(value)}, declared as ${parameter.type}`,
+      });
+    }
+  }
+  const names = Object.keys(parameters);
+  if (names.length > known) violations.push(...unknownParameters(declared, names));
+  return violations;
+}
+
+function unknownParameters(
+  declared: readonly ParameterDefinition[],
+  names: string[],
+): ParameterViolation[] {
+  const allowed = declared.map((parameter) => parameter.name);
+  return names
+    .filter((name) => !allowed.includes(name))
+    .map((name) => ({
+      parameter: name,
+      problem: `it is unknown (allowed: ${allowed.length === 0 ? 'none' : allowed.join(', ')})`,
+    }));
+}
+
+/** The parameters with the declared defaults filled in; the given object is not changed. */
+export function withDefaults(definition: FunctionDefinition, parameters: unknown): unknown {
+  if (!isRecord(parameters) || definition.parameters === undefined) return parameters;
+  let filled: Record<string, unknown> | undefined;
+  for (const parameter of definition.parameters) {
+    if (parameter.default === undefined || parameters[parameter.name] !== undefined) continue;
+    filled ??= { ...parameters };
+    filled[parameter.name] = structuredClone(parameter.default);
+  }
+  return filled ?? parameters;
+}
+
+function hasType(value: unknown, type: ParameterType): boolean {
+  switch (type) {
+    case 'any':
+      return true;
+    case 'string':
+      // A Date and its like become strings on the wire.
+      return typeof value === 'string' || value instanceof Date;
+    case 'number':
+      return typeof value === 'number' && Number.isFinite(value);
+    case 'integer':
+      return Number.isInteger(value);
+    case 'boolean':
+      return typeof value === 'boolean';
+    case 'array':
+      return Array.isArray(value);
+    case 'object':
+      return isRecord(value);
+  }
+}

@@ -1,0 +1,137 @@
+import { decodeName, encodeName, functionRef, type FunctionRef } from './function-ref.js';
+
+/** The four kinds of news about a worker of a function. */
+export type NotificationType = 'ready' | 'shutdown' | 'offline' | 'health';
+
+/** All of them, in the order of a worker's life. */
+export const NOTIFICATION_TYPES: readonly NotificationType[] = [
+  'ready',
+  'shutdown',
+  'offline',
+  'health',
+];
+
+const CHANNEL_HEADS: Readonly<Record<NotificationType, string>> = {
+  ready: 'function:ready:',
+  shutdown: 'function:shutdown:',
+  offline: 'function:offline:',
+  health: 'worker:health:',
+};
+
+/** What a channel name tells. */
+export interface ChannelAddress {
+  readonly type: NotificationType;
+  readonly ref: FunctionRef;
+}
+
+/**
+ * Every Redis key and channel of the library, and the only place that spells them.
+ *
+ * - All keys of one function carry the hash tag `{functionName:workflowId}`, so a script over them stays in
+ *   one slot of a Cluster.
+ * - Process and session ids are made by the library of characters that need no encoding.
+ * - `prefix` stands in front of every key and channel: pub/sub ignores the database number, so the prefix
+ *   is what separates tenants.
+ */
+export class Keys {
+  constructor(readonly prefix: string) {}
+
+  /** Stream of a function's calls. */
+  calls(ref: FunctionRef): string {
+    return `${this.prefix}nf:{${ref.id}}:calls`;
+  }
+
+  /** Hash of a function's worker records: workerId to JSON. */
+  workers(ref: FunctionRef): string {
+    return `${this.prefix}nf:{${ref.id}}:workers`;
+  }
+
+  /** A function's definition as JSON. */
+  definition(ref: FunctionRef): string {
+    return `${this.prefix}nf:{${ref.id}}:definition`;
+  }
+
+  /** Stream of calls that were given up. */
+  deadLetters(ref: FunctionRef): string {
+    return `${this.prefix}nf:{${ref.id}}:dead`;
+  }
+
+  /** Set of the names of the functions that a workflow has definitions of. */
+  workflow(workflowId: string): string {
+    return `${this.prefix}nf:workflow:{${encodeName(workflowId)}}:functions`;
+  }
+
+  /** A process's lease: alive while the key is. */
+  lease(processId: string): string {
+    return `${this.prefix}nf:process:{${processId}}:lease`;
+  }
+
+  /** Set of `functionId workerId` pairs that a process offers. */
+  hosted(processId: string): string {
+    return `${this.prefix}nf:process:{${processId}}:hosted`;
+  }
+
+  /** Stream of the replies to a process's calls. */
+  replies(processId: string): string {
+    return `${this.prefix}nf:process:{${processId}}:replies`;
+  }
+
+  /** Channel whose subscription is the process's presence, and on which it is addressed directly. */
+  control(processId: string): string {
+    return `${this.prefix}nf:process:${processId}`;
+  }
+
+  /** Hash of all processes that joined: session to `present` or `absent`, which is about its presence. */
+  processes(): string {
+    return `${this.prefix}nf:processes`;
+  }
+
+  /** The supervisor's lease. */
+  supervisor(): string {
+    return `${this.prefix}nf:supervisor`;
+  }
+
+  /** Channel of one kind of news about one function. */
+  channel(type: NotificationType, ref: FunctionRef): string {
+    return `${this.prefix}${CHANNEL_HEADS[type]}${ref.id}`;
+  }
+
+  /** The four channels of a function. */
+  channels(ref: FunctionRef): string[] {
+    return NOTIFICATION_TYPES.map((type) => this.channel(type, ref));
+  }
+
+  /** A channel without the prefix, as an application names it. */
+  unprefixed(channel: string): string {
+    return channel.startsWith(this.prefix) ? channel.slice(this.prefix.length) : channel;
+  }
+
+  /** A pattern of an application, with the prefix, whose own glob characters mean themselves. */
+  prefixedPattern(pattern: string): string {
+    return `${this.prefix.replace(/[*?[\]\\]/g, '\\$&')}${pattern}`;
+  }
+
+  /** What kind of news about which function a channel carries; `undefined` for a foreign channel. */
+  parseChannel(channel: string): ChannelAddress | undefined {
+    if (!channel.startsWith(this.prefix)) return undefined;
+    const name = channel.slice(this.prefix.length);
+    const type = NOTIFICATION_TYPES.find((candidate) => name.startsWith(CHANNEL_HEADS[candidate]));
+    if (type === undefined) return undefined;
+    const ref = parseFunctionId(name.slice(CHANNEL_HEADS[type].length));
+    return ref === undefined ? undefined : { type, ref };
+  }
+}
+
+/** The function behind {@link FunctionRef.id}; `undefined` when the text is none. */
+export function parseFunctionId(id: string): FunctionRef | undefined {
+  const parts = id.split(':');
+  if (parts.length !== 2) return undefined;
+  const functionName = decodeName(parts[0] ?? '');
+  const workflowId = decodeName(parts[1] ?? '');
+  if (functionName === undefined || workflowId === undefined) return undefined;
+  try {
+    return functionRef(functionName, workflowId);
+  } catch {
+    return undefined;
+  }
+}

@@ -1,0 +1,127 @@
+import { decodeJson, isRecord } from './json.js';
+import type { ChannelAddress, NotificationType } from './keys.js';
+
+/** Facts that every notification carries. */
+interface NotificationBase {
+  readonly functionName: string;
+  readonly workflowId: string;
+  readonly workerId: string;
+  /** One life of the worker; grows when it registers anew. */
+  readonly epoch: number;
+  /** Counts the worker's notifications in its epoch. */
+  readonly seq: number;
+  /** Redis's clock, milliseconds since the epoch. */
+  readonly timestamp: number;
+}
+
+/** A worker is fully able to run the function: its group exists and its read is in place. */
+export interface ReadyNotification extends NotificationBase {
+  readonly type: 'ready';
+  /** The process that hosts the worker. */
+  readonly processId?: string;
+  /** Fingerprint of the definition that it registered. */
+  readonly definition?: string;
+  /** Whether the worker is healthy; `true` when absent. */
+  readonly healthy?: boolean;
+}
+
+/** A worker takes no further calls and is about to leave. */
+export interface ShutdownNotification extends NotificationBase {
+  readonly type: 'shutdown';
+  /** How long the worker expects to be away, in milliseconds. */
+  readonly estimatedDowntimeMs: number;
+}
+
+/** A worker is gone. */
+export interface OfflineNotification extends NotificationBase {
+  readonly type: 'offline';
+  /** Why: `shutdown`, `unregistered`, `process_died`, `lease_expired`, or the application's own word. */
+  readonly reason: string;
+}
+
+/** A worker's health, periodically and on change. */
+export interface HealthNotification extends NotificationBase {
+  readonly type: 'health';
+  readonly healthy: boolean;
+  /** Why it is not healthy. */
+  readonly reason?: string;
+}
+
+/** News about a worker of a function. */
+export type Notification =
+  ReadyNotification | ShutdownNotification | OfflineNotification | HealthNotification;
+
+/** A Nest packet: what travels on a channel. */
+export interface Packet {
+  readonly pattern: unknown;
+  readonly data: unknown;
+}
+
+/** A message that is not what its channel is for. */
+export interface Malformed {
+  readonly malformed: string;
+}
+
+/** Larger messages on a channel are foreign: ours stay below 2 kB. */
+export const MAX_NOTIFICATION_LENGTH = 64 * 1024;
+
+/** Reads a Nest packet. */
+export function parsePacket(text: string): Packet | Malformed {
+  let value: unknown;
+  try {
+    value = decodeJson(text);
+  } catch {
+    return { malformed: 'it is not JSON' };
+  }
+  if (!isRecord(value) || !('pattern' in value) || !('data' in value)) {
+    return { malformed: 'it is not a Nest packet {"pattern", "data"}' };
+  }
+  return { pattern: value['pattern'], data: value['data'] };
+}
+
+/** Reads a notification, checked against the channel it came on. */
+export function parseNotification(address: ChannelAddress, text: string): Notification | Malformed {
+  if (text.length > MAX_NOTIFICATION_LENGTH) {
+    return {
+      malformed: `it has ${text.length} characters, ${MAX_NOTIFICATION_LENGTH} at most are allowed`,
+    };
+  }
+  const packet = parsePacket(text);
+  if ('malformed' in packet) return packet;
+  const { data } = packet;
+  if (!isRecord(data)) return { malformed: 'its data is not an object' };
+  const problem = problemOf(address, data);
+  return problem === undefined ? (data as unknown as Notification) : { malformed: problem };
+}
+
+/** Whether a parse failed. */
+export function isMalformed<T extends object>(value: T | Malformed): value is Malformed {
+  return 'malformed' in value;
+}
+
+const OWN_FIELDS: Readonly<Record<NotificationType, readonly (readonly [string, string])[]>> = {
+  ready: [],
+  shutdown: [['estimatedDowntimeMs', 'number']],
+  offline: [['reason', 'string']],
+  health: [['healthy', 'boolean']],
+};
+
+function problemOf(address: ChannelAddress, data: Record<string, unknown>): string | undefined {
+  if (data['type'] !== address.type) return `its type is not ${address.type}`;
+  if (
+    data['functionName'] !== address.ref.functionName ||
+    data['workflowId'] !== address.ref.workflowId
+  ) {
+    return 'it names another function than its channel';
+  }
+  if (typeof data['workerId'] !== 'string' || data['workerId'] === '') return 'workerId is missing';
+  for (const field of ['epoch', 'seq', 'timestamp']) {
+    const value = data[field];
+    if (typeof value !== 'number' || !Number.isFinite(value) || value < 0)
+      return `${field} is not a number`;
+  }
+  for (const [field, type] of OWN_FIELDS[address.type]) {
+    if (typeof data[field] !== type) return `${field} is not a ${type}`;
+  }
+  return undefined;
+}

@@ -1,0 +1,256 @@
+import { Inject, Injectable, Logger } from '@nestjs/common';
+import type { Backend } from '../backend/backend.js';
+import { BACKEND, CLOCK, KEYS, SETTINGS } from '../backend/tokens.js';
+import type { Clock, Timer } from '../common/clock.js';
+import { ClosedError, InvalidArgumentError } from '../common/errors.js';
+import type { Settings } from '../common/settings.js';
+import { messageOf, show } from '../common/text.js';
+import { TypedEvents, type Dispose } from '../common/typed-events.js';
+import { NotificationManager } from '../notifications/notification-manager.js';
+import { functionRef, type FunctionRef } from '../protocol/function-ref.js';
+import type { Keys } from '../protocol/keys.js';
+import { FunctionWatch, type WatchContext, type WorkerInfo } from './function-watch.js';
+
+/** How long, and until what, to wait. */
+export interface WaitOptions {
+  /** Milliseconds; default the module's `readinessTimeoutMs` (10 000). */
+  readonly timeoutMs?: number;
+  /** Ends the wait with a CallCancelledError. */
+  readonly signal?: AbortSignal;
+}
+
+/** What {@link FunctionReadinessWatcher.on} can listen to. */
+export interface ReadinessEvents {
+  /** Pub/sub is unavailable: the registry is polled. */
+  degraded: { readonly functions: number };
+  /** Pub/sub is back, and everything was read since. */
+  restored: { readonly functions: number };
+}
+
+/** Longest wait: what a timer can hold. */
+export const MAX_TIMEOUT_MS = 2_147_483_647;
+/** Watches with waiters are read at this multiple of the poll interval even when all is well. */
+const SAFETY_NET_FACTOR = 10;
+/** A watch that nobody asked for between two sweeps is stopped. */
+const SWEEP_INTERVAL_MS = 300_000;
+
+/**
+ * Waits for functions, and knows from memory who can run them. One {@link FunctionWatch} per function, one
+ * Redis subscription per function however many wait, and one timer for all of them.
+ *
+ * @example
+ * ```ts
+ * const worker = await watcher.waitForFunction('resize', 'media', { timeoutMs: 5_000, signal });
+ * ```
+ */
+@Injectable()
+export class FunctionReadinessWatcher {
+  private readonly logger = new Logger('WATCHER');
+  private readonly watches = new Map<string, FunctionWatch>();
+  private readonly events = new TypedEvents<ReadinessEvents>((event, error) =>
+    this.logger.error(`A listener of ${String(event)} failed: ${messageOf(error)}`),
+  );
+  private readonly context: WatchContext;
+  private disposers: Dispose[] = [];
+  private sweep: Timer | undefined;
+  private polling: Timer | undefined;
+  private tick = 0;
+  private degradedTold = false;
+  private closed = false;
+
+  constructor(
+    @Inject(BACKEND) private readonly backend: Backend,
+    @Inject(KEYS) keys: Keys,
+    @Inject(SETTINGS) private readonly settings: Settings,
+    @Inject(CLOCK) private readonly clock: Clock,
+    @Inject(NotificationManager) private readonly notifications: NotificationManager,
+  ) {
+    this.context = {
+      notifications,
+      workers: backend.workers,
+      keys,
+      clock,
+      debug: (text) => {
+        if (Logger.isLevelEnabled('debug')) this.logger.debug(text());
+      },
+      warn: (text) => this.logger.warn(text),
+      modeChanged: () => this.tellMode(),
+    };
+  }
+
+  /** Follows the connection; the module calls it. */
+  start(): void {
+    this.disposers = [
+      this.notifications.on('disconnected', () => this.handleLoss()),
+      this.notifications.on('connected', () => this.handleReturn()),
+      // The registry may come back before the subscription does: no reason to wait for the next poll.
+      this.backend.onConnected(() => this.handleReturn()),
+    ];
+    this.sweep = this.clock.every(SWEEP_INTERVAL_MS, () => this.stopUnused());
+  }
+
+  /** Listens to the watcher; the result removes the listener. */
+  on<K extends keyof ReadinessEvents>(
+    event: K,
+    listener: (payload: ReadinessEvents[K]) => unknown,
+  ): Dispose {
+    return this.events.on(event, listener);
+  }
+
+  /** Whether readiness runs on polling because pub/sub is unavailable. */
+  get degraded(): boolean {
+    return this.notifications.state !== 'connected' || this.countPolling() > 0;
+  }
+
+  /**
+   * Resolves with a healthy worker of the function, at once when one is known, else the moment one is.
+   *
+   * @param options a timeout in milliseconds (default `readinessTimeoutMs`, 10 000), or {@link WaitOptions}
+   * @throws ReadinessTimeoutError, CallCancelledError, InvalidNameError, InvalidArgumentError, ClosedError
+   */
+  async waitForFunction(
+    functionName: string,
+    workflowId: string,
+    options: number | WaitOptions = {},
+  ): Promise<WorkerInfo> {
+    const { timeoutMs = this.settings.readinessTimeoutMs, signal } =
+      typeof options === 'number' ? { timeoutMs: options } : options;
+    assertTimeout('timeoutMs', timeoutMs);
+    const watch = this.watch(functionRef(functionName, workflowId));
+    const wait = watch.wait(timeoutMs, signal);
+    this.ensurePolling();
+    return wait;
+  }
+
+  /** The watch of a function, started if there was none. */
+  watch(ref: FunctionRef): FunctionWatch {
+    if (this.closed) throw new ClosedError('FunctionReadinessWatcher');
+    let watch = this.watches.get(ref.id);
+    if (watch === undefined) {
+      watch = new FunctionWatch(ref, this.context);
+      this.watches.set(ref.id, watch);
+      void watch.start();
+    }
+    watch.used = true;
+    return watch;
+  }
+
+  /** The watch of a function after its first read. */
+  async watchSynced(ref: FunctionRef): Promise<FunctionWatch> {
+    const watch = this.watch(ref);
+    if (!watch.view.synced) await watch.start();
+    return watch;
+  }
+
+  /** Whether the function is watched by this process. */
+  isWatching(functionName: string, workflowId: string): boolean {
+    return this.watches.has(functionRef(functionName, workflowId).id);
+  }
+
+  /** Stops watching; who waits for the function gets a ClosedError. `false` when it was not watched. */
+  async stopWatching(functionName: string, workflowId: string): Promise<boolean> {
+    const { id } = functionRef(functionName, workflowId);
+    const watch = this.watches.get(id);
+    if (watch === undefined) return false;
+    this.watches.delete(id);
+    await watch.stop(new ClosedError(`The watch of ${functionName} (workflow ${workflowId})`));
+    return true;
+  }
+
+  /** Everything that is watched, and how. */
+  stats(): { readonly watches: number; readonly waiting: number; readonly polling: number } {
+    let waiting = 0;
+    for (const watch of this.watches.values()) waiting += watch.waiting;
+    return { watches: this.watches.size, waiting, polling: this.countPolling() };
+  }
+
+  /** Ends all watches; who waits gets a ClosedError. */
+  async close(): Promise<void> {
+    if (this.closed) return;
+    this.closed = true;
+    for (const dispose of this.disposers) dispose();
+    this.sweep?.cancel();
+    this.polling?.cancel();
+    const watches = [...this.watches.values()];
+    this.watches.clear();
+    await Promise.all(
+      watches.map((watch) => watch.stop(new ClosedError('FunctionReadinessWatcher'))),
+    );
+    this.events.clear();
+  }
+
+  private handleLoss(): void {
+    for (const watch of this.watches.values()) watch.degrade();
+    this.tellMode();
+    this.ensurePolling();
+  }
+
+  private handleReturn(): void {
+    for (const watch of this.watches.values()) void watch.start();
+  }
+
+  /** One timer for all watches, and only while one of them needs it. */
+  private ensurePolling(): void {
+    if (this.polling !== undefined || this.closed) return;
+    this.polling = this.clock.every(this.settings.pollIntervalMs, () => this.poll());
+  }
+
+  private poll(): void {
+    this.tick += 1;
+    const slow = this.tick % SAFETY_NET_FACTOR === 0;
+    let needed = false;
+    for (const watch of this.watches.values()) {
+      const degraded = watch.state === 'polling' || watch.state === 'starting';
+      if (!degraded && watch.waiting === 0) continue;
+      needed = true;
+      if (!(degraded && watch.waiting > 0) && !slow) continue;
+      void (degraded && this.notifications.state === 'connected' ? watch.start() : watch.read());
+    }
+    if (!needed) {
+      this.polling?.cancel();
+      this.polling = undefined;
+    }
+  }
+
+  private tellMode(): void {
+    const polling = this.countPolling();
+    const degraded = polling > 0;
+    if (degraded === this.degradedTold) return;
+    this.degradedTold = degraded;
+    const functions = this.watches.size;
+    if (degraded) {
+      this.logger.warn(
+        `pub/sub is unavailable: ${functions} function(s) are watched by polling every ${this.settings.pollIntervalMs} ms`,
+      );
+      this.ensurePolling();
+      this.events.emit('degraded', { functions });
+    } else {
+      this.logger.log(`pub/sub is back: ${functions} function(s) are watched by notification`);
+      this.events.emit('restored', { functions });
+    }
+  }
+
+  private countPolling(): number {
+    let polling = 0;
+    for (const watch of this.watches.values()) if (watch.state === 'polling') polling += 1;
+    return polling;
+  }
+
+  private stopUnused(): void {
+    for (const watch of this.watches.values()) {
+      if (watch.used || watch.waiting > 0) watch.used = false;
+      else void this.stopWatching(watch.ref.functionName, watch.ref.workflowId);
+    }
+  }
+}
+
+/**
+ * Refuses what a timer cannot hold.
+ *
+ * @throws InvalidArgumentError
+ */
+export function assertTimeout(argument: string, value: unknown): asserts value is number {
+  if (typeof value === 'number' && Number.isFinite(value) && value >= 0 && value <= MAX_TIMEOUT_MS)
+    return;
+  throw new InvalidArgumentError(argument, show(value), `milliseconds from 0 to ${MAX_TIMEOUT_MS}`);
+}

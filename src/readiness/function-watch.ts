@@ -1,0 +1,276 @@
+import type { WorkerStore } from '../backend/worker-store.js';
+import type { Clock, Timer } from '../common/clock.js';
+import { CallCancelledError, ReadinessTimeoutError } from '../common/errors.js';
+import { messageOf } from '../common/text.js';
+import type { NotificationManager, Subscription } from '../notifications/notification-manager.js';
+import type { FunctionRef } from '../protocol/function-ref.js';
+import type { Keys } from '../protocol/keys.js';
+import type { Notification } from '../protocol/notification.js';
+import { ReadinessView, type KnownWorker } from './readiness-view.js';
+
+/** A worker that can take a call. */
+export interface WorkerInfo {
+  readonly functionName: string;
+  readonly workflowId: string;
+  readonly workerId: string;
+  readonly epoch: number;
+}
+
+/** What a watch needs from its surroundings. */
+export interface WatchContext {
+  readonly notifications: NotificationManager;
+  readonly workers: WorkerStore;
+  readonly keys: Keys;
+  readonly clock: Clock;
+  readonly debug: (text: () => string) => void;
+  readonly warn: (text: string) => void;
+  /** The watch went onto polling, or came back from it. */
+  readonly modeChanged: () => void;
+}
+
+/**
+ * - `starting`: subscribing, then reading; waiters wait
+ * - `live`: subscribed and read since; news arrive as they happen
+ * - `polling`: no subscription; the registry is read every `pollIntervalMs`
+ * - `stopped`: for good
+ */
+export type WatchState = 'starting' | 'live' | 'polling' | 'stopped';
+
+interface Waiter {
+  resolve(worker: WorkerInfo): void;
+  reject(error: Error): void;
+  release(): void;
+}
+
+/**
+ * One function as one process watches it: its view, its one subscription, and everyone who waits for it.
+ *
+ * The hand-shake (promise 2): subscribe, wait for the acknowledgement, read the registry, apply what came in
+ * between by (epoch, seq). The interleavings with a worker that becomes ready:
+ *
+ * 1. ready before the acknowledgement: not heard, but in the registry when it is read after it.
+ * 2. ready between acknowledgement and read: heard, and in what is read; the same (epoch, seq) twice.
+ * 3. ready while the read is under way: heard; whether what is read has it or not, the view keeps it.
+ * 4. ready after the read: heard.
+ * 5. the connection breaks anywhere: `connected` is told after every topic is acknowledged anew, and each
+ *    starts again with a read. Between loss and return the registry is polled while somebody waits.
+ * 6. two reads overtake each other: the one with the older timestamp is ignored by the view.
+ */
+export class FunctionWatch {
+  readonly view = new ReadinessView();
+  /** Set by use, cleared by the watcher's sweep; a watch that nobody uses is stopped. */
+  used = true;
+  private current: WatchState = 'starting';
+  private readonly waiters = new Set<Waiter>();
+  private subscription: Subscription | undefined;
+  private subscribing: Promise<void> | undefined;
+  private reading: Promise<void> | undefined;
+  private readAgain = false;
+  private definitionStale = false;
+
+  constructor(
+    readonly ref: FunctionRef,
+    private readonly context: WatchContext,
+  ) {}
+
+  get state(): WatchState {
+    return this.current;
+  }
+
+  get waiting(): number {
+    return this.waiters.size;
+  }
+
+  /** Whether the definition in the view is the one that the newest worker registered. */
+  get definitionKnown(): boolean {
+    return this.view.synced && !this.definitionStale;
+  }
+
+  /** Subscribes and reads; safe to call again after a failure. Settles when the first read is done or failed. */
+  async start(): Promise<void> {
+    if (this.current === 'stopped') return;
+    if (this.subscription === undefined) {
+      this.subscribing ??= this.subscribe();
+      await this.subscribing;
+    }
+    await this.read();
+  }
+
+  /** The subscription is gone until {@link start} is called again by the watcher. */
+  degrade(): void {
+    if (this.current === 'live' || this.current === 'starting') this.transition('polling');
+  }
+
+  /** Resolves with a healthy worker: from memory, or when one becomes ready. */
+  wait(timeoutMs: number, signal: AbortSignal | undefined): Promise<WorkerInfo> {
+    const { functionName, workflowId } = this.ref;
+    if (signal?.aborted === true) {
+      return Promise.reject(new CallCancelledError(functionName, workflowId, signal.reason));
+    }
+    const worker = this.view.firstHealthy();
+    if (worker !== undefined) return Promise.resolve(this.describe(worker));
+    return new Promise((resolve, reject) => {
+      const waiter: Waiter = { resolve, reject, release: () => undefined };
+      const settle = (error: Error): void => {
+        this.waiters.delete(waiter);
+        waiter.release();
+        reject(error);
+      };
+      const timer = this.context.clock.after(timeoutMs, () => {
+        settle(new ReadinessTimeoutError(functionName, workflowId, timeoutMs, this.situation()));
+      });
+      const abort = (): void =>
+        settle(new CallCancelledError(functionName, workflowId, signal?.reason));
+      signal?.addEventListener('abort', abort, { once: true });
+      waiter.release = releaser(timer, signal, abort);
+      this.waiters.add(waiter);
+      this.context.debug(
+        () =>
+          `waiting for ${this.name()} (${this.waiters.size} waiting, ${this.current}): ${this.situation()}`,
+      );
+    });
+  }
+
+  /** Why nobody can take a call, for errors. */
+  situation(): string {
+    if (!this.view.synced) return 'the registry in Redis could not be read yet';
+    const workers = this.view.workers();
+    if (workers.length > 0) {
+      const states = workers
+        .slice(0, 5)
+        .map(
+          (w) => `${w.workerId} is ${w.status}${w.reason === undefined ? '' : ` (${w.reason})`}`,
+        );
+      return `${states.join(', ')}${workers.length > 5 ? `, and ${workers.length - 5} more` : ''}`;
+    }
+    return this.view.definition === undefined
+      ? 'no worker ever registered a function of this name in this workflow'
+      : 'it is registered, and no worker is there now';
+  }
+
+  /** Reads the registry once more: the safety net, and the way without pub/sub. */
+  read(): Promise<void> {
+    if (this.reading !== undefined) {
+      // What is being read may be older than what the caller of this wants to see: once more afterwards.
+      this.readAgain = true;
+      return this.reading;
+    }
+    this.reading = this.readUntilFresh().finally(() => (this.reading = undefined));
+    return this.reading;
+  }
+
+  /** Ends the watch; everyone who waits gets `error`. */
+  async stop(error: Error): Promise<void> {
+    if (this.current === 'stopped') return;
+    this.transition('stopped');
+    for (const waiter of [...this.waiters]) {
+      waiter.release();
+      waiter.reject(error);
+    }
+    this.waiters.clear();
+    await this.subscription?.unsubscribe();
+  }
+
+  private async subscribe(): Promise<void> {
+    const { notifications, keys } = this.context;
+    const channels = keys.channels(this.ref).map((channel) => keys.unprefixed(channel));
+    try {
+      const subscription = await notifications.subscribeAll<Notification>(channels, ({ data }) =>
+        this.hear(data),
+      );
+      if (this.isStopped()) await subscription.unsubscribe();
+      else this.subscription = subscription;
+    } catch (error) {
+      this.context.debug(() => `${this.name()} cannot be subscribed to: ${messageOf(error)}`);
+      this.degrade();
+    } finally {
+      this.subscribing = undefined;
+    }
+  }
+
+  private async readUntilFresh(): Promise<void> {
+    do {
+      this.readAgain = false;
+      await this.readOnce();
+    } while (this.readAgain && !this.isStopped());
+  }
+
+  private async readOnce(): Promise<void> {
+    const sync = this.view.beginSync();
+    try {
+      const snapshot = await this.context.workers.snapshot(this.ref);
+      this.view.applySnapshot(snapshot, sync);
+      this.definitionStale = this.readAgain;
+    } catch (error) {
+      this.view.abandonSync(sync);
+      this.context.debug(
+        () => `the registry could not be read for ${this.name()}: ${messageOf(error)}`,
+      );
+      this.degrade();
+      return;
+    }
+    if (this.isStopped()) return;
+    const subscribed =
+      this.subscription !== undefined && this.context.notifications.state === 'connected';
+    if (subscribed) this.transition('live');
+    else this.degrade();
+    this.settleWaiters();
+  }
+
+  private hear(notification: Notification): void {
+    if (this.isStopped()) return;
+    const applied = this.view.applyNotification(notification);
+    this.context.debug(
+      () => `${notification.type} of ${notification.workerId} for ${this.name()}: ${applied}`,
+    );
+    if (applied === 'applied') this.settleWaiters();
+    const redefined =
+      notification.type === 'ready' && (notification.definition ?? '') !== this.view.fingerprint;
+    if (redefined) this.definitionStale = true;
+    if (redefined || applied === 'unknown-worker') void this.read();
+  }
+
+  private settleWaiters(): void {
+    if (this.waiters.size === 0) return;
+    const worker = this.view.firstHealthy();
+    if (worker === undefined) return;
+    const info = this.describe(worker);
+    const released = [...this.waiters];
+    this.waiters.clear();
+    for (const waiter of released) {
+      waiter.release();
+      waiter.resolve(info);
+    }
+    this.context.debug(
+      () => `${this.name()} is ready on ${worker.workerId}: released ${released.length} waiter(s)`,
+    );
+  }
+
+  private describe(worker: KnownWorker): WorkerInfo {
+    const { functionName, workflowId } = this.ref;
+    return { functionName, workflowId, workerId: worker.workerId, epoch: worker.epoch };
+  }
+
+  private isStopped(): boolean {
+    return this.current === 'stopped';
+  }
+
+  private transition(to: WatchState): void {
+    const from = this.current;
+    if (from === to) return;
+    this.current = to;
+    this.context.debug(() => `${this.name()}: ${from} -> ${to}`);
+    if (from === 'polling' || to === 'polling') this.context.modeChanged();
+  }
+
+  private name(): string {
+    return `${this.ref.functionName} (workflow ${this.ref.workflowId})`;
+  }
+}
+
+function releaser(timer: Timer, signal: AbortSignal | undefined, abort: () => void): () => void {
+  return () => {
+    timer.cancel();
+    signal?.removeEventListener('abort', abort);
+  };
+}

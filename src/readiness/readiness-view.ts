@@ -1,0 +1,173 @@
+import type { FunctionSnapshot } from '../backend/worker-store.js';
+import type { FunctionDefinition } from '../protocol/definition.js';
+import type { Notification } from '../protocol/notification.js';
+import type { WorkerStatus } from '../protocol/worker-record.js';
+
+/** A worker as a process knows it from memory. */
+export interface KnownWorker {
+  readonly workerId: string;
+  readonly epoch: number;
+  readonly seq: number;
+  readonly status: WorkerStatus | 'gone';
+  readonly reason: string | undefined;
+}
+
+/** What an applied notification changed. */
+export type Applied =
+  /** Older than what is known, or about a worker that left before the last read. */
+  | 'stale'
+  | 'applied'
+  /** Says something about a worker that the view does not know: the registry has to be read. */
+  | 'unknown-worker';
+
+/** A read of the registry that is under way. */
+export interface Sync {
+  readonly touched: Set<string>;
+}
+
+const GONE_LIMIT = 256;
+
+/**
+ * The workers of one function, from memory. Pure: no I/O, no clock.
+ *
+ * Two sources meet here, in any order: snapshots of the registry, and notifications. What makes every order
+ * end in the same state:
+ *
+ * - Per worker the higher (epoch, seq) wins; both are given by Redis in the step that changes the record.
+ * - ready, then the snapshot that was taken before it (two connections): the worker is missing in the
+ *   snapshot but was touched while the read was under way, so the notification stays.
+ * - The snapshot, then a ready that was published before it and whose worker is gone again by then: its
+ *   timestamp is older than the snapshot's (both are Redis's clock), so it is stale.
+ * - offline, then a ready of before (a pattern and a channel listener, a slow socket): the offline worker is
+ *   remembered as gone with its (epoch, seq) until the next snapshot.
+ */
+export class ReadinessView {
+  private readonly known = new Map<string, KnownWorker>();
+  private readonly syncs = new Set<Sync>();
+  private syncedAt = -1;
+  private healthyCount = 0;
+  private registeredCount = 0;
+  private currentDefinition: FunctionDefinition | undefined;
+  private currentFingerprint = '';
+
+  /** Whether the registry was read at least once. */
+  get synced(): boolean {
+    return this.syncedAt >= 0;
+  }
+
+  /** Workers that can take a call now. */
+  get healthy(): number {
+    return this.healthyCount;
+  }
+
+  /** Workers that are registered, able or not. */
+  get registered(): number {
+    return this.registeredCount;
+  }
+
+  /** The function's definition as of the last read. */
+  get definition(): FunctionDefinition | undefined {
+    return this.currentDefinition;
+  }
+
+  /** Fingerprint of that definition. */
+  get fingerprint(): string {
+    return this.currentFingerprint;
+  }
+
+  /** All workers that are registered. */
+  workers(): KnownWorker[] {
+    return [...this.known.values()].filter((worker) => worker.status !== 'gone');
+  }
+
+  /** One that can take a call, the one that has been there longest. */
+  firstHealthy(): KnownWorker | undefined {
+    for (const worker of this.known.values()) if (worker.status === 'ready') return worker;
+    return undefined;
+  }
+
+  /** Notes that the registry is being read from here on. */
+  beginSync(): Sync {
+    const sync: Sync = { touched: new Set() };
+    this.syncs.add(sync);
+    return sync;
+  }
+
+  /** The read failed: nothing is learnt from it. */
+  abandonSync(sync: Sync): void {
+    this.syncs.delete(sync);
+  }
+
+  /** Merges what the registry said. */
+  applySnapshot(snapshot: FunctionSnapshot, sync: Sync): void {
+    this.syncs.delete(sync);
+    // Two reads can overtake each other; the older one has nothing to say.
+    if (snapshot.timestamp < this.syncedAt) return;
+    this.syncedAt = snapshot.timestamp;
+    this.currentDefinition = snapshot.definition;
+    this.currentFingerprint = snapshot.fingerprint;
+    const listed = new Set(snapshot.workers.map((worker) => worker.workerId));
+    for (const workerId of [...this.known.keys()]) {
+      if (!listed.has(workerId) && !sync.touched.has(workerId)) this.known.delete(workerId);
+    }
+    for (const { workerId, epoch, seq, status, reason } of snapshot.workers) {
+      const before = this.known.get(workerId);
+      if (before !== undefined && isNewer(before, { epoch, seq })) continue;
+      this.known.set(workerId, { workerId, epoch, seq, status, reason });
+    }
+    this.recount();
+  }
+
+  /** Applies a notification. */
+  applyNotification(notification: Notification): Applied {
+    const { workerId, epoch, seq } = notification;
+    const before = this.known.get(workerId);
+    if (before === undefined) {
+      if (notification.timestamp < this.syncedAt) return 'stale';
+      if (notification.type === 'health') return 'unknown-worker';
+    } else if (!isNewer(notification, before)) {
+      return 'stale';
+    }
+    for (const sync of this.syncs) sync.touched.add(workerId);
+    this.known.set(workerId, { workerId, epoch, seq, ...statusOf(notification) });
+    this.recount();
+    return 'applied';
+  }
+
+  private recount(): void {
+    let healthy = 0;
+    let gone = 0;
+    for (const worker of this.known.values()) {
+      if (worker.status === 'ready') healthy += 1;
+      else if (worker.status === 'gone') gone += 1;
+    }
+    this.healthyCount = healthy;
+    this.registeredCount = this.known.size - gone;
+    if (gone > GONE_LIMIT) this.forgetOldestGone(gone - GONE_LIMIT);
+  }
+
+  private forgetOldestGone(count: number): void {
+    let left = count;
+    for (const [workerId, worker] of this.known) {
+      if (left === 0) return;
+      if (worker.status === 'gone' && this.known.delete(workerId)) left -= 1;
+    }
+  }
+}
+
+function isNewer(a: { epoch: number; seq: number }, b: { epoch: number; seq: number }): boolean {
+  return a.epoch > b.epoch || (a.epoch === b.epoch && a.seq > b.seq);
+}
+
+function statusOf(notification: Notification): Pick<KnownWorker, 'status' | 'reason'> {
+  switch (notification.type) {
+    case 'ready':
+      return { status: notification.healthy === false ? 'unhealthy' : 'ready', reason: undefined };
+    case 'shutdown':
+      return { status: 'draining', reason: undefined };
+    case 'offline':
+      return { status: 'gone', reason: notification.reason };
+    case 'health':
+      return { status: notification.healthy ? 'ready' : 'unhealthy', reason: notification.reason };
+  }
+}

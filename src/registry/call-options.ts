@@ -1,0 +1,72 @@
+import { InvalidArgumentError } from '../common/errors.js';
+import { show } from '../common/text.js';
+import type { Delivery } from '../protocol/call.js';
+import { encodeJson, isRecord } from '../protocol/json.js';
+import { assertTimeout } from '../readiness/function-readiness-watcher.js';
+
+/** How a call is made. */
+export interface CallOptions {
+  /** Default: the contract's, else the module's `workflowId`. */
+  readonly workflowId?: string;
+  /** The data item that flows through the workflow; any JSON. */
+  readonly item?: unknown;
+  /** From submission to answer, in milliseconds; default `executionTimeoutMs` (300 000). */
+  readonly timeoutMs?: number;
+  /** Wait for a worker, in milliseconds; default `readinessTimeoutMs` (10 000). */
+  readonly readinessTimeoutMs?: number;
+  /** Cancels the wait, the call in the stream, or the running handler. */
+  readonly signal?: AbortSignal;
+  /** `wait` (default) for a worker, or `fail` at once with a NoWorkerError. */
+  readonly ifUnavailable?: 'wait' | 'fail';
+  /** `at-least-once` (default), or `at-most-once`: a lost worker's call is not run again. */
+  readonly delivery?: Delivery;
+  /** Strings for the handler's `context.headers`. */
+  readonly headers?: Readonly<Record<string, string>>;
+  /** Gets what the handler says with `context.progress()`. */
+  readonly onProgress?: (value: unknown) => void;
+}
+
+/**
+ * Refuses options of the wrong type before anything is sent.
+ *
+ * @throws InvalidArgumentError
+ */
+export function assertCallOptions(options: CallOptions): void {
+  if (!isRecord(options)) throw new InvalidArgumentError('options', show(options), 'an object');
+  if (options.timeoutMs !== undefined) assertTimeout('timeoutMs', options.timeoutMs);
+  if (options.readinessTimeoutMs !== undefined)
+    assertTimeout('readinessTimeoutMs', options.readinessTimeoutMs);
+  oneOf('ifUnavailable', options.ifUnavailable, ['wait', 'fail']);
+  oneOf('delivery', options.delivery, ['at-least-once', 'at-most-once']);
+  if (options.signal !== undefined && !(options.signal instanceof AbortSignal)) {
+    throw new InvalidArgumentError('signal', show(options.signal), 'an AbortSignal');
+  }
+  if (options.onProgress !== undefined && typeof options.onProgress !== 'function') {
+    throw new InvalidArgumentError('onProgress', show(options.onProgress), 'a function');
+  }
+}
+
+function oneOf(argument: string, value: unknown, allowed: readonly string[]): void {
+  if (value !== undefined && !allowed.includes(value as string)) {
+    throw new InvalidArgumentError(
+      argument,
+      show(value),
+      allowed.map((one) => `'${one}'`).join(' or '),
+    );
+  }
+}
+
+/** Headers as JSON; `undefined` when there are none. */
+export function encodeHeaders(
+  headers: CallOptions['headers'],
+  maxBytes: number,
+): string | undefined {
+  if (headers === undefined) return undefined;
+  if (!isRecord(headers))
+    throw new InvalidArgumentError('headers', show(headers), 'an object of strings');
+  for (const [name, value] of Object.entries(headers)) {
+    if (typeof value !== 'string')
+      throw new InvalidArgumentError(`headers.${name}`, show(value), 'a string');
+  }
+  return encodeJson('headers', headers, maxBytes);
+}

@@ -1,0 +1,275 @@
+import { randomUUID } from 'node:crypto';
+import { Inject, Injectable, Logger } from '@nestjs/common';
+import type { Backend } from '../backend/backend.js';
+import { BACKEND, CLOCK, SETTINGS } from '../backend/tokens.js';
+import { within, type Clock } from '../common/clock.js';
+import { CallCancelledError, InvalidArgumentError, NoWorkerError } from '../common/errors.js';
+import type { Settings } from '../common/settings.js';
+import { show } from '../common/text.js';
+import { CallClient, type CallResult } from '../execution/caller/call-client.js';
+import type { DrainReport } from '../lifecycle/work-source.js';
+import { WorkerCoordinator } from '../lifecycle/worker-coordinator.js';
+import { functionRef, assertName, type FunctionRef } from '../protocol/function-ref.js';
+import { isRecord } from '../protocol/json.js';
+import type { WorkerRecord } from '../protocol/worker-record.js';
+import type { FunctionWatch, WorkerInfo } from '../readiness/function-watch.js';
+import {
+  FunctionReadinessWatcher,
+  type WaitOptions,
+} from '../readiness/function-readiness-watcher.js';
+import { assertCallOptions, type CallOptions } from './call-options.js';
+import type { FunctionContract } from './function-contract.js';
+import { FunctionRegistry, type CallOutcome } from './function-registry.js';
+
+/** Who can run a function, from memory. */
+export interface InstantWorkerStatus {
+  /** Whether a call would start now. */
+  readonly available: boolean;
+  readonly workers: number;
+  readonly healthyWorkers: number;
+  /** Whether somebody in this process waits for it. */
+  readonly isWaitingForWorker: boolean;
+}
+
+/**
+ * The registry with instant readiness: a call waits for its worker not a millisecond too long, and who can
+ * run what is known from memory.
+ *
+ * @example
+ * ```ts
+ * constructor(private readonly functions: EnhancedFunctionRegistry) {}
+ *
+ * const result = await this.functions.call('resize', { url, width: 80 }, { workflowId: 'media' });
+ * const { success, data, error } = await this.functions.callFunctionWithInstantReadiness('resize', 'media', { url }, item);
+ * ```
+ */
+@Injectable()
+export class EnhancedFunctionRegistry extends FunctionRegistry {
+  constructor(
+    @Inject(BACKEND) backend: Backend,
+    @Inject(SETTINGS) settings: Settings,
+    @Inject(CLOCK) clock: Clock,
+    @Inject(WorkerCoordinator) coordinator: WorkerCoordinator,
+    @Inject(CallClient) calls: CallClient,
+    @Inject(FunctionReadinessWatcher) private readonly watcher: FunctionReadinessWatcher,
+  ) {
+    super(backend, settings, clock, coordinator, calls);
+  }
+
+  /**
+   * Calls a function and resolves to its result.
+   *
+   * Bad input is refused before anything is sent. With a healthy worker known, the way to Redis has no
+   * command besides the one that adds the call.
+   *
+   * @param fn a contract of `defineFunction`, or a function's name
+   * @param parameters named arguments, checked against the function's definition
+   * @throws RemoteFunctionError the handler failed: its code, message and details
+   * @throws NoWorkerError, ReadinessTimeoutError, CallCancelledError, DeadlineExceededError, WorkerLostError,
+   * MaxDeliveriesError, OutcomeUnknownError, ClosedError
+   * @throws InvalidNameError, InvalidArgumentError, InvalidParametersError, PayloadNotSerializableError,
+   * PayloadTooLargeError
+   */
+  call<Input extends object, Output>(
+    fn: FunctionContract<Input, Output>,
+    parameters: Input,
+    options?: CallOptions,
+  ): Promise<Output>;
+  call<Output = unknown>(fn: string, parameters?: object, options?: CallOptions): Promise<Output>;
+  async call(
+    fn: string | FunctionContract<object, unknown>,
+    parameters: object = {},
+    options: CallOptions = {},
+  ): Promise<unknown> {
+    try {
+      return (await this.perform(randomUUID(), fn, parameters, options)).data;
+    } catch (error) {
+      // The error was made where the reply arrived; its stack should say who called.
+      if (error instanceof Error) Error.captureStackTrace(error);
+      throw error;
+    }
+  }
+
+  /**
+   * Calls a function; never throws: a failure is `success: false` with code, message and details.
+   *
+   * @param timeout bounds the wait for a worker, in milliseconds; the call itself has `executionTimeoutMs`
+   */
+  async callFunctionWithInstantReadiness<T = unknown>(
+    functionName: string,
+    workflowId: string,
+    parameters: object = {},
+    item: unknown = {},
+    timeout: number = this.settings.readinessTimeoutMs,
+  ): Promise<CallOutcome<T>> {
+    const callId = randomUUID();
+    return this.outcome<T>(callId, () =>
+      this.perform(callId, functionName, parameters, {
+        workflowId,
+        item,
+        readinessTimeoutMs: timeout,
+      }),
+    );
+  }
+
+  /** See {@link FunctionReadinessWatcher.waitForFunction}. */
+  waitForFunction(
+    functionName: string,
+    workflowId: string,
+    options?: number | WaitOptions,
+  ): Promise<WorkerInfo> {
+    return this.watcher.waitForFunction(functionName, workflowId, options);
+  }
+
+  /**
+   * Who can run a function. From memory, without a Redis command, once the function has been watched; the
+   * first question starts the watch and reads the registry.
+   *
+   * @throws InvalidNameError, ClosedError
+   */
+  async getInstantWorkerStatus(
+    functionName: string,
+    workflowId: string,
+  ): Promise<InstantWorkerStatus> {
+    const ref = functionRef(functionName, workflowId);
+    const watch = this.watcher.watch(ref);
+    if (!watch.view.synced) await watch.start();
+    return {
+      available: watch.view.healthy > 0,
+      workers: watch.view.registered,
+      healthyWorkers: watch.view.healthy,
+      isWaitingForWorker: watch.waiting > 0,
+    };
+  }
+
+  /** Registers a worker of this process and tells `ready`, which releases everyone who waits. */
+  async registerWorkerWithInstantNotification(
+    workerId: string,
+    functionName: string,
+    workflowId: string,
+  ): Promise<WorkerRecord> {
+    return this.registerWorker(workerId, functionName, workflowId);
+  }
+
+  /** Removes a worker and tells `offline` with reason `unregistered`. `false` when it was not registered. */
+  async unregisterWorkerWithNotification(
+    workerId: string,
+    functionName: string,
+    workflowId: string,
+  ): Promise<boolean> {
+    return this.unregisterWorker(workerId, functionName, workflowId);
+  }
+
+  /**
+   * A graceful leave of one worker: `shutdown` told, its calls finished within `drainTimeoutMs` or handed
+   * back, `offline` told.
+   *
+   * @throws WorkerNotRegisteredError
+   */
+  async coordinateShutdown(
+    functionName: string,
+    workflowId: string,
+    workerId: string,
+  ): Promise<DrainReport> {
+    assertName('The workerId', workerId);
+    return this.coordinator.coordinateShutdown(functionRef(functionName, workflowId), workerId);
+  }
+
+  /** Says whether a worker is healthy, and tells everybody at once. */
+  async notifyWorkerHealth(
+    functionName: string,
+    workflowId: string,
+    workerId: string,
+    isHealthy: boolean,
+    reason?: string,
+  ): Promise<void> {
+    await this.updateWorkerHealth(workerId, functionName, workflowId, isHealthy, reason);
+  }
+
+  /** @internal The one way of a call, for every surface (registry, client proxy). */
+  perform(
+    callId: string,
+    fn: string | FunctionContract<object, unknown>,
+    parameters: unknown,
+    options: CallOptions,
+  ): Promise<CallResult> {
+    assertCallOptions(options);
+    const ref = this.refOf(fn, options.workflowId);
+    const payload = this.encode(parameters, options);
+    const watch = this.watcher.watch(ref);
+    if (watch.view.healthy > 0 && watch.definitionKnown) {
+      return this.checkAndSend(callId, ref, watch, parameters, payload, options);
+    }
+    return this.waitAndSend(callId, ref, watch, parameters, payload, options);
+  }
+
+  private async waitAndSend(
+    callId: string,
+    ref: FunctionRef,
+    watch: FunctionWatch,
+    parameters: unknown,
+    payload: string,
+    options: CallOptions,
+  ): Promise<CallResult> {
+    // What the definition forbids should not wait for a worker first.
+    if (watch.definitionKnown) this.assertParameters(ref, watch.view.definition, parameters);
+    const readinessTimeoutMs = options.readinessTimeoutMs ?? this.settings.readinessTimeoutMs;
+    if (options.ifUnavailable === 'fail')
+      await this.assertAvailable(ref, watch, readinessTimeoutMs, options.signal);
+    else {
+      this.logger.debug(`${callId} waits for a worker of ${label(ref)}`);
+      await this.watcher.waitForFunction(ref.functionName, ref.workflowId, {
+        timeoutMs: readinessTimeoutMs,
+        ...(options.signal === undefined ? {} : { signal: options.signal }),
+      });
+    }
+    if (!watch.definitionKnown) await watch.read();
+    return this.checkAndSend(callId, ref, watch, parameters, payload, options);
+  }
+
+  private checkAndSend(
+    callId: string,
+    ref: FunctionRef,
+    watch: FunctionWatch,
+    parameters: unknown,
+    payload: string,
+    options: CallOptions,
+  ): Promise<CallResult> {
+    this.assertParameters(ref, watch.view.definition, parameters);
+    if (Logger.isLevelEnabled('debug')) this.logger.debug(`${callId} calls ${label(ref)}`);
+    return this.send(callId, ref, payload, options);
+  }
+
+  private async assertAvailable(
+    ref: FunctionRef,
+    watch: FunctionWatch,
+    limitMs: number,
+    signal: AbortSignal | undefined,
+  ): Promise<void> {
+    const { functionName, workflowId } = ref;
+    if (signal?.aborted === true)
+      throw new CallCancelledError(functionName, workflowId, signal.reason);
+    const unavailable = (): Error => new NoWorkerError(functionName, workflowId, watch.situation());
+    if (!watch.view.synced) await within(this.clock, limitMs, watch.start(), unavailable);
+    if (watch.view.healthy === 0) throw unavailable();
+  }
+
+  private refOf(
+    fn: string | FunctionContract<object, unknown>,
+    workflowId: string | undefined,
+  ): FunctionRef {
+    if (typeof fn === 'string') return functionRef(fn, workflowId ?? this.settings.workflowId);
+    if (!isRecord(fn)) {
+      throw new InvalidArgumentError(
+        'The function',
+        show(fn),
+        'a name, or a contract of defineFunction()',
+      );
+    }
+    return functionRef(fn.name, workflowId ?? fn.workflowId ?? this.settings.workflowId);
+  }
+}
+
+function label(ref: FunctionRef): string {
+  return `${ref.functionName} (workflow ${ref.workflowId})`;
+}

@@ -1,0 +1,39 @@
+import { functionRef } from '../protocol/function-ref.js';
+
+declare const types: unique symbol;
+
+/** A function that caller and worker agree on; see {@link defineFunction}. */
+export interface FunctionContract<Input, Output> {
+  readonly kind: 'function-contract';
+  readonly name: string;
+  /** Absent: the module's `workflowId`. */
+  readonly workflowId: string | undefined;
+  /** Carries the types; never there at run time. */
+  readonly [types]?: { readonly input: Input; readonly output: Output };
+}
+
+/**
+ * A contract that both sides share: a call, and a handler, of the wrong shape do not compile.
+ *
+ * @throws InvalidNameError
+ * @example
+ * ```ts
+ * export const resize = defineFunction<{ url: string; width: number }, { url: string }>({ name: 'resize', workflowId: 'media' });
+ *
+ * @FunctionHandler(resize)
+ * resize(input: { url: string; width: number }): { url: string } { ... }          // worker
+ *
+ * const { url } = await registry.call(resize, { url: 'https://...', width: 80 });  // caller
+ * ```
+ */
+export function defineFunction<Input extends object, Output = unknown>(contract: {
+  readonly name: string;
+  readonly workflowId?: string;
+}): FunctionContract<Input, Output> {
+  functionRef(contract.name, contract.workflowId ?? 'default');
+  return Object.freeze({
+    kind: 'function-contract',
+    name: contract.name,
+    workflowId: contract.workflowId,
+  });
+}

@@ -1,0 +1,125 @@
+import { Injectable } from '@nestjs/common';
+import {
+  ApplicationConfig,
+  ContextIdFactory,
+  DiscoveryService,
+  ExternalContextCreator,
+  MetadataScanner,
+  ModuleRef,
+} from '@nestjs/core';
+import { isObservable, lastValueFrom } from 'rxjs';
+import type { FunctionContext } from '../execution/worker/function-context.js';
+import type { HostedFunction } from '../execution/worker/hosted-function.js';
+import {
+  ARGUMENTS_METADATA,
+  argumentsFactory,
+  HANDLER_METADATA,
+  type HandlerMetadata,
+} from './function-handler.decorator.js';
+
+/** A decorated method and how to run it. */
+export interface FoundHandler {
+  readonly metadata: HandlerMetadata;
+  readonly source: string;
+  readonly invoke: HostedFunction['invoke'];
+}
+
+type Wrapper = ReturnType<DiscoveryService['getProviders']>[number];
+type Method = (input: unknown, context: FunctionContext) => unknown;
+type ExternalCallback = (input: unknown, context: FunctionContext) => Promise<unknown>;
+
+const FILTERS_METADATA = '__exceptionFilters__';
+
+/** Reads `@FunctionHandler` off all providers and controllers, and wraps each method as Nest wraps handlers. */
+@Injectable()
+export class HandlerExplorer {
+  constructor(
+    private readonly discovery: DiscoveryService,
+    private readonly scanner: MetadataScanner,
+    private readonly contexts: ExternalContextCreator,
+    private readonly moduleRef: ModuleRef,
+    private readonly config: ApplicationConfig,
+  ) {}
+
+  explore(): FoundHandler[] {
+    return [...this.discovery.getProviders(), ...this.discovery.getControllers()]
+      .filter((wrapper) => !wrapper.isAlias)
+      .flatMap((wrapper) => this.handlersOf(wrapper));
+  }
+
+  private handlersOf(wrapper: Wrapper): FoundHandler[] {
+    const prototype = prototypeOf(wrapper);
+    if (prototype === undefined) return [];
+    return this.scanner.getAllMethodNames(prototype).flatMap((name) => {
+      const method: unknown = (prototype as Record<string, unknown>)[name];
+      if (typeof method !== 'function') return [];
+      const metadata = Reflect.getMetadata(HANDLER_METADATA, method) as HandlerMetadata | undefined;
+      if (metadata === undefined) return [];
+      const source = `${wrapper.name}.${name}`;
+      return [{ metadata, source, invoke: this.invoker(wrapper, prototype, name) }];
+    });
+  }
+
+  private invoker(wrapper: Wrapper, prototype: object, name: string): HostedFunction['invoke'] {
+    if (wrapper.isDependencyTreeStatic()) {
+      const callback = this.wrap(wrapper.instance as object, prototype, name);
+      return async (parameters, context) => unwrap(await callback(parameters, context));
+    }
+    // A request-scoped host is made for each call, and the call is its request.
+    return async (parameters, context) => {
+      const contextId = ContextIdFactory.create();
+      this.moduleRef.registerRequestByContextId({ data: parameters, context }, contextId);
+      const instance = await this.moduleRef.resolve<object>(wrapper.token as never, contextId, {
+        strict: false,
+      });
+      const callback = this.wrap(instance, prototype, name, contextId, wrapper.id);
+      return unwrap(await callback(parameters, context));
+    };
+  }
+
+  private wrap(
+    instance: object,
+    prototype: object,
+    name: string,
+    contextId?: ReturnType<typeof ContextIdFactory.create>,
+    inquirerId?: string,
+  ): ExternalCallback {
+    const method = (instance as Record<string, Method>)[name] as Method;
+    return this.contexts.create(
+      instance,
+      method as (...args: unknown[]) => unknown,
+      name,
+      ARGUMENTS_METADATA,
+      argumentsFactory,
+      contextId,
+      inquirerId,
+      { guards: true, interceptors: true, filters: this.hasFilters(prototype, method) },
+      'rpc',
+    ) as ExternalCallback;
+  }
+
+  /** Without a filter of the application nothing would change but an error line for every failed call. */
+  private hasFilters(prototype: object, method: Method): boolean {
+    return (
+      Reflect.hasMetadata(FILTERS_METADATA, method) ||
+      Reflect.hasMetadata(FILTERS_METADATA, prototype.constructor) ||
+      this.config.getGlobalFilters().length > 0 ||
+      this.config.getGlobalRequestFilters().length > 0
+    );
+  }
+}
+
+function prototypeOf(wrapper: Wrapper): object | undefined {
+  const instance: unknown = wrapper.instance;
+  const { metatype } = wrapper;
+  if (!wrapper.isDependencyTreeStatic() && typeof metatype === 'function') {
+    return (metatype as { prototype?: object }).prototype;
+  }
+  if (typeof instance !== 'object' || instance === null) return undefined;
+  return (Object.getPrototypeOf(instance) as object | null) ?? undefined;
+}
+
+/** An exception filter may answer with an Observable, as for any microservice handler. */
+function unwrap(result: unknown): unknown {
+  return isObservable(result) ? lastValueFrom(result, { defaultValue: undefined }) : result;
+}

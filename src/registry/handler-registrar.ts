@@ -1,0 +1,57 @@
+import { Inject, Injectable } from '@nestjs/common';
+import { SETTINGS } from '../backend/tokens.js';
+import type { Settings } from '../common/settings.js';
+import { CallConsumer } from '../execution/worker/call-consumer.js';
+import { WorkerCoordinator } from '../lifecycle/worker-coordinator.js';
+import { encodeDefinition, type FunctionDefinition } from '../protocol/definition.js';
+import { functionRef } from '../protocol/function-ref.js';
+import { parametersOf } from './definition-from-class.js';
+import type { HandlerMetadata } from './function-handler.decorator.js';
+import { HandlerExplorer, type FoundHandler } from './handler-explorer.js';
+
+/** Gives what the explorer finds to the consumer and the coordinator. */
+@Injectable()
+export class HandlerRegistrar {
+  constructor(
+    @Inject(HandlerExplorer) private readonly explorer: HandlerExplorer,
+    @Inject(CallConsumer) private readonly consumer: CallConsumer,
+    @Inject(WorkerCoordinator) private readonly coordinator: WorkerCoordinator,
+    @Inject(SETTINGS) private readonly settings: Settings,
+  ) {}
+
+  /**
+   * Hosts every decorated handler; before the coordinator starts.
+   *
+   * @throws DuplicateHandlerError
+   */
+  registerAll(): void {
+    if (!this.settings.worker) return;
+    this.coordinator.host(this.explorer.explore().map((handler) => this.host(handler)));
+  }
+
+  private host({ metadata, source, invoke }: FoundHandler): {
+    ref: ReturnType<typeof functionRef>;
+    definition: string;
+  } {
+    const definition = definitionOf(metadata, this.settings.workflowId);
+    const ref = functionRef(definition.name, definition.workflowId);
+    const concurrency = Math.min(
+      metadata.concurrency ?? this.settings.concurrency,
+      this.settings.concurrency,
+    );
+    this.consumer.add({ ref, definition, concurrency, invoke, source });
+    return { ref, definition: encodeDefinition(definition) };
+  }
+}
+
+function definitionOf(metadata: HandlerMetadata, workflowId: string): FunctionDefinition {
+  const parameters =
+    metadata.parameters ??
+    (metadata.input === undefined ? undefined : parametersOf(metadata.input));
+  return {
+    name: metadata.name,
+    workflowId: metadata.workflowId ?? workflowId,
+    ...(metadata.description === undefined ? {} : { description: metadata.description }),
+    ...(parameters === undefined ? {} : { parameters }),
+  };
+}

@@ -1,0 +1,1 @@
+export { createDeferred, type Deferred } from '../../src/common/deferred.js';
