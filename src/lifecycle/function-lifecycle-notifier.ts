@@ -1,4 +1,4 @@
-import { Inject, Injectable, Logger } from '@nestjs/common';
+import { Inject, Injectable } from '@nestjs/common';
 import { SETTINGS } from '../backend/tokens.js';
 import { InvalidArgumentError } from '../common/errors.js';
 import type { Settings } from '../common/settings.js';
@@ -29,7 +29,6 @@ interface Binding {
  */
 @Injectable()
 export class FunctionLifecycleNotifier {
-  private readonly logger = new Logger('LIFECYCLE');
   private binding: Binding | undefined;
 
   constructor(
@@ -59,7 +58,6 @@ export class FunctionLifecycleNotifier {
   async notifyReady(): Promise<void> {
     const { ref, workerId } = this.bound();
     await this.coordinator.registerWorker(ref, workerId, '');
-    this.log('ready', ref, workerId);
   }
 
   /**
@@ -78,21 +76,18 @@ export class FunctionLifecycleNotifier {
     }
     const { ref, workerId } = this.bound();
     await this.coordinator.announceShutdown(ref, workerId, estimatedDowntimeMs);
-    this.log(`shutting down for about ${estimatedDowntimeMs} ms`, ref, workerId);
   }
 
   /** Removes the worker and tells `offline`, after its running calls finished or were handed back. */
   async notifyOffline(reason: string): Promise<void> {
     const { ref, workerId } = this.bound();
     await this.coordinator.unregisterWorker(ref, workerId, assertReason(reason));
-    this.log(`offline (${reason})`, ref, workerId);
   }
 
   /** Tells that the worker is healthy; it takes calls again. */
   async notifyHealthy(): Promise<void> {
     const { ref, workerId } = this.bound();
     await this.coordinator.changeHealth(ref, workerId, true, '');
-    this.log('healthy', ref, workerId);
   }
 
   /**
@@ -103,7 +98,6 @@ export class FunctionLifecycleNotifier {
   async notifyUnhealthy(reason: string): Promise<void> {
     const { ref, workerId } = this.bound();
     await this.coordinator.changeHealth(ref, workerId, false, assertReason(reason));
-    this.log(`unhealthy (${reason})`, ref, workerId);
   }
 
   private bound(): Binding {
@@ -120,10 +114,6 @@ export class FunctionLifecycleNotifier {
         : `ambiguous: this process hosts ${own.length}`,
       "notifier.forFunction('name', 'workflow')",
     );
-  }
-
-  private log(what: string, ref: FunctionRef, workerId: string): void {
-    this.logger.debug(`${workerId} of ${ref.functionName} (workflow ${ref.workflowId}): ${what}`);
   }
 }
 

@@ -41,7 +41,6 @@ export class Supervisor {
   private looking = false;
   private looks = 0;
   private quietUntil = 0;
-  private nextElection = 0;
   private dispose: Dispose | undefined;
 
   constructor(
@@ -58,10 +57,9 @@ export class Supervisor {
   /** Takes part under this session; again after a new one was joined. */
   start(sessionId: string): void {
     this.sessionId = sessionId;
-    this.elected = false;
     this.beQuiet();
     this.dispose ??= this.backend.onConnected(() => this.beQuiet());
-    this.timer ??= this.clock.every(LOOK_INTERVAL_MS, () => void this.turn());
+    this.pace(false);
   }
 
   /** Steps down, so that another need not wait for the lease. */
@@ -73,6 +71,15 @@ export class Supervisor {
     if (!this.elected || this.sessionId === undefined) return;
     this.elected = false;
     await this.backend.fleet.resign(this.sessionId).catch(() => undefined);
+  }
+
+  /** Who looks does it often; the others only ask now and then whether the office is free. */
+  private pace(elected: boolean): void {
+    this.elected = elected;
+    this.timer?.cancel();
+    const interval = elected ? LOOK_INTERVAL_MS : this.settings.leaseMs / 3;
+    this.timer = this.clock.every(interval, () => void this.turn());
+    if (!elected) void this.turn();
   }
 
   private beQuiet(): void {
@@ -95,12 +102,10 @@ export class Supervisor {
   }
 
   private async stand(sessionId: string): Promise<void> {
-    const now = this.clock.now();
-    if (now < this.nextElection) return;
-    this.nextElection = now + this.settings.leaseMs / 3;
     if (!(await this.backend.fleet.elect(sessionId, this.settings.leaseMs))) return;
-    this.elected = true;
+    if (this.timer === undefined || sessionId !== this.sessionId) return;
     this.absentSince.clear();
+    this.pace(true);
     this.logger.debug(`${sessionId} supervises the fleet`);
   }
 
@@ -112,8 +117,8 @@ export class Supervisor {
       this.looks % LEASE_LOOK_FACTOR === 0,
     );
     if (view === undefined) {
-      this.elected = false;
       this.logger.debug(`${sessionId} supervises no longer`);
+      if (this.timer !== undefined) this.pace(false);
       return;
     }
     const now = this.clock.now();

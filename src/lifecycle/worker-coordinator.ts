@@ -91,6 +91,7 @@ export class WorkerCoordinator {
     .replace(/[^A-Za-z0-9._%-]/g, '-')
     .slice(0, 80)}-${process.pid}-${randomBytes(4).toString('hex')}`;
   private readonly logger = new Logger('COORDINATOR');
+  private readonly lifecycle = new Logger('LIFECYCLE');
   private readonly registrations = new Map<string, LocalRegistration>();
   private readonly events = new TypedEvents<CoordinatorEvents>((event, error) =>
     this.logger.error(`A listener of ${String(event)} failed: ${messageOf(error)}`),
@@ -244,7 +245,7 @@ export class WorkerCoordinator {
       ownerOf(registration),
       reason,
     );
-    this.logger.debug(`${workerId} of ${label(ref)} is offline (${reason})`);
+    this.lifecycle.debug(`${workerId} of ${label(ref)} is offline (${reason})`);
     return removed;
   }
 
@@ -269,9 +270,11 @@ export class WorkerCoordinator {
     if (record === undefined)
       throw new WorkerNotRegisteredError(ref.functionName, ref.workflowId, workerId);
     if (registration !== undefined) registration.seq = record.seq;
-    if (healthy) this.logger.debug(`${workerId} of ${label(ref)} is healthy`);
+    if (healthy) this.lifecycle.debug(`${workerId} of ${label(ref)} is healthy`);
     else
-      this.logger.warn(`${workerId} of ${label(ref)} is unhealthy (${reason}) and takes no calls`);
+      this.lifecycle.warn(
+        `${workerId} of ${label(ref)} is unhealthy (${reason}) and takes no calls`,
+      );
     return record;
   }
 
@@ -295,7 +298,7 @@ export class WorkerCoordinator {
     if (record === undefined)
       throw new WorkerNotRegisteredError(ref.functionName, ref.workflowId, workerId);
     if (registration !== undefined) registration.seq = record.seq;
-    this.logger.debug(
+    this.lifecycle.debug(
       `${workerId} of ${label(ref)} is shutting down, back in about ${estimatedDowntimeMs} ms`,
     );
     return record;
@@ -484,7 +487,7 @@ export class WorkerCoordinator {
     });
     registration.epoch = record.epoch;
     registration.seq = record.seq;
-    this.logger.debug(
+    this.lifecycle.debug(
       `${workerId} of ${label(ref)} is ready (epoch ${record.epoch}, seq ${record.seq})`,
     );
     if (replaced !== undefined) {

@@ -211,6 +211,7 @@ export class EnhancedFunctionRegistry extends FunctionRegistry {
     payload: string,
     options: CallOptions,
   ): Promise<CallResult> {
+    this.calls.prepare();
     // What the definition forbids should not wait for a worker first.
     if (watch.definitionKnown) this.assertParameters(ref, watch.view.definition, parameters);
     const readinessTimeoutMs = options.readinessTimeoutMs ?? this.settings.readinessTimeoutMs;

@@ -139,6 +139,11 @@ export class CallClient {
     });
   }
 
+  /** Connects for replies ahead of the first call: a call that waits for its worker should wait for nothing else. */
+  prepare(): void {
+    if (!this.closed) this.listen();
+  }
+
   stats(): CallClientStats {
     return {
       pending: this.pending.size,

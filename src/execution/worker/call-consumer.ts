@@ -68,6 +68,8 @@ export class CallConsumer implements WorkSource {
   private loop: Promise<void> = Promise.resolve();
   private reading: { readonly plan: ReadPlan; readonly since: number } | undefined;
   private changed: Deferred<void> | undefined;
+  /** The read that is being woken: once is enough. */
+  private waking: object | undefined;
   private stopping = false;
   private turnedAt = 0;
   private watchdog: Timer | undefined;
@@ -292,6 +294,8 @@ export class CallConsumer implements WorkSource {
   }
 
   private async wake(reading: object): Promise<void> {
+    if (this.waking === reading) return;
+    this.waking = reading;
     const reader = this.reader;
     while (reader !== undefined && this.reading === reading) {
       const woken = await reader.wake().catch(() => false);

@@ -5,6 +5,7 @@ import { createDeferred } from '../../common/deferred.js';
 import {
   DeadlineExceededError,
   InvalidParametersError,
+  isFunctionsError,
   MalformedCallError,
 } from '../../common/errors.js';
 import type { Settings } from '../../common/settings.js';
@@ -222,7 +223,12 @@ class Run implements RunningCall {
   }
 
   private fail(error: unknown): void {
-    if (Logger.isLevelEnabled('debug')) {
+    if (isUnexpected(error)) {
+      this.logger.error(
+        `${this.entry.callId} failed in ${this.lane.ref.functionName}: ${error.message}`,
+        error.stack,
+      );
+    } else if (Logger.isLevelEnabled('debug')) {
       this.logger.debug(
         `${this.entry.callId} failed in ${this.lane.ref.functionName}: ${messageOf(error)}`,
       );
@@ -271,4 +277,13 @@ class Run implements RunningCall {
 function fieldOf(raw: RawCall, name: string): string {
   const index = raw.fields.findIndex((field, position) => position % 2 === 0 && field === name);
   return index < 0 ? '' : (raw.fields[index + 1] ?? '');
+}
+
+/** An error that nobody chose to send to a caller: a bug, which the operator of the worker should see. */
+function isUnexpected(error: unknown): error is Error {
+  if (!(error instanceof Error) || isFunctionsError(error) || error.name === 'AbortError')
+    return false;
+  const shape = error as { getStatus?: () => unknown; getError?: unknown };
+  if (typeof shape.getStatus === 'function') return Number(shape.getStatus()) >= 500;
+  return typeof shape.getError !== 'function';
 }
