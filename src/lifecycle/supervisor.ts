@@ -11,14 +11,12 @@ export const LOOK_INTERVAL_MS = 50;
 export const ABSENCE_GRACE_MS = 120;
 /** After the supervisor's own connection came back, everybody gets this long to return. */
 export const RETURN_GRACE_MS = 2_000;
+/** The supervisor's own lease, kept with every look: it is followed quickly when it freezes. */
+export const OFFICE_LEASE_MS = 1_000;
+/** How often the others ask whether the office is free, or its holder's presence gone. */
+export const STANDBY_INTERVAL_MS = 500;
 /** Leases are looked at every so many looks. */
 const LEASE_LOOK_FACTOR = 10;
-
-/** What the supervisor needs to know. */
-export interface SupervisorSettings {
-  readonly leaseMs: number;
-  readonly maxDeliveries: number;
-}
 
 /**
  * Finds the dead. Every process runs one; a lease elects the one that looks.
@@ -29,7 +27,9 @@ export interface SupervisorSettings {
  * evidence again, so a return in the last moment wins.
  *
  * Interleavings with a supervisor's own death: every step can be repeated, and the session stays listed
- * until its last step (`bury`), so the next supervisor finds it again.
+ * until its last step (`bury`), so the next supervisor finds it again. A holder without presence is replaced
+ * at once, a frozen one when its office lease ran out; one that comes back finds in its next look, which
+ * checks and acts in one script, that it holds the office no longer.
  */
 export class Supervisor {
   private readonly logger = new Logger('COORDINATOR');
@@ -38,7 +38,7 @@ export class Supervisor {
   private sessionId: string | undefined;
   private timer: Timer | undefined;
   private elected = false;
-  private looking = false;
+  private turning: Promise<void> | undefined;
   private looks = 0;
   private quietUntil = 0;
   private dispose: Dispose | undefined;
@@ -46,7 +46,7 @@ export class Supervisor {
   constructor(
     private readonly backend: Backend,
     private readonly clock: Clock,
-    private readonly settings: SupervisorSettings,
+    private readonly maxDeliveries: number,
   ) {}
 
   /** Whether this process is the one that looks. */
@@ -68,6 +68,7 @@ export class Supervisor {
     this.timer = undefined;
     this.dispose?.();
     this.dispose = undefined;
+    await this.turning;
     if (!this.elected || this.sessionId === undefined) return;
     this.elected = false;
     await this.backend.fleet.resign(this.sessionId).catch(() => undefined);
@@ -77,9 +78,9 @@ export class Supervisor {
   private pace(elected: boolean): void {
     this.elected = elected;
     this.timer?.cancel();
-    const interval = elected ? LOOK_INTERVAL_MS : this.settings.leaseMs / 3;
-    this.timer = this.clock.every(interval, () => void this.turn());
-    if (!elected) void this.turn();
+    const interval = elected ? LOOK_INTERVAL_MS : STANDBY_INTERVAL_MS;
+    this.timer = this.clock.every(interval, () => this.turn());
+    if (!elected) this.turn();
   }
 
   private beQuiet(): void {
@@ -87,25 +88,27 @@ export class Supervisor {
     this.absentSince.clear();
   }
 
-  private async turn(): Promise<void> {
+  /** One turn at a time. */
+  private turn(): void {
     const sessionId = this.sessionId;
-    if (this.looking || sessionId === undefined || !this.backend.isConnected()) return;
-    this.looking = true;
+    if (sessionId === undefined || !this.backend.isConnected()) return;
+    this.turning ??= this.turnOnce(sessionId).finally(() => (this.turning = undefined));
+  }
+
+  private async turnOnce(sessionId: string): Promise<void> {
     try {
       if (!this.elected) await this.stand(sessionId);
       else await this.look(sessionId);
     } catch (error) {
       this.logger.debug(`the supervisor could not look: ${messageOf(error)}`);
-    } finally {
-      this.looking = false;
     }
   }
 
   private async stand(sessionId: string): Promise<void> {
-    if (!(await this.backend.fleet.elect(sessionId, this.settings.leaseMs))) return;
-    if (this.timer === undefined || sessionId !== this.sessionId) return;
+    if (!(await this.backend.fleet.elect(sessionId, OFFICE_LEASE_MS))) return;
+    this.elected = true;
     this.absentSince.clear();
-    this.pace(true);
+    if (this.timer !== undefined && sessionId === this.sessionId) this.pace(true);
     this.logger.debug(`${sessionId} supervises the fleet`);
   }
 
@@ -113,7 +116,7 @@ export class Supervisor {
     this.looks += 1;
     const view = await this.backend.fleet.look(
       sessionId,
-      this.settings.leaseMs,
+      OFFICE_LEASE_MS,
       this.looks % LEASE_LOOK_FACTOR === 0,
     );
     if (view === undefined) {
@@ -153,7 +156,7 @@ export class Supervisor {
         [...refs.values()].map(async (ref) => {
           const released = await this.backend.calls.release(ref, suspect, {
             kind: 'lost',
-            maxDeliveries: this.settings.maxDeliveries,
+            maxDeliveries: this.maxDeliveries,
           });
           if (released.requeued + released.answered + released.deadLettered === 0) return;
           this.logger.warn(

@@ -121,7 +121,7 @@ export class WorkerCoordinator {
     @Inject(CLOCK) private readonly clock: Clock,
     @Inject(NotificationManager) private readonly notifications: NotificationManager,
   ) {
-    this.supervisor = new Supervisor(backend, clock, settings);
+    this.supervisor = new Supervisor(backend, clock, settings.maxDeliveries);
     this.loop = new EventLoopProbe(clock);
     this.firstActive.promise.catch(() => undefined);
   }

@@ -12,9 +12,9 @@ export class RedisFleetStore implements FleetStore {
   ) {}
 
   async elect(sessionId: string, leaseMs: number): Promise<boolean> {
-    return (
-      (await this.run('elect', scripts.elect, [this.keys.supervisor()], [sessionId, leaseMs])) === 1
-    );
+    const keys = [this.keys.supervisor(), this.keys.processes()];
+    const args = [sessionId, leaseMs, this.keys.control('')];
+    return (await this.run('elect', scripts.elect, keys, args)) === 1;
   }
 
   async resign(sessionId: string): Promise<void> {
