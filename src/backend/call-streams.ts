@@ -60,6 +60,7 @@ export interface CallReader {
   connections(): number;
   /** Breaks the connection and makes a new one: the way out of a half-open one. */
   reset(): void;
+  /** Ends it; afterwards nothing is delivered through it. */
   close(): Promise<void>;
 }
 

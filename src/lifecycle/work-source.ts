@@ -25,13 +25,16 @@ export interface WorkSource {
   end(ref: FunctionRef, limitMs: number): Promise<DrainReport>;
   /** Stops reading everything, lets calls finish within the limit, hands back the rest. */
   drain(limitMs: number): Promise<DrainReport>;
-  /** The session is lost: aborts what runs and stops reading. */
-  abandon(): void;
+  /** The session is lost: aborts what runs; when it resolves nothing is delivered to that session any more. */
+  abandon(): Promise<void>;
   /** Aborts a call that its caller cancelled. */
   cancel(callId: string): void;
   /** Told by the source when its group is gone or its reading fails: the session may be lost. */
   onTrouble(listener: () => void): void;
-  /** Redis's clock minus this host's, in milliseconds. */
-  adjustClock(offsetMs: number): void;
+  /**
+   * The lease was kept just now; `offsetMs` is Redis's clock minus this host's. Without a pulse the source
+   * stops reading before the lease can run out.
+   */
+  pulse(offsetMs: number): void;
   close(): Promise<void>;
 }

@@ -63,6 +63,8 @@ interface LocalRegistration {
   reason: string | undefined;
 }
 
+/** A beat may fail twice before the lease is in danger. */
+const BEATS_PER_LEASE = 4;
 const RETRY_MS = 200;
 const BOOT_WAIT_MS = 2_000;
 
@@ -436,7 +438,10 @@ export class WorkerCoordinator {
       this.settings.leaseMs,
       this.presence !== undefined,
     );
-    this.heart ??= this.clock.every(this.settings.leaseMs / 3, () => void this.beat());
+    this.heart ??= this.clock.every(
+      this.settings.leaseMs / BEATS_PER_LEASE,
+      () => void this.beat(),
+    );
     this.supervisor.start(sessionId);
     this.work?.open(sessionId);
     const registrations = [...this.registrations.values()];
@@ -520,28 +525,47 @@ export class WorkerCoordinator {
         this.settings.leaseMs,
       );
       this.offsetMs = pulse.timestamp - (sentAt + this.clock.now()) / 2;
-      this.work?.adjustClock(this.offsetMs);
-      if (!pulse.alive) this.handleLoss(session);
-      else await this.tellHealth();
+      if (!pulse.alive) return await this.handleLoss(session);
+      this.work?.pulse(this.offsetMs);
+      await this.tellHealth();
     } catch (error) {
       this.logger.warn(`heartbeat failed: ${messageOf(error)}`);
     }
   }
 
-  private handleLoss(session: ProcessSession): void {
+  private async handleLoss(session: ProcessSession): Promise<void> {
     this.logger.warn(
       `the lease of ${session.sessionId} is gone (declared dead, or Redis was emptied): registering anew`,
     );
-    this.work?.abandon();
+    this.session = undefined;
     for (const registration of this.registrations.values()) registration.epoch = undefined;
     this.events.emit('lost', { sessionId: session.sessionId });
+    await this.work?.abandon();
+    await this.releaseAll(session.sessionId);
     if (this.current !== 'draining') void this.join();
   }
 
-  /** Health, every third beat, on channels that somebody listens to: two commands for any number of workers. */
+  /** What was delivered to a lost session after the supervisor had handed its calls over. */
+  private async releaseAll(sessionId: string): Promise<void> {
+    const refs = new Map([...this.registrations.values()].map(({ ref }) => [ref.id, ref]));
+    const { maxDeliveries } = this.settings;
+    await Promise.all(
+      [...refs.values()].map((ref) =>
+        this.backend.calls
+          .release(ref, sessionId, { kind: 'lost', maxDeliveries })
+          .catch((error: unknown) =>
+            this.logger.debug(
+              `the calls of ${sessionId} could not be released: ${messageOf(error)}`,
+            ),
+          ),
+      ),
+    );
+  }
+
+  /** Health, once per `leaseMs`, on channels that somebody listens to: two commands for any number of workers. */
   private async tellHealth(): Promise<void> {
     this.beats += 1;
-    if (this.beats % 3 !== 0 || this.registrations.size === 0) return;
+    if (this.beats % BEATS_PER_LEASE !== 0 || this.registrations.size === 0) return;
     const byChannel = new Map<string, LocalRegistration[]>();
     for (const registration of this.registrations.values()) {
       const channel = this.keys.channel('health', registration.ref);

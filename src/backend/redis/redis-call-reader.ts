@@ -103,9 +103,16 @@ export class RedisCallReader implements CallReader {
     this.connection.reset();
   }
 
-  close(): Promise<void> {
+  async close(): Promise<void> {
+    const id = this.clientId;
+    // The server may not have noticed a broken connection yet, and would go on delivering into it. Once this
+    // is acknowledged nothing more reaches this consumer through it.
+    if (this.reading && id !== undefined && this.commands.isReady()) {
+      await this.commands
+        .command('CLIENT KILL', (client) => client.client('KILL', 'ID', id))
+        .catch(() => undefined);
+    }
     this.connection.close();
-    return Promise.resolve();
   }
 }
 

@@ -20,10 +20,13 @@ import type { HostedFunction } from './hosted-function.js';
 import { Lanes, type Lane, type ReadPlan } from './lanes.js';
 import { Settler } from './settler.js';
 
-/** How long a read waits in Redis before it asks again: also how often an idle process turns. */
-export const BLOCK_MS = 2_000;
+/** How long a read waits in Redis before it asks again, at the most: also how often an idle process turns. */
+export const MAX_BLOCK_MS = 2_000;
+/** A read waits, and is started after a pulse, for no longer than this part of the lease. */
+const LEASE_PART = 0.45;
 /** A read that takes this much longer than asked sits on a dead connection. */
 const READ_GRACE_MS = 1_500;
+const RECOVER_MARGIN_MS = 500;
 const RETRY_MS = 50;
 const WAKE_RETRY_MS = 2;
 
@@ -51,6 +54,13 @@ export interface ConsumerReport {
  * are not held here are accepted. "Held" is looked at before the question and after the answer: a call that
  * settles in between is in the answer and no longer held.
  *
+ * The server may notice the end of the old connection after the new one is made, and deliver into the old one
+ * once more; so the pending ones are read again when every old read must have ended.
+ *
+ * Interleavings with the end of the lease: a read is started at most 0.45 leases after a pulse and waits at
+ * most 0.45 leases, so when the lease runs out, and the session's calls are handed over, no read of it is
+ * left that could be served afterwards, be the process frozen, cut off, or unable to beat.
+ *
  * Interleavings with pause, end and drain: a read that was under way may still bring calls. They are handed
  * back at once, not started.
  */
@@ -74,6 +84,10 @@ export class CallConsumer implements WorkSource {
   private turnedAt = 0;
   private watchdog: Timer | undefined;
   private offsetMs = 0;
+  private pulsedAt = 0;
+  /** Reads nothing until the next pulse. */
+  private fenced = false;
+  private readonly blockMs: number;
 
   constructor(
     private readonly backend: Backend,
@@ -81,6 +95,7 @@ export class CallConsumer implements WorkSource {
     private readonly clock: Clock,
   ) {
     this.lanes = new Lanes(settings.concurrency);
+    this.blockMs = Math.min(MAX_BLOCK_MS, Math.floor(settings.leaseMs * LEASE_PART));
     this.settler = new Settler(backend, (error) =>
       this.logger.error(`outcomes could not be written: ${messageOf(error)}`),
     );
@@ -112,7 +127,7 @@ export class CallConsumer implements WorkSource {
       hosted: this.lanes.size,
       inFlight: this.lanes.inFlight,
       sinceTurnMs: waitsForPlace ? 0 : Math.max(0, this.clock.now() - this.turnedAt),
-      turnLimitMs: BLOCK_MS + READ_GRACE_MS + 2_000,
+      turnLimitMs: this.blockMs + READ_GRACE_MS + 2_000,
       malformed: this.runner.malformed,
     };
   }
@@ -121,12 +136,19 @@ export class CallConsumer implements WorkSource {
     this.troubled = listener;
   }
 
-  adjustClock(offsetMs: number): void {
+  pulse(offsetMs: number): void {
     this.offsetMs = offsetMs;
+    this.pulsedAt = this.clock.now();
+    if (this.fenced) {
+      this.fenced = false;
+      this.nudge();
+    }
   }
 
   open(sessionId: string): void {
     this.sessionId = sessionId;
+    this.pulsedAt = this.clock.now();
+    this.fenced = false;
     if (this.lanes.size > 0) this.ensureReader();
   }
 
@@ -184,7 +206,7 @@ export class CallConsumer implements WorkSource {
     this.nudge();
     await within(
       this.clock,
-      BLOCK_MS + READ_GRACE_MS,
+      this.blockMs + READ_GRACE_MS,
       this.loop,
       () => new ClosedError('The read loop'),
     ).catch(() => reader.reset());
@@ -193,7 +215,7 @@ export class CallConsumer implements WorkSource {
     return this.finish(lanes, limitMs);
   }
 
-  abandon(): void {
+  async abandon(): Promise<void> {
     const reader = this.reader;
     this.reader = undefined;
     this.sessionId = '';
@@ -203,7 +225,7 @@ export class CallConsumer implements WorkSource {
     this.lanes.reset();
     this.settler.forget();
     this.nudge();
-    void reader?.close();
+    await reader?.close();
   }
 
   cancel(callId: string): void {
@@ -229,11 +251,16 @@ export class CallConsumer implements WorkSource {
 
   private async run(reader: CallReader): Promise<void> {
     let connection = 0;
+    let recoverAgainAt = Infinity;
     while (!this.stopping && this.reader === reader) {
       try {
         await reader.whenConnected();
         if (reader.connections() !== connection) {
           connection = reader.connections();
+          await this.recover(reader);
+          recoverAgainAt = this.clock.now() + this.blockMs + RECOVER_MARGIN_MS;
+        } else if (this.clock.now() > recoverAgainAt) {
+          recoverAgainAt = Infinity;
           await this.recover(reader);
         }
         await this.turn(reader);
@@ -248,14 +275,15 @@ export class CallConsumer implements WorkSource {
 
   private async turn(reader: CallReader): Promise<void> {
     this.turnedAt = this.clock.now();
-    const plan = this.lanes.plan();
+    this.fenced = this.turnedAt - this.pulsedAt > this.settings.leaseMs * LEASE_PART;
+    const plan = this.fenced ? undefined : this.lanes.plan();
     if (plan === undefined) {
       const changed = (this.changed = createDeferred());
       this.endTurns();
       await changed.promise;
       return;
     }
-    const read = reader.read(plan.refs, plan.count, plan.blocks ? BLOCK_MS : 0);
+    const read = reader.read(plan.refs, plan.count, plan.blocks ? this.blockMs : 0);
     this.reading = { plan, since: this.turnedAt };
     this.endTurns();
     try {
@@ -458,7 +486,7 @@ export class CallConsumer implements WorkSource {
   private watch(): void {
     const { reading, reader } = this;
     if (reading === undefined || reader === undefined) return;
-    if (this.clock.now() - reading.since < BLOCK_MS + READ_GRACE_MS) return;
+    if (this.clock.now() - reading.since < this.blockMs + READ_GRACE_MS) return;
     this.logger.warn('the read of calls is overdue: making a new connection');
     reader.reset();
   }
