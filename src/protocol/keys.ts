@@ -46,6 +46,11 @@ export class Keys {
     return `${this.prefix}nf:{${ref.id}}:workers`;
   }
 
+  /** The highest epoch of the function's workers that left lately. */
+  lastEpoch(ref: FunctionRef): string {
+    return `${this.prefix}nf:{${ref.id}}:epoch`;
+  }
+
   /** A function's definition as JSON. */
   definition(ref: FunctionRef): string {
     return `${this.prefix}nf:{${ref.id}}:definition`;

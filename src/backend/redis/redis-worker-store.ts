@@ -17,6 +17,8 @@ import { runScript, scripts, type Script } from './scripts.js';
 
 /** A reply stream outlives its caller's last heartbeat by this. */
 export const REPLY_STREAM_TTL_MS = 60_000;
+/** An epoch of a worker that left is remembered this long: far longer than Redis's clock ever steps back. */
+const EPOCH_MEMORY_MS = 60_000;
 
 /** The registry in Redis: a hash of records per function, leases as keys with a time to live. */
 export class RedisWorkerStore implements WorkerStore {
@@ -84,6 +86,7 @@ export class RedisWorkerStore implements WorkerStore {
         this.keys.hosted(session.sessionId),
         this.keys.workflow(ref.workflowId),
         this.keys.processes(),
+        this.keys.lastEpoch(ref),
       ],
       [
         ref.functionName,
@@ -142,7 +145,7 @@ export class RedisWorkerStore implements WorkerStore {
     const removed = await this.run(
       'unregister',
       scripts.unregister,
-      [this.keys.workers(ref)],
+      [this.keys.workers(ref), this.keys.lastEpoch(ref)],
       [
         workerId,
         owner.epoch ?? '',
@@ -153,6 +156,7 @@ export class RedisWorkerStore implements WorkerStore {
         ref.id,
         ...this.hostedParts,
         owner.sessionId ?? '',
+        EPOCH_MEMORY_MS,
       ],
     );
     return removed === 1;

@@ -1,7 +1,8 @@
 -- Removes a worker and tells that it is offline.
--- KEYS: 1 workers
+-- KEYS: 1 workers, 2 last epoch
 -- ARGV: 1 workerId, 2 epoch or '', 3 channel, 4 functionName, 5 workflowId, 6 reason,
---       7 function id, 8 hosted key before the session, 9 and after it, 10 sessionId or ''
+--       7 function id, 8 hosted key before the session, 9 and after it, 10 sessionId or '',
+--       11 how long the epoch is remembered, in milliseconds
 -- Answer: 1 when it was registered (in that epoch, by that session), else 0
 local old = redis.call('HGET', KEYS[1], ARGV[1])
 if not old then return 0 end
@@ -14,6 +15,8 @@ if ARGV[2] ~= '' and tonumber(ARGV[2]) ~= record.epoch then return 0 end
 if ARGV[10] ~= '' and ARGV[10] ~= record.processId then return 0 end
 local time = redis.call('TIME')
 redis.call('HDEL', KEYS[1], ARGV[1])
+local last = math.max(record.epoch, tonumber(redis.call('GET', KEYS[2]) or '0'))
+redis.call('SET', KEYS[2], string.format('%.0f', last), 'PX', ARGV[11])
 redis.call('SREM', ARGV[8] .. tostring(record.processId) .. ARGV[9], cjson.encode({ ARGV[7], ARGV[1] }))
 redis.call('PUBLISH', ARGV[3], cjson.encode({
   pattern = ARGV[3],
