@@ -74,9 +74,16 @@ export interface RawReply {
 export interface ReplyReader {
   /** The next replies; waits `blockMs` when there is none. */
   read(blockMs: number): Promise<RawReply[]>;
+  /**
+   * Makes the stream where it is missing; `true` when it was, although it had been there before: Redis was
+   * emptied, and has forgotten the calls too.
+   */
+  ensure(): Promise<boolean>;
   /** Drops what was read from the stream. */
   trim(): Promise<void>;
   whenConnected(): Promise<void>;
+  /** Counts connections made. */
+  connections(): number;
   reset(): void;
   close(): Promise<void>;
 }

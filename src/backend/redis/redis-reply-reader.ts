@@ -10,29 +10,38 @@ type StreamAnswer = [key: string, entries: [id: string, fields: string[] | null]
 /** `XREAD` on a connection of its own; see {@link ReplyReader}. */
 export class RedisReplyReader implements ReplyReader {
   private lastId = '0-0';
-  private ensuredOn = -1;
+  private existed = false;
 
   constructor(
     private readonly connection: RedisConnection,
     private readonly key: string,
   ) {}
 
-  /** Resolves when the connection is up and the stream exists. */
-  async whenConnected(): Promise<void> {
-    await this.connection.whenReady();
-    const connection = this.connection.connections();
-    if (this.ensuredOn === connection) return;
-    await this.connection.command('XGROUP CREATE', async (client) => {
-      await client.xgroup('CREATE', this.key, KEEPER, '0', 'MKSTREAM').then(
-        // A new stream counts from its own beginning: an emptied Redis knows nothing of the ids read before.
-        () => (this.lastId = '0-0'),
+  whenConnected(): Promise<void> {
+    return this.connection.whenReady();
+  }
+
+  connections(): number {
+    return this.connection.connections();
+  }
+
+  async ensure(): Promise<boolean> {
+    const made = await this.connection.command('XGROUP CREATE', async (client) => {
+      const created = await client.xgroup('CREATE', this.key, KEEPER, '0', 'MKSTREAM').then(
+        () => true,
         (error: Error) => {
-          if (!error.message.startsWith('BUSYGROUP')) throw error;
+          if (error.message.startsWith('BUSYGROUP')) return false;
+          throw error;
         },
       );
-      await client.pexpire(this.key, REPLY_STREAM_TTL_MS);
+      if (created) await client.pexpire(this.key, REPLY_STREAM_TTL_MS);
+      return created;
     });
-    this.ensuredOn = connection;
+    const forgotten = made && this.existed;
+    this.existed = true;
+    // A new stream counts from its own beginning: an emptied Redis knows nothing of the ids read before.
+    if (made) this.lastId = '0-0';
+    return forgotten;
   }
 
   async read(blockMs: number): Promise<RawReply[]> {

@@ -78,6 +78,9 @@ const TRIM_AFTER = 1_000;
  * whose write was cut off may lie in the stream or not: it is written again under its id, unless it must
  * run at most once, in which case the caller is told that nobody can know.
  *
+ * A Redis that comes back empty has forgotten the reply stream too; that it has to be made again is how the
+ * caller knows that its calls are to be written again.
+ *
  * The reply stream exists before the first call is written: workers reply only to streams that exist.
  */
 export class CallClient {
@@ -275,9 +278,16 @@ export class CallClient {
   }
 
   private async run(replies: ReplyReader): Promise<void> {
+    let connection = -1;
+    let quiet = false;
     while (!this.closed) {
       try {
         await replies.whenConnected();
+        // Looked at on every new connection, and whenever calls are out and nothing comes: FLUSHALL breaks none.
+        if (replies.connections() !== connection || (quiet && this.pending.size > 0)) {
+          connection = replies.connections();
+          if (await replies.ensure()) this.submitForgotten();
+        }
         if (!this.repliesReady) {
           this.repliesReady = true;
           this.unpark();
@@ -285,17 +295,36 @@ export class CallClient {
         this.reading = this.clock.now();
         const read = await replies.read(BLOCK_MS);
         this.reading = undefined;
+        quiet = read.length === 0;
         for (const reply of read) this.settle(reply);
         this.tidy(replies, read.length);
       } catch (error) {
         this.reading = undefined;
         if (this.closed) return;
+        connection = -1;
         this.repliesReady = false;
         if (!isFunctionsError(error, 'BACKEND_UNAVAILABLE'))
           this.logger.error(`reading replies failed: ${messageOf(error)}`);
         await pause(this.clock, RETRY_MS);
       }
     }
+  }
+
+  /** Redis was emptied: what was written and not answered is written again under its id. */
+  private submitForgotten(): void {
+    const forgotten = [...this.pending.values()].filter((call) => call.entryId !== undefined);
+    if (forgotten.length === 0) return;
+    this.logger.warn(`Redis has forgotten ${forgotten.length} call(s): writing them again`);
+    for (const call of forgotten) {
+      call.entryId = undefined;
+      const { ref, delivery } = call.request;
+      if (delivery === 'at-least-once') this.parked.push(call);
+      else {
+        const cause = new Error('Redis was emptied');
+        this.take(call)?.reject(new OutcomeUnknownError(ref.functionName, ref.workflowId, cause));
+      }
+    }
+    this.unpark();
   }
 
   /** Drops from the stream what was read: often enough under load, and whenever it is quiet. */
