@@ -26,6 +26,7 @@ import type { Settings } from './common/settings.js';
 import { CallClient } from './execution/caller/call-client.js';
 import { CallConsumer } from './execution/worker/call-consumer.js';
 import {
+  assertHealth,
   resolveHealth,
   resolveOptions,
   type FunctionsOptions,
@@ -185,6 +186,7 @@ export class FunctionsModule implements OnApplicationBootstrap, OnModuleDestroy 
 
   /** As {@link forRoot}, with options that come from a factory, a class or an existing provider. */
   static forRootAsync(options: FunctionsAsyncOptions): DynamicModule {
+    assertHealth(options.health);
     const path = resolveHealth(options.health, '')?.path;
     const [factory, ...others] = asyncProviders(options);
     return {

@@ -3,7 +3,6 @@ import { hostname } from 'node:os';
 import {
   IsBoolean,
   IsInt,
-  IsOptional,
   IsString,
   Length,
   Max,
@@ -45,86 +44,73 @@ export class FunctionsOptions {
   readonly connection?: unknown;
 
   /** Stands in front of every key and channel; what separates tenants of one Redis. Default `''`. */
-  @IsOptional()
   @IsString()
   @MaxLength(128)
   readonly keyPrefix?: string;
 
   /** Namespace of functions that do not name one. Default `default`. */
-  @IsOptional()
   @IsString()
   @Length(1, MAX_NAME_LENGTH)
   readonly workflowId?: string;
 
   /** Name of this process as a worker. Default: host, process id and a random part. */
-  @IsOptional()
   @IsString()
   @Length(1, MAX_NAME_LENGTH)
   readonly workerId?: string;
 
   /** `false`: this process only calls, and hosts nothing. Default `true`. */
-  @IsOptional()
   @IsBoolean()
   readonly worker?: boolean;
 
   /** Calls that this process runs at once. Default 100. */
-  @IsOptional()
   @IsInt()
   @Min(1)
   @Max(100_000)
   readonly concurrency?: number;
 
   /** How long a call waits for a worker. Default 10 000. */
-  @IsOptional()
   @IsInt()
   @Min(0)
   @Max(MAX_MS)
   readonly readinessTimeoutMs?: number;
 
   /** How long a call may take from submission to answer. Default 300 000. */
-  @IsOptional()
   @IsInt()
   @Min(1)
   @Max(MAX_MS)
   readonly executionTimeoutMs?: number;
 
   /** A process that says nothing for this long is dead. Default 5 000. */
-  @IsOptional()
   @IsInt()
   @Min(300)
   @Max(HOUR_MS)
   readonly leaseMs?: number;
 
   /** How long running calls get to finish at shutdown. Default 10 000. */
-  @IsOptional()
   @IsInt()
   @Min(0)
   @Max(HOUR_MS)
   readonly drainTimeoutMs?: number;
 
   /** How often the registry is asked while pub/sub is unavailable, and by the plain registry. Default 500. */
-  @IsOptional()
   @IsInt()
   @Min(10)
   @Max(HOUR_MS)
   readonly pollIntervalMs?: number;
 
   /** How often a call may lose its worker before it is given up. Default 3. */
-  @IsOptional()
   @IsInt()
   @Min(1)
   @Max(1_000)
   readonly maxDeliveries?: number;
 
   /** Largest payload and result, as JSON. Default 1 048 576. */
-  @IsOptional()
   @IsInt()
   @Min(64)
   @Max(512 * 1024 * 1024)
   readonly maxPayloadBytes?: number;
 
   /** Whether a handler's stack travels to its caller. Default `false`. */
-  @IsOptional()
   @IsBoolean()
   readonly exposeStacks?: boolean;
 
@@ -192,10 +178,14 @@ export function resolveOptions(
     Object.entries(given).filter(([, value]) => value !== undefined),
   );
   const options = Object.assign(new FunctionsOptions(), defined);
-  const connection = options.connection ?? (env['REDIS_URL'] || 'redis://127.0.0.1:6379');
+  const connection =
+    options.connection === undefined
+      ? env['REDIS_URL'] || 'redis://127.0.0.1:6379'
+      : options.connection;
   const violations = [
     ...unknownOptions(defined),
-    ...validateSync(options, { skipMissingProperties: true }).map(toViolation),
+    ...nullOptions(defined),
+    ...validateSync(options, { skipUndefinedProperties: true }).map(toViolation),
     ...connectionViolations(
       connection,
       options.connection === undefined ? 'REDIS_URL' : 'connection',
@@ -229,6 +219,16 @@ export function resolveHealth(
   };
 }
 
+/**
+ * Refuses a health option that cannot be used; for `forRootAsync`, which needs its path before the rest.
+ *
+ * @throws InvalidOptionsError
+ */
+export function assertHealth(health: unknown): void {
+  const violations = healthViolations(health);
+  if (violations.length > 0) throw new InvalidOptionsError(violations);
+}
+
 function unknownOptions(given: object): OptionViolation[] {
   return Object.keys(given)
     .filter((name) => !Object.hasOwn(ALLOWED, name))
@@ -236,6 +236,17 @@ function unknownOptions(given: object): OptionViolation[] {
       path: name,
       value: 'an option that does not exist',
       allowed: `one of ${Object.keys(ALLOWED).join(', ')}`,
+    }));
+}
+
+/** class-validator takes null for missing; here it would take a default's place. */
+function nullOptions(given: object): OptionViolation[] {
+  return Object.entries(given)
+    .filter(([name, value]) => value === null && name !== 'health' && Object.hasOwn(ALLOWED, name))
+    .map(([name]) => ({
+      path: name,
+      value: 'null',
+      allowed: ALLOWED[name as keyof FunctionsOptions],
     }));
 }
 
@@ -248,25 +259,31 @@ function toViolation(error: ValidationError): OptionViolation {
 }
 
 function connectionViolations(connection: unknown, path: string): OptionViolation[] {
-  const refuse = (value: string, allowed = ALLOWED.connection): OptionViolation[] => [
-    { path, value, allowed },
+  const refuse = (value: string): OptionViolation[] => [
+    { path, value, allowed: ALLOWED.connection },
   ];
   if (typeof connection === 'string') {
-    return /^rediss?:\/\/./.test(connection) && URL.canParse(connection)
-      ? []
-      : refuse(show(redactUrl(connection)));
+    if (!/^rediss?:\/\/./.test(connection) || !URL.canParse(connection))
+      return refuse(show(redactUrl(connection)));
+    return clientPrefixViolations(path, new URL(connection).searchParams.get('keyPrefix'));
   }
   if (!isRecord(connection)) return refuse(show(connection));
   if (connection['isCluster'] === true) return refuse('a Cluster');
   const options = connection['options'];
   const client = isRecord(options) ? options : connection;
-  if (typeof client['keyPrefix'] === 'string' && client['keyPrefix'] !== '') {
-    return refuse(
-      `with ioredis's own keyPrefix ${show(client['keyPrefix'])}`,
-      'no keyPrefix there (it does not reach channels and scripts): use the keyPrefix option of FunctionsModule',
-    );
-  }
-  return [];
+  return clientPrefixViolations(path, client['keyPrefix']);
+}
+
+function clientPrefixViolations(path: string, prefix: unknown): OptionViolation[] {
+  if (typeof prefix !== 'string' || prefix === '') return [];
+  return [
+    {
+      path,
+      value: `with ioredis's own keyPrefix ${show(prefix)}`,
+      allowed:
+        'no keyPrefix there (it does not reach channels and scripts): use the keyPrefix option of FunctionsModule',
+    },
+  ];
 }
 
 function healthViolations(health: unknown): OptionViolation[] {
