@@ -360,7 +360,7 @@ export class NotificationManager {
     const data: unknown = address === undefined ? (parsed as { data: unknown }).data : parsed;
     const message = {
       channel,
-      pattern: pattern === undefined ? undefined : this.keys.unprefixed(pattern),
+      pattern: pattern === undefined ? undefined : this.keys.unprefixedPattern(pattern),
       data,
     };
     for (const listener of [...topic.listeners]) {

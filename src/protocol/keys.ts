@@ -116,6 +116,12 @@ export class Keys {
     return `${this.prefix.replace(/[*?[\]\\]/g, '\\$&')}${pattern}`;
   }
 
+  /** The inverse of {@link prefixedPattern}. */
+  unprefixedPattern(pattern: string): string {
+    const head = this.prefixedPattern('');
+    return pattern.startsWith(head) ? pattern.slice(head.length) : pattern;
+  }
+
   /** What kind of news about which function a channel carries; `undefined` for a foreign channel. */
   parseChannel(channel: string): ChannelAddress | undefined {
     if (!channel.startsWith(this.prefix)) return undefined;
