@@ -92,7 +92,7 @@ export class FunctionContext {
     if (this.controller !== undefined) return this.controller.signal;
     this.controller = new AbortController();
     if (this.abortReason !== undefined) this.controller.abort(this.abortReason);
-    else if (!this.over) this.deadlineTimer = this.startDeadline();
+    else if (!this.over) this.watchDeadline();
     return this.controller.signal;
   }
 
@@ -135,12 +135,15 @@ export class FunctionContext {
     this.deadlineTimer?.cancel();
   }
 
-  private startDeadline(): Timer {
+  /** A deadline that has passed aborts at once: who looks first after it must not find the signal silent. */
+  private watchDeadline(): void {
     const { ref, ttlMs, clock, deadline } = this.channel;
-    return clock.after(Math.max(0, Math.min(deadline - clock.now(), 2_147_483_647)), () => {
+    const expire = (): void =>
       this.abort(
         new DeadlineExceededError(ref.functionName, ref.workflowId, ttlMs, 'while its handler ran'),
       );
-    });
+    const leftMs = deadline - clock.now();
+    if (leftMs <= 0) expire();
+    else this.deadlineTimer = clock.after(Math.min(leftMs, 2_147_483_647), expire);
   }
 }
