@@ -140,7 +140,7 @@ class Run implements RunningCall {
     private readonly offsetMs: number,
     private readonly logger: Logger,
   ) {
-    const payload = (this.payload = parseCallPayload(entry.payload));
+    const payload = (this.payload = this.readPayload());
     const readable = isMalformed(payload) ? { item: undefined, headers: {} } : payload;
     this.context = new FunctionContext({
       ref: lane.ref,
@@ -167,6 +167,15 @@ class Run implements RunningCall {
 
   get done(): Promise<void> {
     return this.finished.promise;
+  }
+
+  /** A payload above the limit is not even parsed: only a hand-written entry, or a caller with a higher limit, has one. */
+  private readPayload(): ReturnType<typeof parseCallPayload> {
+    const { length } = this.entry.payload;
+    const max = this.settings.maxPayloadBytes;
+    if (length > max)
+      return { malformed: `its payload has ${length} characters and maxPayloadBytes is ${max}` };
+    return parseCallPayload(this.entry.payload);
   }
 
   run(): void {
