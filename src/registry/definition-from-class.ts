@@ -27,7 +27,8 @@ export function parametersOf(input: InputClass): ParameterDefinition[] {
       type: typeOf(
         input,
         name,
-        own.map((rule) => rule.name),
+        // `each` speaks of the elements, not of the parameter.
+        own.filter(({ each }) => !each).map((rule) => rule.name),
       ),
       required: !optional,
     };
