@@ -1,6 +1,7 @@
 import { Inject, Injectable, Logger } from '@nestjs/common';
 import type { Backend } from '../backend/backend.js';
-import { BACKEND, KEYS, SETTINGS } from '../backend/tokens.js';
+import { BACKEND, CLOCK, KEYS, SETTINGS } from '../backend/tokens.js';
+import type { Clock, Timer } from '../common/clock.js';
 import { ClosedError } from '../common/errors.js';
 import type { Settings } from '../common/settings.js';
 import { messageOf, quote } from '../common/text.js';
@@ -73,6 +74,8 @@ interface Topic {
 
 const NAMES_PER_COMMAND = 500;
 const REMEMBERED_PROBLEMS = 1_000;
+/** Between two attempts to subscribe anew on a connection that holds. */
+const RETRY_MS = 500;
 
 /**
  * All pub/sub of a process: publishes, and keeps one Redis subscription per channel however many listen.
@@ -87,6 +90,12 @@ const REMEMBERED_PROBLEMS = 1_000;
  * UNSUBSCRIBE by the last listener followed by SUBSCRIBE by a new one ends subscribed, and SUBSCRIBE
  * followed by UNSUBSCRIBE before its acknowledgement ends unsubscribed. A connection lost in between makes
  * both void, and the topics decide what the next one holds.
+ * - subscribe without a connection, then unsubscribe, then the connection: the SUBSCRIBE that waited is
+ *   written although nobody listens any more; its acknowledgement finds no topic and takes it back.
+ * - SUBSCRIBE that times out, and is executed later by a slow server: the listener's removal writes an
+ *   UNSUBSCRIBE behind it, answered or not.
+ * - resubscribing fails and the connection holds (a permission taken away, a server too busy to answer):
+ *   it is tried again on the same connection; there may never be another one.
  *
  * @example
  * ```ts
@@ -107,8 +116,11 @@ export class NotificationManager {
     this.logger.error(`A listener of ${String(event)} failed: ${messageOf(error)}`),
   );
   private readonly problemsLogged = new Set<string>();
+  private readonly refused = new Set<string>();
   private current: NotificationState = 'connecting';
+  /** Counts connections, and attempts to subscribe anew on one: what is no longer the latest gives up. */
   private connection = 0;
+  private retry: Timer | undefined;
   private published = 0;
   private received = 0;
   private dropped = 0;
@@ -118,6 +130,7 @@ export class NotificationManager {
     @Inject(BACKEND) private readonly backend: Backend,
     @Inject(KEYS) private readonly keys: Keys,
     @Inject(SETTINGS) private readonly settings: Settings,
+    @Inject(CLOCK) private readonly clock: Clock,
   ) {}
 
   /** Takes the bus; the module calls it before anything else of the application can subscribe. */
@@ -218,6 +231,7 @@ export class NotificationManager {
   close(): void {
     if (this.current === 'closed') return;
     this.detach();
+    this.retry?.cancel();
     this.transition('closed');
     this.topics.channel.clear();
     this.topics.pattern.clear();
@@ -245,7 +259,7 @@ export class NotificationManager {
       if (missing.length > 0) this.acknowledge(kind, missing);
       await Promise.all(names.map((name) => topics.get(name)?.acknowledged ?? Promise.resolve()));
     } catch (error) {
-      await this.remove(kind, names, entry);
+      void this.remove(kind, names, entry);
       throw error;
     }
     return { unsubscribe: () => this.remove(kind, names, entry) };
@@ -254,11 +268,17 @@ export class NotificationManager {
   /** Asks Redis for topics and notes the promise on each; a failure lets the next subscriber ask again. */
   private acknowledge(kind: Kind, names: readonly string[]): void {
     const { bus } = this.backend;
+    const inOrder = bus.isConnected();
     const acknowledged = kind === 'channel' ? bus.subscribe(names) : bus.psubscribe(names);
     acknowledged.then(
-      () => this.logger.debug(`subscribed to ${summary(kind, names)}`),
+      () => {
+        this.refused.delete(summary(kind, names));
+        this.logger.debug(`subscribed to ${summary(kind, names)}`);
+        const unwanted = names.filter((name) => !this.topics[kind].has(name));
+        if (!inOrder) void this.takeBack(kind, unwanted);
+      },
       (error: unknown) => {
-        this.logger.warn(`could not subscribe to ${summary(kind, names)}: ${messageOf(error)}`);
+        this.reportRefused(summary(kind, names), messageOf(error));
         for (const name of names) {
           const topic = this.topics[kind].get(name);
           if (topic?.acknowledged === acknowledged) topic.acknowledged = undefined;
@@ -292,19 +312,19 @@ export class NotificationManager {
   }
 
   private async drop(kind: Kind, names: readonly string[]): Promise<void> {
-    const subscribed = names.filter((name) => {
-      const topic = this.topics[kind].get(name);
-      return this.topics[kind].delete(name) && topic?.acknowledged !== undefined;
-    });
-    // Without a connection there is nothing to take back: the next one starts from the topics.
-    if (subscribed.length === 0 || this.current === 'closed' || !this.backend.bus.isConnected())
-      return;
+    await this.takeBack(
+      kind,
+      names.filter((name) => this.topics[kind].delete(name)),
+    );
+  }
+
+  private async takeBack(kind: Kind, names: readonly string[]): Promise<void> {
     const { bus } = this.backend;
-    await (kind === 'channel' ? bus.unsubscribe(subscribed) : bus.punsubscribe(subscribed)).catch(
+    // Without a connection there is nothing to take back: the next one starts from the topics.
+    if (names.length === 0 || this.current === 'closed' || !bus.isConnected()) return;
+    await (kind === 'channel' ? bus.unsubscribe(names) : bus.punsubscribe(names)).catch(
       (error: unknown) =>
-        this.logger.debug(
-          `unsubscribing from ${summary(kind, subscribed)} failed: ${messageOf(error)}`,
-        ),
+        this.logger.debug(`unsubscribing from ${summary(kind, names)} failed: ${messageOf(error)}`),
     );
   }
 
@@ -320,7 +340,11 @@ export class NotificationManager {
         ...patterns.map((name) => this.topics.pattern.get(name)?.acknowledged),
       ]);
     } catch {
-      // The connection broke meanwhile; the next one comes here again.
+      // If the connection broke meanwhile, the next one comes here again.
+      if (connection === this.connection && this.current !== 'closed')
+        this.retry = this.clock.after(RETRY_MS, () => {
+          if (connection === this.connection) void this.resubscribe();
+        });
       return;
     }
     if (
@@ -380,6 +404,14 @@ export class NotificationManager {
       );
     }
     this.events.emit('dropped', { channel, reason });
+  }
+
+  /** Tried again and again, and said once until it works. */
+  private reportRefused(what: string, reason: string): void {
+    const text = `could not subscribe to ${what}: ${reason}`;
+    if (this.refused.has(what)) this.logger.debug(text);
+    else this.logger.warn(text);
+    if (this.refused.size < REMEMBERED_PROBLEMS) this.refused.add(what);
   }
 
   private transition(to: NotificationState, reason?: string): void {
