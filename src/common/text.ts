@@ -30,9 +30,12 @@ export function messageOf(error: unknown): string {
   return error instanceof Error ? error.message : show(error);
 }
 
-/** A connection address without its password: for logs, errors and health bodies. */
+/**
+ * A connection address without its password: for logs, errors and health bodies. Up to the last `@` all may
+ * be a password: one that was not encoded holds slashes and `@`, and a mistyped address has no scheme.
+ */
 export function redactUrl(url: string): string {
   return url
-    .replace(/^([a-z+]+:\/\/)([^@/]*)@/i, '$1***@')
+    .replace(/^([a-z+]+:\/\/)?[^]*@/i, '$1***@')
     .replace(/([?&][^=&]*(?:pass|auth|token|secret)[^=&]*=)[^&]*/gi, '$1***');
 }

@@ -1,3 +1,4 @@
+import { messageOf } from '../common/text.js';
 import { decodeJson, isRecord } from './json.js';
 import type { Malformed } from './notification.js';
 import { parseWireError, type WireError } from './wire-error.js';
@@ -151,16 +152,17 @@ export function parseCallPayload(text: string): CallPayload | Malformed {
     value = decodeJson(text);
   } catch (error) {
     return {
-      malformed: `its payload is not JSON (${error instanceof Error ? error.message.slice(0, 80) : ''})`,
+      malformed: `its payload cannot be read (${messageOf(error)})`,
     };
   }
   if (!isRecord(value)) return { malformed: 'its payload is not an object' };
-  const headers = value['h'];
-  return {
-    parameters: value['p'],
-    item: value['i'],
-    headers: isRecord(headers) ? (headers as Record<string, string>) : {},
-  };
+  const { p: parameters, i: item, h: headers = {} } = value;
+  if (!isHeaders(headers)) return { malformed: 'its headers are no object of strings' };
+  return { parameters, item, headers };
+}
+
+function isHeaders(value: unknown): value is Record<string, string> {
+  return isRecord(value) && Object.values(value).every((header) => typeof header === 'string');
 }
 
 /** An answer, final or not. */

@@ -80,6 +80,9 @@ function assertParameter(path: string, parameter: ParameterDefinition): void {
     throw new InvalidArgumentError(path, show(parameter), '{ name, type, required?, default? }');
   }
   assertName(`${path}.name`, parameter.name);
+  if (parameter.name === '__proto__') {
+    throw new InvalidArgumentError(`${path}.name`, show(parameter.name), 'any other name');
+  }
   if (!PARAMETER_TYPES.includes(parameter.type)) {
     throw new InvalidArgumentError(
       `${path}.type`,
@@ -184,7 +187,10 @@ export function withDefaults(definition: FunctionDefinition, parameters: unknown
   if (!isRecord(parameters) || definition.parameters === undefined) return parameters;
   let filled: Record<string, unknown> | undefined;
   for (const parameter of definition.parameters) {
-    if (parameter.default === undefined || parameters[parameter.name] !== undefined) continue;
+    if (parameter.default === undefined) continue;
+    // Own properties only: a parameter may be called toString or constructor.
+    const given = Object.hasOwn(parameters, parameter.name);
+    if (given && parameters[parameter.name] !== undefined) continue;
     filled ??= { ...parameters };
     filled[parameter.name] = structuredClone(parameter.default);
   }

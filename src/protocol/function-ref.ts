@@ -93,7 +93,8 @@ export function encodeName(name: string): string {
 /** The inverse of {@link encodeName}; `undefined` when the text was not made by it. */
 export function decodeName(text: string): string | undefined {
   try {
-    return decodeURIComponent(text);
+    const name = decodeURIComponent(text);
+    return encodeName(name) === text ? name : undefined;
   } catch {
     return undefined;
   }

@@ -6,18 +6,20 @@ export const MAX_DEPTH = 200;
 
 /**
  * A value as JSON, refused where JSON would lose or change something without a word: functions, symbols,
- * BigInt, NaN and infinities, Map and Set, cycles, an own `__proto__`. A property that is `undefined` is
- * left out, and an object with `toJSON` (a Date) speaks for itself, as everywhere in JavaScript.
+ * BigInt, NaN and infinities, cycles, an own `__proto__`, and objects whose contents JSON does not see
+ * (Map, Set, Promise, Error, RegExp, binary data). A property that is `undefined` is left out, and an object
+ * with `toJSON` (a Date) speaks for itself, as everywhere in JavaScript.
  *
  * @param what name of the value in errors: `parameters`, `item`
  * @throws PayloadNotSerializableError, PayloadTooLargeError
  */
 export function encodeJson(what: string, value: unknown, maxBytes: number): string {
-  assertJson(value, what, 0);
   let text: string | undefined;
   try {
+    assertJson(value, what, 0);
     text = JSON.stringify(value);
   } catch (error) {
+    if (error instanceof PayloadNotSerializableError) throw error;
     throw new PayloadNotSerializableError(
       what,
       messageOf(error),
@@ -72,12 +74,9 @@ function assertJsonObject(value: object, path: string, depth: number): void {
     return;
   }
   if (typeof (value as { toJSON?: unknown }).toJSON === 'function') return;
-  if (value instanceof Map || value instanceof Set) {
-    throw new PayloadNotSerializableError(
-      path,
-      `it is a ${value.constructor.name}`,
-      'send [...it] instead',
-    );
+  const cure = isPlain(value) ? undefined : cureOfOpaque(value);
+  if (cure !== undefined) {
+    throw new PayloadNotSerializableError(path, `it is ${show(value)}`, cure);
   }
   for (const key of Object.keys(value)) {
     if (key === '__proto__') {
@@ -92,17 +91,42 @@ function assertJsonObject(value: object, path: string, depth: number): void {
   }
 }
 
+function isPlain(value: object): boolean {
+  const prototype: unknown = Object.getPrototypeOf(value);
+  return prototype === Object.prototype || prototype === null;
+}
+
+/** What to send instead of an object that JSON would show as `{}`, or as a list of bytes by number. */
+function cureOfOpaque(value: object): string | undefined {
+  if (value instanceof Map || value instanceof Set) return 'send [...it] instead';
+  if (value instanceof Promise) return 'await it first';
+  if (value instanceof Error) return 'send its message and code';
+  if (value instanceof RegExp) return 'send its source';
+  if (ArrayBuffer.isView(value) || value instanceof ArrayBuffer)
+    return "send Buffer.from(it).toString('base64')";
+  return undefined;
+}
+
 /**
  * JSON from the wire. Text that would bring an own `__proto__` (which a later merge turns into a polluted
  * prototype) is refused like text that is no JSON.
  *
- * @throws SyntaxError
+ * @throws SyntaxError without a word of the text: errors are logged, payloads never
  */
 export function decodeJson(text: string): unknown {
-  const value: unknown = JSON.parse(text);
+  const value = parse(text);
   // An escaped spelling contains a \u005f or \u0070: only then is the walk needed.
   if (text.includes('__proto__') || text.includes('\\u00')) refuseProto(value);
   return value;
+}
+
+function parse(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    // The engine's message quotes the text.
+    throw new SyntaxError('it is not JSON');
+  }
 }
 
 function refuseProto(root: unknown): void {

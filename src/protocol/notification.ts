@@ -99,11 +99,23 @@ export function isMalformed<T extends object>(value: T | Malformed): value is Ma
   return 'malformed' in value;
 }
 
-const OWN_FIELDS: Readonly<Record<NotificationType, readonly (readonly [string, string])[]>> = {
+type Fields = readonly (readonly [name: string, type: string])[];
+
+const REQUIRED_FIELDS: Readonly<Record<NotificationType, Fields>> = {
   ready: [],
   shutdown: [['estimatedDowntimeMs', 'number']],
   offline: [['reason', 'string']],
   health: [['healthy', 'boolean']],
+};
+const OPTIONAL_FIELDS: Readonly<Record<NotificationType, Fields>> = {
+  ready: [
+    ['processId', 'string'],
+    ['definition', 'string'],
+    ['healthy', 'boolean'],
+  ],
+  shutdown: [],
+  offline: [],
+  health: [['reason', 'string']],
 };
 
 function problemOf(address: ChannelAddress, data: Record<string, unknown>): string | undefined {
@@ -120,8 +132,12 @@ function problemOf(address: ChannelAddress, data: Record<string, unknown>): stri
     if (typeof value !== 'number' || !Number.isFinite(value) || value < 0)
       return `${field} is not a number`;
   }
-  for (const [field, type] of OWN_FIELDS[address.type]) {
+  for (const [field, type] of REQUIRED_FIELDS[address.type]) {
     if (typeof data[field] !== type) return `${field} is not a ${type}`;
+  }
+  for (const [field, type] of OPTIONAL_FIELDS[address.type]) {
+    if (data[field] !== undefined && typeof data[field] !== type)
+      return `${field} is not a ${type}`;
   }
   return undefined;
 }

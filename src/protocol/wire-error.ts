@@ -1,6 +1,6 @@
 import { ERROR_CODES, type ErrorDetails } from '../common/errors.js';
-import { messageOf, show } from '../common/text.js';
-import { isRecord } from './json.js';
+import { show } from '../common/text.js';
+import { decodeJson, isRecord } from './json.js';
 
 /** An error as it travels in a reply. */
 export interface WireError {
@@ -18,13 +18,25 @@ const MAX_DETAILS_LENGTH = 16_384;
 
 /** What a worker sends of whatever its handler threw. */
 export function toWireError(error: unknown, exposeStack: boolean): WireError {
-  const wire = describe(error);
+  const wire = describeSafely(error);
   const stack = exposeStack && error instanceof Error ? error.stack : undefined;
   return {
     ...wire,
     message: wire.message.slice(0, MAX_MESSAGE_LENGTH),
     ...(stack === undefined ? {} : { stack }),
   };
+}
+
+/** Whatever a handler throws is described: an error about the error would leave its call without an answer. */
+function describeSafely(error: unknown): WireError {
+  try {
+    return describe(error);
+  } catch {
+    return {
+      code: ERROR_CODES.HANDLER_FAILED,
+      message: 'The handler threw an error that cannot be read',
+    };
+  }
 }
 
 function describe(error: unknown): WireError {
@@ -36,8 +48,8 @@ function describe(error: unknown): WireError {
   const own = error as Error & { code?: unknown; details?: unknown; retryable?: unknown };
   return {
     code: codeOf(own.code),
-    message: error.message,
-    name: error.name,
+    message: textOf(error.message),
+    name: textOf(error.name),
     ...detailsOf(own.details),
     ...(typeof own.retryable === 'boolean' ? { retryable: own.retryable } : {}),
   };
@@ -68,8 +80,8 @@ function asHttpException(error: Error): WireError | undefined {
   const response: unknown = candidate.getResponse();
   return {
     code: `HTTP_${String(status)}`,
-    message: messageOf(error),
-    name: error.name,
+    message: textOf(error.message),
+    name: textOf(error.name),
     retryable: status === 429 || status === 503,
     ...detailsOf(isRecord(response) ? { status, ...response } : { status }),
   };
@@ -81,8 +93,20 @@ function asRpcException(error: Error): WireError | undefined {
   if (typeof candidate.getError !== 'function') return undefined;
   const inner: unknown = candidate.getError();
   if (isRecord(inner))
-    return { name: error.name, ...describeThrownValue({ message: error.message, ...inner }) };
-  return { code: ERROR_CODES.HANDLER_FAILED, message: error.message, name: error.name };
+    return {
+      name: textOf(error.name),
+      ...describeThrownValue({ message: textOf(error.message), ...inner }),
+    };
+  return {
+    code: ERROR_CODES.HANDLER_FAILED,
+    message: textOf(error.message),
+    name: textOf(error.name),
+  };
+}
+
+/** Nothing keeps a class from giving its message, or name, another type than a string. */
+function textOf(value: unknown): string {
+  return typeof value === 'string' ? value : show(value);
 }
 
 function codeOf(code: unknown): string {
@@ -95,7 +119,8 @@ function detailsOf(details: unknown): { details?: ErrorDetails } {
     const text = JSON.stringify(details);
     if (text.length > MAX_DETAILS_LENGTH)
       return { details: { omitted: `details had ${text.length} characters` } };
-    return { details: JSON.parse(text) as ErrorDetails };
+    // Read as its receiver will read it: what would be refused there is left out here.
+    return { details: decodeJson(text) as ErrorDetails };
   } catch {
     return { details: { omitted: 'details could not be serialised' } };
   }
