@@ -87,7 +87,6 @@ export {
   ERROR_CODES,
   FunctionError,
   FunctionsError,
-  HandlerNotFoundError,
   InvalidArgumentError,
   InvalidInputError,
   InvalidNameError,

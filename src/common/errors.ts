@@ -33,7 +33,6 @@ export const ERROR_CODES = {
   PAYLOAD_NOT_SERIALIZABLE: 'PAYLOAD_NOT_SERIALIZABLE',
   PAYLOAD_TOO_LARGE: 'PAYLOAD_TOO_LARGE',
   DUPLICATE_HANDLER: 'DUPLICATE_HANDLER',
-  HANDLER_NOT_FOUND: 'HANDLER_NOT_FOUND',
   WORKER_DISABLED: 'WORKER_DISABLED',
   WORKER_NOT_REGISTERED: 'WORKER_NOT_REGISTERED',
   NO_WORKER: 'NO_WORKER',
@@ -201,19 +200,6 @@ export class DuplicateHandlerError extends FunctionsError {
       `Both ${first} and ${second} handle ${functionName} (workflow ${workflowId}). A process runs a ` +
         'function through one handler: rename one, or give it another workflowId.',
       { details: { functionName, workflowId, handlers: [first, second] } },
-    );
-  }
-}
-
-/** A call reached a process that has no handler for it. */
-export class HandlerNotFoundError extends FunctionsError {
-  constructor(functionName: string, workflowId: string) {
-    super(
-      ERROR_CODES.HANDLER_NOT_FOUND,
-      `This process has no handler for ${functionName} (workflow ${workflowId}). Add ` +
-        `@FunctionHandler({ name: '${functionName}', workflowId: '${workflowId}' }) to a provider of a ` +
-        'module that the application imports.',
-      { details: { functionName, workflowId } },
     );
   }
 }
