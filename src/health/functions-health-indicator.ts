@@ -88,7 +88,7 @@ export class FunctionsHealthIndicator {
       (redisProblem === undefined ? undefined : `Redis does not answer: ${redisProblem}`) ??
       (lacking === undefined
         ? undefined
-        : `${lacking.functionName} (workflow ${lacking.workflowId}): ${lacking.lacks}`);
+        : `${lacking.functionName} (workflow ${lacking.workflowId}) lacks ${lacking.lacks}`);
     const body = {
       state,
       redis: redisProblem === undefined ? 'up' : 'down',
@@ -106,7 +106,7 @@ export class FunctionsHealthIndicator {
       workerId,
       status: registered ? status : 'not registered',
       ...(reason === undefined ? {} : { reason }),
-      ...(registered ? {} : { lacks: 'it is not registered in Redis yet' }),
+      ...(registered ? {} : { lacks: 'its registration in Redis' }),
     }));
   }
 
