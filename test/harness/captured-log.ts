@@ -43,6 +43,11 @@ export class CapturedLog implements LoggerService {
   }
 
   private note(level: LogLine['level'], text: unknown, rest: unknown[]): void {
-    this.lines.push({ level, text: String(text), context: String(rest.at(-1) ?? '') });
+    const context = rest.at(-1);
+    this.lines.push({
+      level,
+      text: String(text),
+      context: typeof context === 'string' ? context : '',
+    });
   }
 }
