@@ -15,7 +15,7 @@ export interface DrainReport {
 export interface WorkSource {
   /** Takes part under a new session's name; nothing is read yet. */
   open(sessionId: string): void;
-  /** Makes the groups and puts the read in place; resolves when calls can arrive. */
+  /** Makes the groups and puts the read in place; resolves when calls can arrive. A pause stays one. */
   begin(refs: readonly FunctionRef[]): Promise<void>;
   /** Takes no new calls of a function. */
   pause(ref: FunctionRef): void;

@@ -82,6 +82,8 @@ const BOOT_WAIT_MS = 2_000;
  *   or will be handed over by the supervisor; everything registers under a new session, whose consumer name
  *   is new too, so the old one's calls cannot be mixed with the new one's.
  * - Loss while draining: the calls were handed over; the drain goes on with nothing to finish.
+ * - A worker that had said it is unhealthy stays paused all through the join: beginning to read does not lift
+ *   a pause, so there is no moment between the read and its repeated `health` in which it takes a call.
  * - Loss is found while a join is under way: the join starts again; there is one join at a time.
  *
  * Called by: the module's lifecycle hooks, FunctionLifecycleNotifier, EnhancedFunctionRegistry.
@@ -228,6 +230,7 @@ export class WorkerCoordinator {
   ): Promise<WorkerRecord> {
     this.assertOpen();
     const registration = this.remember(ref, workerId, definition);
+    this.follow(ref);
     await this.firstActive.promise;
     await this.joining;
     await this.work?.begin([ref]);

@@ -168,10 +168,7 @@ export class CallConsumer implements WorkSource {
     const lanes = refs.flatMap((ref) => this.lanes.get(ref) ?? []);
     if (lanes.length === 0 || this.stopping) return;
     this.ensureReader();
-    for (const lane of lanes) {
-      lane.begun = true;
-      lane.paused = false;
-    }
+    for (const lane of lanes) lane.begun = true;
     await this.nextTurn();
   }
 
