@@ -15,7 +15,7 @@ import {
   type Provider,
   type Type,
 } from '@nestjs/common';
-import { DiscoveryModule } from '@nestjs/core';
+import { DiscoveryModule, ModulesContainer } from '@nestjs/core';
 import { TerminusModule } from '@nestjs/terminus';
 import type { Backend } from './backend/backend.js';
 import type { RedisSource } from './backend/redis/redis-connection.js';
@@ -165,9 +165,17 @@ class FunctionsCoreModule implements OnModuleInit, OnApplicationShutdown {
  */
 @Module({})
 export class FunctionsModule implements OnApplicationBootstrap, OnModuleDestroy {
-  // This module is an ordinary one around the global core: Nest ends ordinary modules before global ones, so
-  // the drain comes before the services that handlers use are gone.
-  constructor(@Inject(FunctionsRuntime) private readonly runtime: FunctionsRuntime) {}
+  constructor(
+    @Inject(FunctionsRuntime) private readonly runtime: FunctionsRuntime,
+    @Inject(ModulesContainer) modules: ModulesContainer,
+  ) {
+    // Nest calls the hooks of modules by their distance from the root (which has 1): the farthest first at the
+    // start, the nearest first at the end, and of equals the one imported last ends first. Left to that, the
+    // root and whatever is imported beside and after this module would end before the drain, under handlers
+    // that still run. So this module stands before the root: the last to begin, the first to end.
+    for (const module of modules.values())
+      if (module.metatype === FunctionsModule) module.distance = 0;
+  }
 
   /** @throws InvalidOptionsError */
   static forRoot(options: FunctionsOptions = {}): DynamicModule {

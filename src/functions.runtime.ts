@@ -21,6 +21,7 @@ const HOOKS_CHECK_MS = 1_000;
 @Injectable()
 export class FunctionsRuntime {
   private readonly logger = new Logger('COORDINATOR');
+  private joined: Promise<void> | undefined;
 
   constructor(
     @Inject(BACKEND) private readonly backend: Backend,
@@ -38,10 +39,17 @@ export class FunctionsRuntime {
     this.backend.start();
     if (this.notifications instanceof NotificationManager) this.notifications.start();
     if (this.watcher instanceof FunctionReadinessWatcher) this.watcher.start();
+    if (this.coordinator instanceof WorkerCoordinator)
+      this.coordinator.onEarlyRegistration(() => this.join());
   }
 
-  /** When the application is up: host the handlers and join the fleet. */
-  async join(): Promise<void> {
+  /** When the application is up: host the handlers and join the fleet. Safe to call twice. */
+  join(): Promise<void> {
+    this.joined ??= this.joinOnce();
+    return this.joined;
+  }
+
+  private async joinOnce(): Promise<void> {
     if (!(this.coordinator instanceof WorkerCoordinator)) return;
     this.coordinator.attach(this.consumer);
     this.registrar.registerAll();

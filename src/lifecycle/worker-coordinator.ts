@@ -67,6 +67,7 @@ interface LocalRegistration {
 const BEATS_PER_LEASE = 4;
 const RETRY_MS = 200;
 const BOOT_WAIT_MS = 2_000;
+const REGISTER_WAIT_MS = 6_000;
 
 /**
  * The life of this process in the fleet: lease, presence, heartbeat, its workers' registrations, drain, and
@@ -105,6 +106,7 @@ export class WorkerCoordinator {
   private readonly firstActive = createDeferred();
   private current: CoordinatorState = 'idle';
   private work: WorkSource | undefined;
+  private startNow: () => Promise<void> = () => this.start();
   private session: ProcessSession | undefined;
   private presence: Subscription | undefined;
   private sessions = 0;
@@ -179,6 +181,11 @@ export class WorkerCoordinator {
     work.onTrouble(() => void this.beat());
   }
 
+  /** Sets what starts the process when a worker is registered before the application is up. */
+  onEarlyRegistration(start: () => Promise<void>): void {
+    this.startNow = start;
+  }
+
   /** Announces functions that this process hosts under its default workerId; before {@link start}. */
   host(functions: readonly { readonly ref: FunctionRef; readonly definition: string }[]): void {
     for (const { ref, definition } of functions) this.remember(ref, this.workerId, definition);
@@ -196,8 +203,10 @@ export class WorkerCoordinator {
         void this.tellPresence();
         void this.beat();
       }),
-      this.notifications.on('state', () => void this.tellPresence()),
     ];
+    // A test may have put a stub in its place: then there is no presence, and the lease has to do.
+    if (this.notifications instanceof NotificationManager)
+      disposers.push(this.notifications.on('state', () => void this.tellPresence()));
     this.dispose = () => disposers.forEach((dispose) => dispose());
     const joined = this.join();
     await within(
@@ -219,7 +228,9 @@ export class WorkerCoordinator {
 
   /**
    * Registers a worker of this process for a function and tells `ready`, after its group exists and its read
-   * is in place (when this process has a handler for it).
+   * is in place (when this process has a handler for it). Before the application is up it starts the process
+   * at once: it is the application that says that it is ready. Without Redis it fails after 6 s, and the
+   * worker is registered when Redis comes.
    *
    * @param definition the function's definition as JSON; `''` keeps what is stored
    */
@@ -231,7 +242,13 @@ export class WorkerCoordinator {
     this.assertOpen();
     const registration = this.remember(ref, workerId, definition);
     this.follow(ref);
-    await this.firstActive.promise;
+    if (this.current === 'idle') await this.startNow();
+    await within(
+      this.clock,
+      REGISTER_WAIT_MS,
+      this.firstActive.promise,
+      () => new BackendUnavailableError('register', this.backend.address),
+    );
     await this.joining;
     await this.work?.begin([ref]);
     return this.register(registration);

