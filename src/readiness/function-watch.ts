@@ -54,7 +54,7 @@ interface Waiter {
  * 4. ready after the read: heard.
  * 5. the connection breaks anywhere: `connected` is told after every topic is acknowledged anew, and each
  *    starts again with a read. Between loss and return the registry is polled while somebody waits.
- * 6. two reads overtake each other: the one with the older timestamp is ignored by the view.
+ * 6. two reads overtake each other: the one that began earlier is ignored by the view.
  */
 export class FunctionWatch {
   readonly view = new ReadinessView();

@@ -22,6 +22,7 @@ export type Applied =
 
 /** A read of the registry that is under way. */
 export interface Sync {
+  /** Workers that were heard of since it began. */
   readonly touched: Set<string>;
 }
 
@@ -34,8 +35,10 @@ const GONE_LIMIT = 256;
  * end in the same state:
  *
  * - Per worker the higher (epoch, seq) wins; both are given by Redis in the step that changes the record.
+ * - What was heard before a read began is in what it read, so the snapshot decides, whatever was heard: a
+ *   notification that was written by hand, or by a Redis that lost its data since, holds until the next read.
  * - ready, then the snapshot that was taken before it (two connections): the worker is missing in the
- *   snapshot but was touched while the read was under way, so the notification stays.
+ *   snapshot, or older there, but was touched while the read was under way, so the notification stays.
  * - The snapshot, then a ready that was published before it and whose worker is gone again by then: its
  *   timestamp is older than the snapshot's (both are Redis's clock), so it is stale.
  * - offline, then a ready of before (a pattern and a channel listener, a slow socket): the offline worker is
@@ -43,7 +46,7 @@ const GONE_LIMIT = 256;
  */
 export class ReadinessView {
   private readonly known = new Map<string, KnownWorker>();
-  private readonly syncs = new Set<Sync>();
+  private sync: Sync | undefined;
   private syncedAt = -1;
   private healthyCount = 0;
   private registeredCount = 0;
@@ -86,23 +89,22 @@ export class ReadinessView {
     return undefined;
   }
 
-  /** Notes that the registry is being read from here on. */
+  /** Notes that the registry is being read from here on; what an earlier read still brings is ignored. */
   beginSync(): Sync {
-    const sync: Sync = { touched: new Set() };
-    this.syncs.add(sync);
-    return sync;
+    this.sync = { touched: new Set() };
+    return this.sync;
   }
 
   /** The read failed: nothing is learnt from it. */
   abandonSync(sync: Sync): void {
-    this.syncs.delete(sync);
+    if (this.sync === sync) this.sync = undefined;
   }
 
   /** Merges what the registry said. */
   applySnapshot(snapshot: FunctionSnapshot, sync: Sync): void {
-    this.syncs.delete(sync);
-    // Two reads can overtake each other; the older one has nothing to say.
-    if (snapshot.timestamp < this.syncedAt) return;
+    // Reads can overtake each other: only the one that began last knows who was heard of since.
+    if (this.sync !== sync) return;
+    this.sync = undefined;
     this.syncedAt = snapshot.timestamp;
     this.currentDefinition = snapshot.definition;
     this.currentFingerprint = snapshot.fingerprint;
@@ -111,7 +113,7 @@ export class ReadinessView {
       if (!listed.has(workerId) && !sync.touched.has(workerId)) this.known.delete(workerId);
     }
     for (const { workerId, epoch, seq, status, reason } of snapshot.workers) {
-      const before = this.known.get(workerId);
+      const before = sync.touched.has(workerId) ? this.known.get(workerId) : undefined;
       if (before !== undefined && isNewer(before, { epoch, seq })) continue;
       this.known.set(workerId, { workerId, epoch, seq, status, reason });
     }
@@ -128,7 +130,7 @@ export class ReadinessView {
     } else if (!isNewer(notification, before)) {
       return 'stale';
     }
-    for (const sync of this.syncs) sync.touched.add(workerId);
+    this.sync?.touched.add(workerId);
     this.known.set(workerId, { workerId, epoch, seq, ...statusOf(notification) });
     this.recount();
     return 'applied';

@@ -1,5 +1,5 @@
 import { afterEach, describe, expect, it } from '@jest/globals';
-import { EnhancedFunctionRegistry } from '../../src/index.js';
+import { EnhancedFunctionRegistry, FunctionLifecycleNotifier } from '../../src/index.js';
 import { Fleet } from '../harness/apps.js';
 
 describe('a worker that leaves and comes back', () => {
@@ -45,6 +45,25 @@ describe('a worker that leaves and comes back', () => {
     await older.registerWorkerWithInstantNotification('w', 'f', 'default');
     await expect(caller.waitForFunction('f', 'default', 2_000)).resolves.toMatchObject({
       workerId: 'w',
+    });
+  });
+});
+
+describe('a worker that is leaving', () => {
+  const fleet = new Fleet();
+  afterEach(() => fleet.close());
+
+  it('stays so for everybody when its health changes', async () => {
+    const app = await fleet.start();
+    const registry = app.get(EnhancedFunctionRegistry);
+    await registry.getInstantWorkerStatus('f', 'default');
+    await registry.registerWorkerWithInstantNotification('w', 'f', 'default');
+    const notifier = app.get(FunctionLifecycleNotifier).forFunction('f', 'default', 'w');
+    await notifier.notifyShuttingDown(2_000);
+    await notifier.notifyHealthy();
+    await notifier.notifyUnhealthy('timeout');
+    await expect(registry.waitForFunction('f', 'default', 100)).rejects.toMatchObject({
+      details: { situation: 'w is draining' },
     });
   });
 });

@@ -8,11 +8,12 @@ if not old then return false end
 local ok, record = pcall(cjson.decode, old)
 if not ok or type(record) ~= 'table' or type(record.epoch) ~= 'number' then return false end
 if ARGV[2] ~= '' and tonumber(ARGV[2]) ~= record.epoch then return false end
+-- A worker that drains is leaving: health cannot bring it back, and would only hide that it leaves.
+if record.status == 'draining' and ARGV[7] == 'health' then return old end
 local time = redis.call('TIME')
 record.timestamp = time[1] * 1000 + math.floor(time[2] / 1000)
 record.seq = record.seq + 1
--- A worker that drains is leaving: health cannot bring it back.
-if record.status ~= 'draining' then record.status = ARGV[3] end
+record.status = ARGV[3]
 record.reason = nil
 if ARGV[8] ~= '' then record.reason = ARGV[8] end
 local encoded = cjson.encode(record)
