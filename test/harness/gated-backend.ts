@@ -2,6 +2,7 @@ import 'reflect-metadata';
 import type { INestApplicationContext } from '@nestjs/common';
 import { Test } from '@nestjs/testing';
 import type { Backend } from '../../src/backend/backend.js';
+import type { BusEvents, NotificationBus } from '../../src/backend/notification-bus.js';
 import { RedisBackend } from '../../src/backend/redis/redis-backend.js';
 import { BACKEND, KEYS } from '../../src/backend/tokens.js';
 import { createDeferred, type Deferred } from '../../src/common/deferred.js';
@@ -36,6 +37,8 @@ interface Gate {
  */
 export class GatedBackend {
   private readonly gates = new Map<string, Gate>();
+  private readonly answers = new Map<GatedCall, number>();
+  private news: (() => void)[] | undefined;
   private readonly failures = new Map<GatedCall, Error[]>();
 
   /** Holds the next call that comes there. */
@@ -43,6 +46,26 @@ export class GatedBackend {
     const gate: Gate = { reached: createDeferred(), opened: createDeferred() };
     this.gates.set(`${call} ${stage}`, gate);
     return { reached: gate.reached.promise, release: () => gate.opened.resolve() };
+  }
+
+  /** Keeps messages on their way, in their order, until the result is called. */
+  holdNews(): () => void {
+    const news: (() => void)[] = [];
+    this.news = news;
+    return () => {
+      if (this.news === news) this.news = undefined;
+      for (const deliver of news.splice(0)) deliver();
+    };
+  }
+
+  /** How many messages are held. */
+  get heldNews(): number {
+    return this.news?.length ?? 0;
+  }
+
+  /** How many calls were answered, and their callers know of it. */
+  answered(call: GatedCall): number {
+    return this.answers.get(call) ?? 0;
   }
 
   /** Lets the next call fail, before Redis sees it. */
@@ -66,11 +89,26 @@ export class GatedBackend {
 
   private wrap(backend: Backend): Backend {
     const ports: Partial<Record<PropertyKey, unknown>> = {
-      bus: this.wrapPort('bus', backend.bus),
+      bus: this.wrapPort('bus', this.wrapNews(backend.bus)),
       workers: this.wrapPort('workers', backend.workers),
     };
     return new Proxy(backend, {
       get: (target, name) => ports[name] ?? bound(target, name),
+    });
+  }
+
+  private wrapNews(bus: NotificationBus): NotificationBus {
+    const attach = (events: BusEvents): (() => void) =>
+      bus.attach({
+        message: (...message) => {
+          if (this.news === undefined) events.message(...message);
+          else this.news.push(() => events.message(...message));
+        },
+        connected: () => events.connected(),
+        disconnected: (reason) => events.disconnected(reason),
+      });
+    return new Proxy(bus, {
+      get: (target, name) => (name === 'attach' ? attach : bound(target, name)),
     });
   }
 
@@ -88,6 +126,19 @@ export class GatedBackend {
   }
 
   private pass(call: GatedCall, run: () => unknown): unknown {
+    const result = this.passGates(call, run);
+    const count = (): void => void this.answers.set(call, this.answered(call) + 1);
+    // A turn of the event loop later the caller has acted on it.
+    if (result instanceof Promise) {
+      result.then(
+        () => setImmediate(count),
+        () => undefined,
+      );
+    }
+    return result;
+  }
+
+  private passGates(call: GatedCall, run: () => unknown): unknown {
     const failure = this.failures.get(call)?.shift();
     if (failure !== undefined) return Promise.reject(failure);
     const before = this.take(`${call} before`);
