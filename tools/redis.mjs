@@ -367,6 +367,8 @@ class RedisServer {
       cwd: this.#dir,
       env: this.#binary.env,
       stdio: ['ignore', 'pipe', 'pipe'],
+      // A terminal's Ctrl-C is for those who use it: they drain over it, and then stop it.
+      detached: true,
     });
     this.#process = child;
     running.add(this);
