@@ -4,17 +4,17 @@ import {
   IsBoolean,
   IsInt,
   IsString,
-  Length,
   Max,
   MaxLength,
   Min,
+  ValidateBy,
   validateSync,
   type ValidationError,
 } from 'class-validator';
 import { InvalidOptionsError, type OptionViolation } from './common/errors.js';
 import type { HealthSettings, Settings } from './common/settings.js';
 import { redactUrl, show } from './common/text.js';
-import { MAX_NAME_LENGTH } from './protocol/function-ref.js';
+import { assertName, MAX_NAME_LENGTH } from './protocol/function-ref.js';
 import { isRecord } from './protocol/json.js';
 
 /** A remote function that this process cannot do without. */
@@ -31,6 +31,10 @@ export interface HealthOptions {
   /** Functions that need a healthy worker for this process to be ready. */
   readonly required?: readonly RequiredFunction[];
 }
+
+/** A name as {@link assertName} wants it: class-validator counts characters in another way. */
+const IsName = (): PropertyDecorator =>
+  ValidateBy({ name: 'isName', validator: { validate: isName } });
 
 const MAX_MS = 2_147_483_647;
 const HOUR_MS = 3_600_000;
@@ -49,13 +53,11 @@ export class FunctionsOptions {
   readonly keyPrefix?: string;
 
   /** Namespace of functions that do not name one. Default `default`. */
-  @IsString()
-  @Length(1, MAX_NAME_LENGTH)
+  @IsName()
   readonly workflowId?: string;
 
   /** Name of this process as a worker. Default: host, process id and a random part. */
-  @IsString()
-  @Length(1, MAX_NAME_LENGTH)
+  @IsName()
   readonly workerId?: string;
 
   /** `false`: this process only calls, and hosts nothing. Default `true`. */
@@ -184,7 +186,6 @@ export function resolveOptions(
       : options.connection;
   const violations = [
     ...unknownOptions(defined),
-    ...nullOptions(defined),
     ...validateSync(options, { skipUndefinedProperties: true }).map(toViolation),
     ...connectionViolations(
       connection,
@@ -236,17 +237,6 @@ function unknownOptions(given: object): OptionViolation[] {
       path: name,
       value: 'an option that does not exist',
       allowed: `one of ${Object.keys(ALLOWED).join(', ')}`,
-    }));
-}
-
-/** class-validator takes null for missing; here it would take a default's place. */
-function nullOptions(given: object): OptionViolation[] {
-  return Object.entries(given)
-    .filter(([name, value]) => value === null && name !== 'health' && Object.hasOwn(ALLOWED, name))
-    .map(([name]) => ({
-      path: name,
-      value: 'null',
-      allowed: ALLOWED[name as keyof FunctionsOptions],
     }));
 }
 
@@ -325,5 +315,10 @@ function healthViolations(health: unknown): OptionViolation[] {
 }
 
 function isName(value: unknown): boolean {
-  return typeof value === 'string' && value.length > 0 && value.length <= MAX_NAME_LENGTH;
+  try {
+    assertName('The name', value);
+    return true;
+  } catch {
+    return false;
+  }
 }
