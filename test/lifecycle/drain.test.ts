@@ -236,8 +236,9 @@ describe('a closed application', () => {
     }
     await eventually('the connections are gone', async () => (await ours()).length === 0);
     expect(await fleet.redis.pubsub('CHANNELS', `${fleet.prefix}*`)).toEqual([]);
-    for (const key of await fleet.keys())
-      if (key.endsWith(':replies')) expect(await fleet.redis.pttl(key)).toBeGreaterThan(0);
+    const replies = keys.filter((key) => key.endsWith(':replies'));
+    const lifetimes = await Promise.all(replies.map((key) => fleet.redis.pttl(key)));
+    expect(Math.min(...lifetimes)).toBeGreaterThan(0);
   });
 
   it('settles its own pending calls with a ClosedError', async () => {

@@ -183,8 +183,8 @@ describe('a fleet whose connections are all killed', () => {
       apps.some((app) => app.get(WorkerCoordinator).isSupervisor),
     );
     const registry = apps[0]!.get(EnhancedFunctionRegistry);
-    await fleet.redis.client('KILL', 'TYPE', 'normal', 'SKIPME', 'yes');
-    await fleet.redis.client('KILL', 'TYPE', 'pubsub');
+    await fleet.redis.call('CLIENT', 'KILL', 'TYPE', 'normal', 'SKIPME', 'yes');
+    await fleet.redis.call('CLIENT', 'KILL', 'TYPE', 'pubsub');
     await eventually('calls go on', async () => registry.call('work', {}, { timeoutMs: 1_000 }));
     await eventually('everybody is present again', async () => {
       const sessions = await fleet.redis.hkeys(`${fleet.prefix}nf:processes`);
