@@ -11,6 +11,12 @@ export const HANDLER_METADATA = 'nestjs-functions:handler';
 /** Metadata by which Nest finds the arguments that pipes apply to. */
 export const ARGUMENTS_METADATA = 'nestjs-functions:arguments';
 
+/**
+ * Nest's mark of a provider that calls enter through, as of a controller (GraphQL's resolvers carry it too).
+ * Without it a request-scoped or transient global guard would not apply to the handlers of a provider.
+ */
+const ENTRY_PROVIDER_METADATA = '__entryProvider__';
+
 /** What is written beside a handler. */
 export interface HandlerSettings {
   /** For people, in `getAvailableFunctions`. */
@@ -79,6 +85,7 @@ export function FunctionHandler(
       );
     }
     Reflect.defineMetadata(HANDLER_METADATA, metadata, method);
+    Reflect.defineMetadata(ENTRY_PROVIDER_METADATA, true, target.constructor);
     Reflect.defineMetadata(
       ARGUMENTS_METADATA,
       argumentsMetadata(metadata.input),

@@ -55,24 +55,24 @@ export class HandlerExplorer {
       if (typeof method !== 'function') return [];
       const metadata = Reflect.getMetadata(HANDLER_METADATA, method) as HandlerMetadata | undefined;
       if (metadata === undefined) return [];
-      const source = `${wrapper.name}.${name}`;
+      const source = `${wrapper.name}.${name} (${wrapper.host?.name ?? 'no module'})`;
       return [{ metadata, source, invoke: this.invoker(wrapper, prototype, name) }];
     });
   }
 
   private invoker(wrapper: Wrapper, prototype: object, name: string): HostedFunction['invoke'] {
-    if (wrapper.isDependencyTreeStatic()) {
-      const callback = this.wrap(wrapper.instance as object, prototype, name);
+    if (isShared(wrapper)) {
+      const callback = this.wrap(wrapper.instance as object, prototype, name, wrapper.id);
       return async (parameters, context) => unwrap(await callback(parameters, context));
     }
-    // A request-scoped host is made for each call, and the call is its request.
+    // A request-scoped or transient host is made for each call, and the call is its request.
     return async (parameters, context) => {
       const contextId = ContextIdFactory.create();
       this.moduleRef.registerRequestByContextId({ data: parameters, context }, contextId);
       const instance = await this.moduleRef.resolve<object>(wrapper.token as never, contextId, {
         strict: false,
       });
-      const callback = this.wrap(instance, prototype, name, contextId, wrapper.id);
+      const callback = this.wrap(instance, prototype, name, wrapper.id, contextId);
       return unwrap(await callback(parameters, context));
     };
   }
@@ -81,8 +81,8 @@ export class HandlerExplorer {
     instance: object,
     prototype: object,
     name: string,
+    inquirerId: string,
     contextId?: ReturnType<typeof ContextIdFactory.create>,
-    inquirerId?: string,
   ): ExternalCallback {
     const method = (instance as Record<string, Method>)[name] as Method;
     return this.contexts.create(
@@ -109,10 +109,15 @@ export class HandlerExplorer {
   }
 }
 
+/** Whether one instance, which exists by now, serves all calls. */
+function isShared(wrapper: Wrapper): boolean {
+  return wrapper.isDependencyTreeStatic() && !wrapper.isTransient;
+}
+
 function prototypeOf(wrapper: Wrapper): object | undefined {
   const instance: unknown = wrapper.instance;
   const { metatype } = wrapper;
-  if (!wrapper.isDependencyTreeStatic() && typeof metatype === 'function') {
+  if (!isShared(wrapper) && typeof metatype === 'function') {
     return (metatype as { prototype?: object }).prototype;
   }
   if (typeof instance !== 'object' || instance === null) return undefined;
