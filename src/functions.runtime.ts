@@ -52,7 +52,13 @@ export class FunctionsRuntime {
   private async joinOnce(): Promise<void> {
     if (!(this.coordinator instanceof WorkerCoordinator)) return;
     this.coordinator.attach(this.consumer);
-    this.registrar.registerAll();
+    try {
+      this.registrar.registerAll();
+    } catch (error) {
+      // The boot fails, and nobody will get an application to close.
+      await this.close();
+      throw error;
+    }
     await this.coordinator.start();
     if (this.coordinator.workers().length > 0)
       this.clock.after(HOOKS_CHECK_MS, () => this.warnWithoutHooks());

@@ -87,6 +87,24 @@ describe('FunctionsModule.forRoot', () => {
     expect(outcome).toMatchObject({ status: 'rejected', reason: { code: 'CLOSED' } });
   });
 
+  it('leaves no connection behind when its boot fails', async () => {
+    class Twice {
+      @FunctionHandler({ name: 'greet' })
+      greet(): void {}
+    }
+    const server = await startRedis();
+    apps.track({ close: () => server.stop() });
+    const module = root(FunctionsModule.forRoot({ connection: server.url }));
+    const boot = apps.context({ ...module, providers: [Greeter, Twice] });
+    await expect(boot).rejects.toMatchObject({ code: 'DUPLICATE_HANDLER' });
+    const client = new Redis(server.url);
+    apps.track({ close: () => client.disconnect() });
+    await eventually('only this connection is left', async () => {
+      const clients = (await client.client('LIST')) as string;
+      expect(clients).not.toContain('nestjs-functions:');
+    });
+  });
+
   it('takes a copy of an ioredis instance and leaves the instance as it was', async () => {
     const mine = new Redis(redisUrl(), { connectionName: 'mine', enableOfflineQueue: true });
     apps.track({ close: () => mine.disconnect() });
