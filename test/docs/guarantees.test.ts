@@ -1,0 +1,61 @@
+import { existsSync } from 'node:fs';
+import { describe, expect, it } from '@jest/globals';
+import { linksOf, readText, rootPath } from './markdown.js';
+
+const PROMISES = [
+  'Ready is an acknowledgement',
+  'No missed wake-up',
+  'Every call settles exactly once at its caller',
+  'Nobody there is its own answer',
+  'At least once, fenced',
+  'Process death is seen in milliseconds, freezes in seconds',
+  'Alive workers keep their calls',
+  'No call starts after its deadline',
+  'Drain',
+  'Redis may go away',
+  'Pub/sub may fail',
+  'Bounded',
+  'Bad input is refused before anything is sent',
+];
+
+const text = readText('docs/guarantees.md');
+const sections = text
+  .split(/^## /m)
+  .slice(1)
+  .map((section) => ({
+    title: section.slice(0, section.indexOf('\n')),
+    tests: linksOf(section).filter((target) => target.startsWith('../test/')),
+    lines: section,
+  }));
+
+describe('docs/guarantees.md', () => {
+  it('lists the thirteen promises', () => {
+    expect(sections.map(({ title }) => title)).toEqual(
+      PROMISES.map((promise, index) => `${index + 1}. ${promise}`),
+    );
+  });
+
+  it.each(sections)('names tests that exist for: $title', ({ tests }) => {
+    expect(tests.length).toBeGreaterThan(0);
+    const missing = tests.filter(
+      (target) => !target.endsWith('.test.ts') || !existsSync(rootPath(target.slice('../'.length))),
+    );
+    expect(missing).toEqual([]);
+  });
+
+  it.each([
+    ['idempotencyKey', 'src/registry/call-options.ts', 'idempotencyKey'],
+    ['maxBacklog', 'src/functions.options.ts', 'maxBacklog'],
+  ])('says that there is no %s as long as there is none', (name, source, word) => {
+    const saysSo = new RegExp(`no \`${name}\` yet`).test(text);
+    expect(saysSo).toBe(!readText(source).includes(word));
+  });
+
+  it('says that a Cluster is refused, and memory:// too, as long as they are', () => {
+    const refused = readText('src/functions.options.ts').includes(
+      'a Cluster and memory:// are not supported yet',
+    );
+    const saysSo = /Cluster\*\* is refused/.test(text) && /no `memory:\/\/` yet/.test(text);
+    expect(saysSo).toBe(refused);
+  });
+});
