@@ -36,7 +36,9 @@ beforeEach(async () => {
     ...NO_POLLING,
   });
   watcher = caller.get(FunctionReadinessWatcher);
-  workers = (await fleet.start()).get(EnhancedFunctionRegistry);
+  // Nor may its heartbeat, which tells its health every now and then.
+  const worker = await fleet.start({ options: { leaseMs: 60_000 } });
+  workers = worker.get(EnhancedFunctionRegistry);
 });
 afterEach(async () => {
   await caller.close();
