@@ -62,7 +62,13 @@ export function tell(message: ChildMessage): void {
   if (process.connected) process.send?.(message);
 }
 
+/** How long a child may take to drain when the demo is gone. */
+const END_LIMIT_MS = 5_000;
+
 /** A child ends with the demo, however that ends. */
 export function endWithParent(): void {
-  process.once('disconnect', () => process.kill(process.pid, 'SIGTERM'));
+  process.once('disconnect', () => {
+    process.kill(process.pid, 'SIGTERM');
+    setTimeout(() => process.exit(1), END_LIMIT_MS).unref();
+  });
 }

@@ -21,6 +21,8 @@ export class RunLog {
     private readonly key: string,
   ) {
     this.client = new Redis(url);
+    // A lost connection shows in the commands that fail.
+    this.client.on('error', () => undefined);
   }
 
   async add(run: Run): Promise<void> {

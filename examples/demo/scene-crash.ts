@@ -6,7 +6,7 @@ import type { Check, SceneResult, Stage } from './stage.js';
 import { max, median, ms, type Row } from './timeline.js';
 
 const FIRST_CALL = 10_001;
-const BOOK_PAGES = 250;
+const BOOK_PAGES = 200;
 const CALLS_OF_A_KIND = 6;
 const MOST_CALLS = 24;
 

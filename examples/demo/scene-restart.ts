@@ -10,6 +10,8 @@ const BOOK_EVERY = 25;
 const BOOK_PAGES = 40;
 const STEADY_MS = 600;
 
+type Drained = Extract<ChildEvent, { event: 'drained' }>;
+
 /**
  * (b) All workers are restarted, one after another, under a steady stream of calls. The harder way round:
  * a worker is told to go first, and its replacement starts when it is gone.
@@ -59,18 +61,15 @@ async function restart(stage: Stage, workers: Map<string, Child>, name: string):
   const { timeline } = stage;
   const worker = workers.get(name);
   if (worker === undefined) throw new Error(`${name} does not run`);
-  const isDrained = (event: ChildEvent): event is Extract<ChildEvent, { event: 'drained' }> =>
-    event.event === 'drained';
+  const isDrained = (event: ChildEvent): event is Drained => event.event === 'drained';
   const drained = stage.until(isDrained, `the drain of ${name}`);
   const offline = stage.news(name, 'offline');
   timeline.event(name, `SIGTERM to pid ${worker.pid}`);
   worker.signal('SIGTERM');
-  const { finished, handedBack } = await drained;
+  // One that dies instead of draining says nothing.
+  const report = await Promise.race([drained, worker.exited.then(() => undefined)]);
   const { reason } = await offline;
-  timeline.event(
-    name,
-    `drained: ${finished} finished, ${handedBack} handed back; offline: ${reason}`,
-  );
+  timeline.event(name, `${textOf(report)}; offline: ${reason}`);
   const code = await worker.exited;
   const ready = stage.news(name, 'ready');
   const replacement = stage.startWorker(name);
@@ -78,6 +77,11 @@ async function restart(stage: Stage, workers: Map<string, Child>, name: string):
   timeline.event(name, `exit code ${code}; replacement started`);
   await ready;
   timeline.event(name, `ready (pid ${replacement.pid})`);
+}
+
+function textOf(report: Drained | undefined): string {
+  if (report === undefined) return 'not drained';
+  return `drained: ${report.finished} finished, ${report.handedBack} handed back`;
 }
 
 async function judge(stage: Stage, calls: StreamReport['calls']): Promise<SceneResult> {

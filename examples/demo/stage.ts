@@ -163,6 +163,7 @@ export class Stage {
   }
 
   private spawn(name: string, file: string, slot: number): Child {
+    if (this.closing !== undefined) throw new Error('the demo has ended');
     const port = this.parts.ports[slot] ?? 0;
     const child = new Child(name, file, { ...this.parts.environment, workerId: name, port });
     this.children.add(child);
