@@ -17,6 +17,7 @@ export function parametersOf(input: InputClass): ParameterDefinition[] {
   const storage = getMetadataStorage();
   const metadata = storage.getTargetValidationMetadatas(input, '', false, false);
   const properties = [...new Set(metadata.map(({ propertyName }) => propertyName))];
+  const defaults = defaultsOf(input);
   return properties.map((name) => {
     const own = metadata.filter(({ propertyName }) => propertyName === name);
     const optional = own.some(
@@ -30,9 +31,18 @@ export function parametersOf(input: InputClass): ParameterDefinition[] {
         // `each` speaks of the elements, not of the parameter.
         own.filter(({ each }) => !each).map((rule) => rule.name),
       ),
-      required: !optional,
+      required: !optional && defaults[name] === undefined,
     };
   });
+}
+
+/** What the class's initialisers set: the worker's instance has it where the caller passes nothing. */
+function defaultsOf(input: InputClass): Readonly<Record<string, unknown>> {
+  try {
+    return new (input as new () => Record<string, unknown>)();
+  } catch {
+    return {};
+  }
 }
 
 function typeOf(
