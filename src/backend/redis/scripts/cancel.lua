@@ -4,7 +4,8 @@
 -- Answer: 'removed', 'running' or 'unknown'
 local ok, pending = pcall(redis.call, 'XPENDING', KEYS[1], ARGV[1], ARGV[2], ARGV[2], 1)
 if ok and #pending == 1 then
-  redis.call('PUBLISH', ARGV[4] .. pending[1][2],
+  -- pcall: a user that may not publish still gets the rest, and readers poll.
+  redis.pcall('PUBLISH', ARGV[4] .. pending[1][2],
     cjson.encode({
       pattern = 'control',
       data = { type = 'cancel', callId = ARGV[3], entryId = ARGV[2], functionId = ARGV[5] },

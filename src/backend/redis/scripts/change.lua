@@ -26,8 +26,9 @@ if ARGV[7] == 'health' then data.healthy = record.status == 'ready' end
 if ARGV[8] ~= '' then data.reason = ARGV[8] end
 if ARGV[9] ~= '' then data.estimatedDowntimeMs = tonumber(ARGV[9]) end
 local packet = cjson.encode({ pattern = ARGV[4], data = data })
-redis.call('PUBLISH', ARGV[4], packet)
+-- pcall: a user that may not publish still gets the rest, and readers poll.
+redis.pcall('PUBLISH', ARGV[4], packet)
 if ARGV[7] == 'health' then
-  redis.call('PUBLISH', ARGV[10] .. tostring(record.processId), cjson.encode({ pattern = 'control', data = data }))
+  redis.pcall('PUBLISH', ARGV[10] .. tostring(record.processId), cjson.encode({ pattern = 'control', data = data }))
 end
 return encoded

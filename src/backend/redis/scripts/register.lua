@@ -34,7 +34,8 @@ redis.call('HSET', KEYS[1], ARGV[3], record)
 if ARGV[7] ~= '' then redis.call('SET', KEYS[2], ARGV[7]) end
 redis.call('SADD', KEYS[4], cjson.encode({ ARGV[10], ARGV[3] }))
 redis.call('SADD', KEYS[5], ARGV[1])
-redis.call('PUBLISH', ARGV[9], cjson.encode({
+-- pcall: a user that may not publish still gets the rest, and readers poll.
+redis.pcall('PUBLISH', ARGV[9], cjson.encode({
   pattern = ARGV[9],
   data = {
     type = 'ready', functionName = ARGV[1], workflowId = ARGV[2], workerId = ARGV[3], epoch = epoch, seq = seq,

@@ -18,7 +18,8 @@ redis.call('HDEL', KEYS[1], ARGV[1])
 local last = math.max(record.epoch, tonumber(redis.call('GET', KEYS[2]) or '0'))
 redis.call('SET', KEYS[2], string.format('%.0f', last), 'PX', ARGV[11])
 redis.call('SREM', ARGV[8] .. tostring(record.processId) .. ARGV[9], cjson.encode({ ARGV[7], ARGV[1] }))
-redis.call('PUBLISH', ARGV[3], cjson.encode({
+-- pcall: a user that may not publish still gets the rest, and readers poll.
+redis.pcall('PUBLISH', ARGV[3], cjson.encode({
   pattern = ARGV[3],
   data = {
     type = 'offline', functionName = ARGV[4], workflowId = ARGV[5], workerId = ARGV[1], epoch = record.epoch,
