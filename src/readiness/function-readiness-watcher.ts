@@ -8,15 +8,16 @@ import { messageOf, show } from '../common/text.js';
 import { TypedEvents, type Dispose } from '../common/typed-events.js';
 import { NotificationManager } from '../notifications/notification-manager.js';
 import { functionRef, type FunctionRef } from '../protocol/function-ref.js';
+import { isRecord } from '../protocol/json.js';
 import type { Keys } from '../protocol/keys.js';
 import { FunctionWatch, type WatchContext, type WorkerInfo } from './function-watch.js';
 
 /** How long, and until what, to wait. */
 export interface WaitOptions {
   /** Milliseconds; default the module's `readinessTimeoutMs` (10 000). */
-  readonly timeoutMs?: number;
+  readonly timeoutMs?: number | undefined;
   /** Ends the wait with a CallCancelledError. */
-  readonly signal?: AbortSignal;
+  readonly signal?: AbortSignal | undefined;
 }
 
 /** What {@link FunctionReadinessWatcher.on} can listen to. */
@@ -116,9 +117,10 @@ export class FunctionReadinessWatcher {
     workflowId: string,
     options: number | WaitOptions = {},
   ): Promise<WorkerInfo> {
-    const { timeoutMs = this.settings.readinessTimeoutMs, signal } =
-      typeof options === 'number' ? { timeoutMs: options } : options;
+    const { timeoutMs = this.settings.readinessTimeoutMs, signal } = waitOptions(options);
     assertTimeout('timeoutMs', timeoutMs);
+    if (signal !== undefined && !(signal instanceof AbortSignal))
+      throw new InvalidArgumentError('signal', show(signal), 'an AbortSignal');
     const watch = this.watch(functionRef(functionName, workflowId));
     const wait = watch.wait(timeoutMs, signal);
     this.ensurePolling();
@@ -245,6 +247,16 @@ export class FunctionReadinessWatcher {
       else void this.stopWatching(watch.ref.functionName, watch.ref.workflowId);
     }
   }
+}
+
+function waitOptions(options: number | WaitOptions): WaitOptions {
+  if (typeof options === 'number') return { timeoutMs: options };
+  if (isRecord(options)) return options;
+  throw new InvalidArgumentError(
+    'options',
+    show(options),
+    'a timeout in milliseconds, or { timeoutMs, signal }',
+  );
 }
 
 /**
