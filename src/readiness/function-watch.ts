@@ -24,7 +24,7 @@ export interface WatchContext {
   readonly clock: Clock;
   readonly debug: (text: () => string) => void;
   readonly warn: (text: string) => void;
-  /** The watch went onto polling, or came back from it. */
+  /** The watch is live now, or is polling now. */
   readonly modeChanged: () => void;
 }
 
@@ -260,7 +260,8 @@ export class FunctionWatch {
     if (from === to) return;
     this.current = to;
     this.context.debug(() => `${this.name()}: ${from} -> ${to}`);
-    if (from === 'polling' || to === 'polling') this.context.modeChanged();
+    // The end of a watch says nothing about pub/sub.
+    if (to !== 'stopped') this.context.modeChanged();
   }
 
   private name(): string {
