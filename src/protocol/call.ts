@@ -168,7 +168,13 @@ function isHeaders(value: unknown): value is Record<string, string> {
 /** An answer, final or not. */
 export type Reply =
   | { readonly kind: 'result'; readonly data: unknown; readonly workerId: string | undefined }
-  | { readonly kind: 'error'; readonly error: WireError; readonly workerId: string | undefined }
+  | {
+      readonly kind: 'error';
+      readonly error: WireError;
+      readonly workerId: string | undefined;
+      /** The library's own word about this call; absent for what a handler threw, whatever its code. */
+      readonly verdict?: true;
+    }
   | { readonly kind: 'progress'; readonly value: unknown }
   /** The call was handed over and has another entry id now. */
   | { readonly kind: 'moved'; readonly entryId: string };
@@ -178,9 +184,9 @@ export function encodeResult(data: string, workerId: string): string {
   return `{"k":"r","d":${data},"w":${JSON.stringify(workerId)}}`;
 }
 
-/** A failure as JSON. */
-export function encodeFailure(error: WireError, workerId: string): string {
-  return JSON.stringify({ k: 'e', e: error, w: workerId });
+/** A failure as JSON. A handler may throw any code; what the library itself says of a call is marked. */
+export function encodeFailure(error: WireError, workerId: string, verdict = false): string {
+  return JSON.stringify({ k: 'e', e: error, w: workerId, ...(verdict ? { o: 1 } : {}) });
 }
 
 /** A progress value as JSON; `value` is JSON already. */
@@ -202,7 +208,12 @@ export function parseReply(text: string): Reply | Malformed {
     case 'r':
       return { kind: 'result', data: value['d'], workerId };
     case 'e':
-      return { kind: 'error', error: parseWireError(value['e']), workerId };
+      return {
+        kind: 'error',
+        error: parseWireError(value['e']),
+        workerId,
+        ...(value['o'] === 1 ? { verdict: true as const } : {}),
+      };
     case 'p':
       return { kind: 'progress', value: value['d'] };
     case 'm':

@@ -7,23 +7,23 @@ import { assertTimeout } from '../readiness/function-readiness-watcher.js';
 /** How a call is made. */
 export interface CallOptions {
   /** Default: the contract's, else the module's `workflowId`. */
-  readonly workflowId?: string;
+  readonly workflowId?: string | undefined;
   /** The data item that flows through the workflow; any JSON. */
   readonly item?: unknown;
   /** From submission to answer, in milliseconds; default `executionTimeoutMs` (300 000). */
-  readonly timeoutMs?: number;
+  readonly timeoutMs?: number | undefined;
   /** Wait for a worker, in milliseconds; default `readinessTimeoutMs` (10 000). */
-  readonly readinessTimeoutMs?: number;
+  readonly readinessTimeoutMs?: number | undefined;
   /** Cancels the wait, the call in the stream, or the running handler. */
-  readonly signal?: AbortSignal;
+  readonly signal?: AbortSignal | undefined;
   /** `wait` (default) for a worker, or `fail` at once with a NoWorkerError. */
-  readonly ifUnavailable?: 'wait' | 'fail';
+  readonly ifUnavailable?: 'wait' | 'fail' | undefined;
   /** `at-least-once` (default), or `at-most-once`: a lost worker's call is not run again. */
-  readonly delivery?: Delivery;
+  readonly delivery?: Delivery | undefined;
   /** Strings for the handler's `context.headers`. */
-  readonly headers?: Readonly<Record<string, string>>;
+  readonly headers?: Readonly<Record<string, string>> | undefined;
   /** Gets what the handler says with `context.progress()`. */
-  readonly onProgress?: (value: unknown) => void;
+  readonly onProgress?: ((value: unknown) => void) | undefined;
 }
 
 /**

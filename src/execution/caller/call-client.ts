@@ -388,7 +388,7 @@ export class CallClient {
 function callerError(call: PendingCall, reply: Extract<Reply, { kind: 'error' }>): Error {
   const { functionName, workflowId } = call.request.ref;
   const { code, message, details = {} } = reply.error;
-  switch (code) {
+  switch (reply.verdict === true ? code : undefined) {
     case ERROR_CODES.WORKER_LOST:
       return new WorkerLostError(message, details);
     case ERROR_CODES.MAX_DELIVERIES:

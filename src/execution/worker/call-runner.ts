@@ -182,11 +182,11 @@ class Run implements RunningCall {
     const { functionName, workflowId } = this.lane.ref;
     const payload = this.payload;
     if (payload === undefined || isMalformed(payload)) {
-      return this.fail(new MalformedCallError(payload?.malformed ?? 'it has no payload'));
+      return this.refuse(new MalformedCallError(payload?.malformed ?? 'it has no payload'));
     }
     const late = this.clock.now() + this.offsetMs - this.entry.deadline;
     if (late >= 0) {
-      return this.fail(
+      return this.refuse(
         new DeadlineExceededError(
           functionName,
           workflowId,
@@ -198,7 +198,7 @@ class Run implements RunningCall {
     const { definition, invoke } = this.lane.hosted;
     const violations = checkParameters(definition, payload.parameters);
     if (violations.length > 0)
-      return this.fail(new InvalidParametersError(functionName, workflowId, violations));
+      return this.refuse(new InvalidParametersError(functionName, workflowId, violations));
     if (Logger.isLevelEnabled('debug')) {
       this.logger.debug(
         `${this.entry.callId} starts ${functionName} (workflow ${workflowId}), attempt ${this.entry.attempt}`,
@@ -208,6 +208,12 @@ class Run implements RunningCall {
       (value) => this.succeed(value),
       (error: unknown) => this.fail(error),
     );
+  }
+
+  /** The handler was not started: the library's own verdict. */
+  private refuse(error: Error): void {
+    this.logger.debug(`${this.entry.callId} is refused: ${error.message}`);
+    this.settle(encodeFailure(toWireError(error, false), this.settings.workerId, true));
   }
 
   lose(reason: Error): void {

@@ -17,7 +17,7 @@ local function reply(process, callId, value)
 end
 
 local function failure(code, message, details)
-  return cjson.encode({ k = 'e', e = { code = code, message = message, details = details, retryable = false } })
+  return cjson.encode({ k = 'e', o = 1, e = { code = code, message = message, details = details, retryable = false } })
 end
 
 local function let_go(id, started)
