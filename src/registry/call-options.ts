@@ -33,6 +33,8 @@ export interface CallOptions {
  */
 export function assertCallOptions(options: CallOptions): void {
   if (!isRecord(options)) throw new InvalidArgumentError('options', show(options), 'an object');
+  if (options.workflowId !== undefined && typeof options.workflowId !== 'string')
+    throw new InvalidArgumentError('workflowId', show(options.workflowId), 'a name');
   if (options.timeoutMs !== undefined) assertTimeout('timeoutMs', options.timeoutMs);
   if (options.readinessTimeoutMs !== undefined)
     assertTimeout('readinessTimeoutMs', options.readinessTimeoutMs);

@@ -103,13 +103,15 @@ export class EnhancedFunctionRegistry extends FunctionRegistry {
     timeout: number = this.settings.readinessTimeoutMs,
   ): Promise<CallOutcome<T>> {
     const callId = randomUUID();
-    return this.outcome<T>(callId, () =>
-      this.perform(callId, functionName, parameters, {
+    return this.outcome<T>(callId, async () => {
+      // Both names are arguments here: neither may be a contract, or left to the module.
+      functionRef(functionName, workflowId);
+      return this.perform(callId, functionName, parameters, {
         workflowId,
         item,
         readinessTimeoutMs: timeout,
-      }),
-    );
+      });
+    });
   }
 
   /** See {@link FunctionReadinessWatcher.waitForFunction}. */
