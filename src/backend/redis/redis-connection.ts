@@ -71,8 +71,9 @@ export class RedisConnection {
     if (this.client.status === 'wait') this.client.connect().catch(() => undefined);
   }
 
+  /** A connection that ended is "ready" to the client until it hears of its close; nothing can be sent on it. */
   isReady(): boolean {
-    return this.client.status === 'ready';
+    return this.client.status === 'ready' && this.client.stream.writable;
   }
 
   /** How many times it was connected. */
@@ -126,7 +127,7 @@ export class RedisConnection {
 
   /** Breaks the connection; the client makes a new one. */
   reset(): void {
-    if (!this.closed && this.isReady()) this.client.disconnect(true);
+    if (!this.closed && this.client.status === 'ready') this.client.disconnect(true);
   }
 
   close(): void {

@@ -221,7 +221,8 @@ export class CallClient {
     } else {
       this.logger.warn(`${call.callId} of ${functionName} is written again: ${messageOf(result)}`);
       this.parked.push(call);
-      this.unpark();
+      // Not at once: a write on a connection that has just ended fails in the same tick, again and again.
+      this.clock.after(RETRY_MS, () => this.unpark());
     }
   }
 

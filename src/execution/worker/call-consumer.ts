@@ -15,7 +15,7 @@ import type { Settings } from '../../common/settings.js';
 import { messageOf } from '../../common/text.js';
 import type { DrainReport, WorkSource } from '../../lifecycle/work-source.js';
 import type { FunctionRef } from '../../protocol/function-ref.js';
-import { CallRunner, type RunningCall } from './call-runner.js';
+import { CallRunner, fieldOf, type RunningCall } from './call-runner.js';
 import type { HostedFunction } from './hosted-function.js';
 import { Lanes, type Lane, type ReadPlan } from './lanes.js';
 import { Settler } from './settler.js';
@@ -96,7 +96,7 @@ export class CallConsumer implements WorkSource {
   ) {
     this.lanes = new Lanes(settings.concurrency);
     this.blockMs = Math.min(MAX_BLOCK_MS, Math.floor(settings.leaseMs * LEASE_PART));
-    this.settler = new Settler(backend, (error) =>
+    this.settler = new Settler(backend, clock, (error) =>
       this.logger.error(`outcomes could not be written: ${messageOf(error)}`),
     );
     this.runner = new CallRunner(settings, clock, this.settler, () => this.offsetMs);
@@ -233,6 +233,19 @@ export class CallConsumer implements WorkSource {
       );
       this.logger.debug(`call ${callId} was cancelled by its caller`);
     }
+    const waiting = this.lanes.unqueue((call) => fieldOf(call, 'i') === callId);
+    if (waiting === undefined) return;
+    this.discard(waiting, callId);
+    this.logger.debug(`call ${callId} was cancelled by its caller before it started`);
+    this.nudge();
+  }
+
+  /** Removes a call that waits for a place here, and that nobody waits for any more. */
+  private discard(call: RawCall, callId: string): void {
+    const { ref, entryId } = call;
+    this.settler.add({ ref, entryId, callId, replyTo: '', kind: 'discard', reply: '' }, () =>
+      this.held.delete(heldKey(call)),
+    );
   }
 
   async close(): Promise<void> {
@@ -332,8 +345,11 @@ export class CallConsumer implements WorkSource {
   private accept(calls: readonly RawCall[]): void {
     const unwanted = new Map<FunctionRef, RawCall[]>();
     for (const call of calls) {
+      const key = heldKey(call);
+      // Delivered again although it is held here: its group was destroyed and made anew. It runs once.
+      if (this.held.has(key)) continue;
+      this.held.add(key);
       const lane = this.lanes.get(call.ref);
-      this.held.add(heldKey(call));
       if (lane === undefined || !this.lanes.isOpen(lane)) {
         const others = unwanted.get(call.ref);
         if (others === undefined) unwanted.set(call.ref, [call]);

@@ -289,7 +289,8 @@ class Run implements RunningCall {
   }
 }
 
-function fieldOf(raw: RawCall, name: string): string {
+/** A field of an entry as it was read; `''` when it has none of that name. */
+export function fieldOf(raw: RawCall, name: string): string {
   const index = raw.fields.findIndex((field, position) => position % 2 === 0 && field === name);
   return index < 0 ? '' : (raw.fields[index + 1] ?? '');
 }

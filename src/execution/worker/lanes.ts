@@ -97,6 +97,17 @@ export class Lanes {
     return undefined;
   }
 
+  /** Takes one waiting call out. */
+  unqueue(fits: (call: RawCall) => boolean): RawCall | undefined {
+    for (const { queue } of this.lanes.values()) {
+      const index = queue.findIndex(fits);
+      if (index < 0) continue;
+      this.queued -= 1;
+      return queue.splice(index, 1)[0];
+    }
+    return undefined;
+  }
+
   /** Takes all waiting calls of a lane out. */
   clearQueue(lane: Lane): RawCall[] {
     this.queued -= lane.queue.length;

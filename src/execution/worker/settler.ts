@@ -1,9 +1,12 @@
 import type { Backend } from '../../backend/backend.js';
 import type { Outcome } from '../../backend/call-streams.js';
 import { TickBatch } from '../../common/batch.js';
+import type { Clock } from '../../common/clock.js';
 import { createDeferred, type Deferred } from '../../common/deferred.js';
 import { isFunctionsError } from '../../common/errors.js';
 import type { Dispose } from '../../common/typed-events.js';
+
+const RETRY_MS = 20;
 
 /** An outcome and what to do when Redis has carried it out; `owned` is false when it changed nothing. */
 export interface PendingOutcome {
@@ -14,6 +17,10 @@ export interface PendingOutcome {
 /**
  * Sends outcomes to Redis: those of one tick together, in order, again after a lost connection. Sending one
  * twice is harmless: the call is gone after the first time, and the script says so.
+ *
+ * Interleaving with a connection that is down: sending fails in the same tick, so sending again is left to
+ * the next connection, or to a timer. At once would be a loop that never lets the event loop turn, in which
+ * the news of the connection's end waits.
  */
 export class Settler {
   private readonly batch = new TickBatch<PendingOutcome>((items) => this.send(items));
@@ -24,6 +31,7 @@ export class Settler {
 
   constructor(
     private readonly backend: Backend,
+    private readonly clock: Clock,
     private readonly onError: (error: unknown) => void,
   ) {
     this.dispose = backend.onConnected(() => this.resend());
@@ -67,13 +75,13 @@ export class Settler {
           return;
         }
         this.parked.push(...items);
-        if (this.backend.isConnected()) this.resend();
+        this.clock.after(RETRY_MS, () => this.resend());
       },
     );
   }
 
   private resend(): void {
-    if (this.parked.length === 0) return;
+    if (this.parked.length === 0 || !this.backend.isConnected()) return;
     const items = this.parked;
     this.parked = [];
     this.send(items);
