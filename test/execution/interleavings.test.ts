@@ -1,0 +1,261 @@
+import { afterEach, beforeEach, describe, expect, it } from '@jest/globals';
+import type { INestApplicationContext, Type } from '@nestjs/common';
+import { Test } from '@nestjs/testing';
+import type { Backend } from '../../src/backend/backend.js';
+import type { CallReader, RawCall } from '../../src/backend/call-streams.js';
+import { RedisBackend } from '../../src/backend/redis/redis-backend.js';
+import { BACKEND, KEYS } from '../../src/backend/tokens.js';
+import {
+  CallCancelledError,
+  EnhancedFunctionRegistry,
+  FunctionLifecycleNotifier,
+  WorkerCoordinator,
+  type FunctionsOptions,
+} from '../../src/index.js';
+import type { Keys } from '../../src/protocol/keys.js';
+import { Fleet, redisUrl, rootModule } from '../harness/apps.js';
+import { createDeferred, type Deferred } from '../harness/deferred.js';
+import { eventually } from '../harness/eventually.js';
+import { Stage } from '../harness/host.js';
+
+/** A real reader whose reads stand still, before Redis sees them or before the worker sees their answer. */
+class ReadGate {
+  private gate:
+    { where: 'before' | 'after'; reached: Deferred<void>; open: Deferred<void> } | undefined;
+
+  /** Holds the next read that waits for calls (`before`), or the next answer that brings some (`after`). */
+  hold(where: 'before' | 'after'): { reached: Promise<void>; release: () => void } {
+    const gate = { where, reached: createDeferred(), open: createDeferred() };
+    this.gate = gate;
+    return { reached: gate.reached.promise, release: () => gate.open.resolve() };
+  }
+
+  wrap(backend: Backend): Backend {
+    const { calls } = backend;
+    const openReader = (consumer: string): CallReader =>
+      this.wrapReader(calls.openReader(consumer));
+    const port = overriding(calls, { openReader });
+    return overriding(backend, { calls: port });
+  }
+
+  private wrapReader(reader: CallReader): CallReader {
+    const read: CallReader['read'] = async (refs, count, blockMs) => {
+      if (blockMs > 0) await this.pass('before');
+      const found: RawCall[] = await reader.read(refs, count, blockMs);
+      if (found.length > 0) await this.pass('after');
+      return found;
+    };
+    return overriding(reader, { read });
+  }
+
+  private async pass(where: 'before' | 'after'): Promise<void> {
+    const gate = this.gate;
+    if (gate?.where !== where) return;
+    this.gate = undefined;
+    gate.reached.resolve();
+    await gate.open.promise;
+  }
+}
+
+function overriding<T extends object>(target: T, own: Partial<T>): T {
+  return new Proxy(target, {
+    get(_, name) {
+      if (name in own) return own[name as keyof T];
+      const value: unknown = Reflect.get(target, name);
+      return typeof value === 'function'
+        ? (value as (...args: unknown[]) => unknown).bind(target)
+        : value;
+    },
+  });
+}
+
+let fleet: Fleet;
+let gate: ReadGate;
+const apps: INestApplicationContext[] = [];
+
+beforeEach(() => {
+  fleet = new Fleet();
+  gate = new ReadGate();
+});
+afterEach(async () => {
+  await Promise.all(apps.splice(0).map((app) => app.close()));
+  await fleet.close();
+});
+
+async function startGated(providers: Type<unknown>[], options: FunctionsOptions = {}) {
+  const module = await Test.createTestingModule({
+    imports: [rootModule({ keyPrefix: fleet.prefix, ...options }, { providers })],
+  })
+    .overrideProvider(BACKEND)
+    .useFactory({
+      factory: (keys: Keys) => gate.wrap(new RedisBackend(redisUrl(), keys)),
+      inject: [KEYS],
+    })
+    .compile();
+  const app = await module.init();
+  apps.push(app);
+  return app;
+}
+
+const calls = (name: string): string => `${fleet.prefix}nf:{${name}:default}:calls`;
+
+const submit = (name: string, callId: string): Promise<string | null> =>
+  fleet.redis.xadd(
+    calls(name),
+    '*',
+    ...['v', '1', 'i', callId, 'r', 'nobody', 't', '60000', 'p', '{"p":{},"i":null}'],
+  );
+
+const ids = (stage: Stage): string[] => stage.runs.map(({ callId }) => callId);
+
+describe('calls that one read brings beyond the free places', () => {
+  /** One place, taken by `a`; `b` is delivered and waits for it. */
+  async function withPrefetched() {
+    const stage = new Stage();
+    // A short lease, so that the next waiting read comes soon.
+    const options = { concurrency: 1, leaseMs: 1_000 };
+    const app = await startGated([stage.as('a'), stage.as('b')], options);
+    const registry = app.get(EnhancedFunctionRegistry);
+    await registry.waitForFunction('b', 'default', 10_000);
+    const held = gate.hold('before');
+    await held.reached;
+    const abort = new AbortController();
+    const first = registry.call('a', {});
+    const second = registry.call('b', {}, { signal: abort.signal });
+    const refused = second.catch((error: unknown) => error);
+    await eventually('both are in their streams', async () => {
+      expect(await fleet.redis.xlen(calls('a'))).toBe(1);
+      expect(await fleet.redis.xlen(calls('b'))).toBe(1);
+    });
+    held.release();
+    await stage.started();
+    expect(stage.runs.map(({ context }) => context.functionName)).toEqual(['a']);
+    expect(await fleet.redis.xpending(calls('b'), 'workers')).toContain(1);
+    return { app, stage, abort, first, second, refused };
+  }
+
+  it('wait for a place and start when it frees', async () => {
+    const { stage, first, second } = await withPrefetched();
+    stage.runs[0]?.outcome.resolve(1);
+    (await stage.started(2)).outcome.resolve(2);
+    await expect(Promise.all([first, second])).resolves.toEqual([1, 2]);
+    expect(stage.peak).toBe(1);
+  });
+
+  it('never start when they are cancelled meanwhile', async () => {
+    const { stage, abort, first, refused } = await withPrefetched();
+    abort.abort();
+    expect(await refused).toBeInstanceOf(CallCancelledError);
+    await eventually('its entry is gone', async () => (await fleet.redis.xlen(calls('b'))) === 0);
+    stage.runs[0]?.outcome.resolve(1);
+    await first;
+    await fleet.redis.ping();
+    expect(stage.runs).toHaveLength(1);
+  });
+
+  it('are handed back by a drain and run elsewhere, as their first attempt', async () => {
+    const { app, stage, first, second } = await withPrefetched();
+    const drained = app.get(WorkerCoordinator).drain();
+    const other = new Stage();
+    await fleet.start({ providers: [other.as('b')] });
+    const run = await other.started();
+    expect(run.context.attempt).toBe(1);
+    run.outcome.resolve('elsewhere');
+    await expect(second).resolves.toBe('elsewhere');
+    stage.finishAll('here');
+    await expect(first).resolves.toBe('here');
+    await expect(drained).resolves.toEqual({ finished: 1, handedBack: 1 });
+  });
+
+  it('are handed back when their function becomes unhealthy', async () => {
+    const { app, stage, first, second } = await withPrefetched();
+    await app.get(FunctionLifecycleNotifier).forFunction('b').notifyUnhealthy('timeout');
+    const other = new Stage();
+    await fleet.start({ providers: [other.as('b')] });
+    (await other.started()).outcome.resolve('elsewhere');
+    await expect(second).resolves.toBe('elsewhere');
+    stage.finishAll('here');
+    await expect(first).resolves.toBe('here');
+  });
+});
+
+describe('calls that a read brings after it was decided not to take any', () => {
+  /** An answer with a call is on its way to the worker while `decide` is carried out. */
+  async function withAnswerUnderWay() {
+    const stage = new Stage();
+    const app = await startGated([stage.as('work')]);
+    const held = gate.hold('after');
+    await submit('work', 'under-way');
+    await held.reached;
+    return { stage, app, held };
+  }
+
+  async function expectRunsElsewhere(stage: Stage): Promise<void> {
+    const other = new Stage();
+    await fleet.start({ providers: [other.as('work')] });
+    const run = await other.started();
+    expect([run.callId, run.context.attempt]).toEqual(['under-way', 1]);
+    run.outcome.resolve(1);
+    expect(ids(stage)).toEqual([]);
+    await eventually('nothing is left', async () => (await fleet.redis.xlen(calls('work'))) === 0);
+  }
+
+  it('are handed back, not started, after notifyUnhealthy', async () => {
+    const { stage, app, held } = await withAnswerUnderWay();
+    await app.get(FunctionLifecycleNotifier).notifyUnhealthy('timeout');
+    held.release();
+    await expectRunsElsewhere(stage);
+  });
+
+  it('are handed back, not started, by a drain', async () => {
+    const { stage, app, held } = await withAnswerUnderWay();
+    const drained = app.get(WorkerCoordinator).drain();
+    await eventually('the shutdown is told', async () => {
+      const records = await fleet.redis.hvals(`${fleet.prefix}nf:{work:default}:workers`);
+      expect(records).toEqual([expect.stringContaining('"draining"')]);
+    });
+    // The worker's own answer was written before this one's.
+    await fleet.redis.ping();
+    held.release();
+    await drained;
+    await expectRunsElsewhere(stage);
+  });
+
+  it('are handed back, not started, by coordinateShutdown', async () => {
+    const { stage, app, held } = await withAnswerUnderWay();
+    const { workerId } = app.get(WorkerCoordinator);
+    const registry = app.get(EnhancedFunctionRegistry);
+    const ended = registry.coordinateShutdown('work', 'default', workerId);
+    await eventually('it drains', () =>
+      expect(app.get(WorkerCoordinator).workers()[0]?.status).toBe('draining'),
+    );
+    held.release();
+    await ended;
+    await expectRunsElsewhere(stage);
+  });
+
+  it('are started once when the worker is healthy again before they come', async () => {
+    const { stage, app, held } = await withAnswerUnderWay();
+    const notifier = app.get(FunctionLifecycleNotifier);
+    await notifier.notifyUnhealthy('timeout');
+    await notifier.notifyHealthy();
+    held.release();
+    (await stage.started()).outcome.resolve(1);
+    await eventually('nothing is left', async () => (await fleet.redis.xlen(calls('work'))) === 0);
+    expect(ids(stage)).toEqual(['under-way']);
+  });
+
+  it('are the next owner’s when the lease is lost before they come', async () => {
+    const { stage, app, held } = await withAnswerUnderWay();
+    const lost = createDeferred();
+    app.get(WorkerCoordinator).on('lost', () => lost.resolve());
+    await fleet.redis.del((await fleet.keys()).filter((key) => key.endsWith(':lease')));
+    await lost.promise;
+    held.release();
+    const run = await stage.started();
+    expect([run.callId, run.context.attempt]).toEqual(['under-way', 2]);
+    run.outcome.resolve(1);
+    await eventually('nothing is left', async () => (await fleet.redis.xlen(calls('work'))) === 0);
+    expect(ids(stage)).toEqual(['under-way']);
+  });
+});
