@@ -1,7 +1,8 @@
 import { Inject, Injectable, Logger } from '@nestjs/common';
 import type { Backend } from './backend/backend.js';
-import { BACKEND, CLOCK } from './backend/tokens.js';
+import { BACKEND, CLOCK, SETTINGS } from './backend/tokens.js';
 import type { Clock } from './common/clock.js';
+import type { Settings } from './common/settings.js';
 import { messageOf } from './common/text.js';
 import { CallClient } from './execution/caller/call-client.js';
 import { CallConsumer } from './execution/worker/call-consumer.js';
@@ -11,6 +12,9 @@ import { FunctionReadinessWatcher } from './readiness/function-readiness-watcher
 import { HandlerRegistrar } from './registry/handler-registrar.js';
 
 const HOOKS_CHECK_MS = 1_000;
+const HOSTS_NOTHING =
+  'this process hosts no function so far: no provider or controller of the imported modules has a method ' +
+  'with @FunctionHandler. One that only calls says so with worker: false.';
 
 /**
  * Starts and stops the parts in order. A part that a test replaced by something else is left alone.
@@ -25,6 +29,7 @@ export class FunctionsRuntime {
 
   constructor(
     @Inject(BACKEND) private readonly backend: Backend,
+    @Inject(SETTINGS) private readonly settings: Settings,
     @Inject(CLOCK) private readonly clock: Clock,
     @Inject(NotificationManager) private readonly notifications: NotificationManager,
     @Inject(FunctionReadinessWatcher) private readonly watcher: FunctionReadinessWatcher,
@@ -62,6 +67,7 @@ export class FunctionsRuntime {
     await this.coordinator.start();
     if (this.coordinator.workers().length > 0)
       this.clock.after(HOOKS_CHECK_MS, () => this.warnWithoutHooks());
+    else if (this.settings.worker) this.logger.log(HOSTS_NOTHING);
   }
 
   /** At the first sign of shutdown. */

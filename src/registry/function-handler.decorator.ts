@@ -75,7 +75,14 @@ export function FunctionHandler(
 ): MethodDecorator {
   const merged: FunctionHandlerOptions = { ...(options as FunctionHandlerOptions), ...settings };
   const metadata = checked(merged);
-  return (target, key, descriptor: PropertyDescriptor) => {
+  return (target, key, descriptor: PropertyDescriptor | undefined) => {
+    if (descriptor === undefined) {
+      throw new InvalidArgumentError(
+        '@FunctionHandler',
+        'compiled as a standard decorator',
+        '"experimentalDecorators": true in tsconfig.json, with "emitDecoratorMetadata", as all of NestJS needs',
+      );
+    }
     const method: unknown = descriptor.value;
     if (typeof method !== 'function') {
       throw new InvalidArgumentError(
