@@ -5,6 +5,7 @@ import {
   WorkerCoordinator,
 } from '../../src/index.js';
 import { Fleet, redisUrl } from '../harness/apps.js';
+import { CommandLog } from '../harness/command-log.js';
 import { createDeferred } from '../harness/deferred.js';
 import { eventually } from '../harness/eventually.js';
 import { hosting, Stage } from '../harness/host.js';
@@ -208,20 +209,15 @@ describe('health while nothing changes', () => {
   it('is not published when nobody listens', async () => {
     const before = await fleet.start({ providers: [work], options: { leaseMs: 300 } });
     const coordinator = before.get(WorkerCoordinator);
-    const monitor = await fleet.redis.monitor();
-    const commands: string[][] = [];
-    monitor.on('monitor', (_time: string, command: string[]) => commands.push(command));
-    const about = (name: string): string[][] =>
-      commands.filter(
-        ([command, ...args]) =>
-          command?.toLowerCase() === name && args.some((arg) => arg.startsWith(fleet.prefix)),
-      );
+    const log = await CommandLog.start(redisUrl());
+    const count = async (name: string): Promise<number> =>
+      (await log.mentioning(fleet.prefix)).filter((command) => command.name === name).length;
     try {
-      await eventually('health was considered twice', () => about('pubsub').length >= 2);
-      expect(about('publish')).toEqual([]);
+      await eventually('health was considered twice', async () => (await count('pubsub')) >= 2);
+      expect(await count('publish')).toBe(0);
       expect(coordinator.state).toBe('active');
     } finally {
-      monitor.disconnect();
+      log.close();
     }
   });
 });
