@@ -7,12 +7,10 @@ import { Redis } from 'ioredis';
 export interface LoggedCommand {
   readonly name: string;
   readonly args: readonly string[];
-  /** Whether a script called it. */
-  readonly scripted: boolean;
 }
 
 /**
- * What Redis is asked to do, as MONITOR tells it. On a socket of its own: on a busy server the client's own
+ * What Redis is asked to do, as MONITOR tells it; commands inside scripts are left out. On a socket of its own: on a busy server the client's own
  * MONITOR takes the first lines for answers.
  */
 export class CommandLog {
@@ -48,15 +46,10 @@ export class CommandLog {
     return log;
   }
 
-  /** Everything executed until now, those inside scripts only when asked for. */
-  async all(withScripted = false): Promise<LoggedCommand[]> {
-    await this.catchUp();
-    return this.commands.filter(({ scripted }) => withScripted || !scripted);
-  }
-
   /** Everything executed until now that has an argument in which `text` occurs. */
   async mentioning(text: string): Promise<LoggedCommand[]> {
-    return (await this.all()).filter(({ args }) => args.some((arg) => arg.includes(text)));
+    await this.catchUp();
+    return this.commands.filter(({ args }) => args.some((arg) => arg.includes(text)));
   }
 
   /** Forgets what was executed until now. */
@@ -80,7 +73,7 @@ export class CommandLog {
     const [name = '', ...args] = words;
     const mark = this.marks.get(args[0] ?? '');
     if (mark !== undefined) return mark();
-    this.commands.push({ name: name.toLowerCase(), args, scripted: parts[1] === 'lua' });
+    if (parts[1] !== 'lua') this.commands.push({ name: name.toLowerCase(), args });
   }
 
   /** MONITOR keeps the order: once it tells our own mark, it has told everything before. */
