@@ -116,19 +116,22 @@ describe('a subscription', () => {
 
   it('does not resolve before Redis has acknowledged it', async () => {
     const proxy = await TcpProxy.start(redis.url);
-    const app = await fleet.start({ options: { worker: false, connection: proxy.url } });
-    const manager = app.get(NotificationManager);
-    proxy.hold();
-    let resolved = false;
-    const subscription = manager.subscribe('held', () => undefined).then(() => (resolved = true));
-    // Round trips past the proxy: time in which a promise that does not wait would have resolved.
-    for (let n = 0; n < 20; n += 1) expect(await subscribers('held')).toBe(0);
-    expect(resolved).toBe(false);
-    proxy.release();
-    await subscription;
-    expect(await subscribers('held')).toBe(1);
-    await fleet.stop(app);
-    await proxy.close();
+    try {
+      const app = await fleet.start({ options: { worker: false, connection: proxy.url } });
+      const manager = app.get(NotificationManager);
+      proxy.hold();
+      let resolved = false;
+      const subscription = manager.subscribe('held', () => undefined).then(() => (resolved = true));
+      // Round trips past the proxy: time in which a promise that does not wait would have resolved.
+      for (let n = 0; n < 20; n += 1) expect(await subscribers('held')).toBe(0);
+      expect(resolved).toBe(false);
+      proxy.release();
+      await subscription;
+      expect(await subscribers('held')).toBe(1);
+      await fleet.stop(app);
+    } finally {
+      await proxy.close();
+    }
   });
 
   const orders = ['s', 'u', 'su', 'us', 'ss', 'sus', 'suu', 'ssu', 'uss', 'susu', 'suss', 'ssus'];
