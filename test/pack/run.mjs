@@ -131,6 +131,19 @@ async function install(app, dir, tarball) {
   await mustRun(`${app.name}: npm install`, 'npm', args, { cwd: dir });
 }
 
+/** All peers fit, and the package brings nothing along: one copy of everything. */
+async function checkTree(app, dir) {
+  await mustRun(`${app.name}: npm ls`, 'npm', ['ls', '--all', '--loglevel=error'], { cwd: dir });
+  const home = join(dir, 'node_modules', manifest.name);
+  const { dependencies = {}, optionalDependencies = {} } = JSON.parse(
+    await readFile(join(home, 'package.json'), 'utf8'),
+  );
+  const brought = Object.keys({ ...dependencies, ...optionalDependencies });
+  if (brought.length > 0) throw new Error(`${app.name}: brings ${brought.join(', ')} along`);
+  const nested = (await readdir(home)).includes('node_modules');
+  if (nested) throw new Error(`${app.name}: ${manifest.name} has a node_modules of its own`);
+}
+
 /** Types of other packages may be wrong; those of this one and of its user may not. */
 async function compile(app, dir) {
   const tsc = join(root, 'node_modules/typescript/bin/tsc');
@@ -156,6 +169,7 @@ async function start(app, dir, redisUrl) {
 
 async function check(app, dir, tarball, redisUrl) {
   await install(app, dir, tarball);
+  await checkTree(app, dir);
   await compile(app, dir);
   await start(app, dir, redisUrl);
   console.log(`${app.name}: ok`);
