@@ -71,6 +71,7 @@ export class Supervisor {
     await this.turning;
     if (!this.elected || this.sessionId === undefined) return;
     this.elected = false;
+    if (!this.backend.isConnected()) return;
     await this.backend.fleet.resign(this.sessionId).catch(() => undefined);
   }
 

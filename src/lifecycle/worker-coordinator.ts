@@ -2,6 +2,7 @@ import { randomBytes } from 'node:crypto';
 import { hostname } from 'node:os';
 import { Inject, Injectable, Logger } from '@nestjs/common';
 import type { Backend } from '../backend/backend.js';
+import { reachable } from '../backend/reachable.js';
 import { BACKEND, CLOCK, KEYS, SETTINGS } from '../backend/tokens.js';
 import type { ProcessSession } from '../backend/worker-store.js';
 import { pause, within, type Clock, type Timer } from '../common/clock.js';
@@ -66,6 +67,8 @@ interface LocalRegistration {
 /** A beat may fail twice before the lease is in danger. */
 const BEATS_PER_LEASE = 4;
 const RETRY_MS = 200;
+/** Each step of a leave waits this long for Redis to come back; who is left finds out by presence and lease. */
+const LEAVE_WAIT_MS = 1_000;
 const BOOT_WAIT_MS = 2_000;
 const REGISTER_WAIT_MS = 6_000;
 
@@ -410,16 +413,18 @@ export class WorkerCoordinator {
     what: string,
     task: (registration: LocalRegistration) => Promise<unknown>,
   ): Promise<void> {
+    const registered = registrations.filter(({ epoch }) => epoch !== undefined);
+    if (registered.length === 0) return;
+    if (!(await reachable(this.backend, this.clock, LEAVE_WAIT_MS))) {
+      this.logger.warn(`could not ${what} of ${registered.length} worker(s): Redis is away`);
+      return;
+    }
     await Promise.all(
-      registrations
-        .filter(({ epoch }) => epoch !== undefined)
-        .map((registration) =>
-          task(registration).catch((error: unknown) =>
-            this.logger.warn(
-              `could not ${what} of ${label(registration.ref)}: ${messageOf(error)}`,
-            ),
-          ),
+      registered.map((registration) =>
+        task(registration).catch((error: unknown) =>
+          this.logger.warn(`could not ${what} of ${label(registration.ref)}: ${messageOf(error)}`),
         ),
+      ),
     );
   }
 
@@ -537,6 +542,8 @@ export class WorkerCoordinator {
   private async beatOnce(): Promise<void> {
     const session = this.session;
     if (session === undefined || this.joining !== undefined || this.current === 'stopped') return;
+    // It beats at once when Redis is back.
+    if (!this.backend.isConnected()) return;
     try {
       const sentAt = this.clock.now();
       const pulse = await this.backend.workers.heartbeat(

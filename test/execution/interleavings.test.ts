@@ -2,10 +2,11 @@ import { afterEach, beforeEach, describe, expect, it } from '@jest/globals';
 import type { INestApplicationContext, Type } from '@nestjs/common';
 import { Test } from '@nestjs/testing';
 import type { Backend } from '../../src/backend/backend.js';
-import type { CallReader, RawCall } from '../../src/backend/call-streams.js';
+import type { CallReader, CallStreams, RawCall } from '../../src/backend/call-streams.js';
 import { RedisBackend } from '../../src/backend/redis/redis-backend.js';
 import { BACKEND, KEYS } from '../../src/backend/tokens.js';
 import {
+  BackendUnavailableError,
   CallCancelledError,
   EnhancedFunctionRegistry,
   FunctionLifecycleNotifier,
@@ -30,12 +31,19 @@ class ReadGate {
     return { reached: gate.reached.promise, release: () => gate.open.resolve() };
   }
 
+  /** How many releases from now on do not reach Redis. */
+  lostReleases = 0;
+
   wrap(backend: Backend): Backend {
     const { calls } = backend;
     const openReader = (consumer: string): CallReader =>
       this.wrapReader(calls.openReader(consumer));
-    const port = overriding(calls, { openReader });
-    return overriding(backend, { calls: port });
+    const release: CallStreams['release'] = (...args) => {
+      if (this.lostReleases === 0) return calls.release(...args);
+      this.lostReleases -= 1;
+      return Promise.reject(new BackendUnavailableError('release', backend.address));
+    };
+    return overriding(backend, { calls: overriding(calls, { openReader, release }) });
   }
 
   private wrapReader(reader: CallReader): CallReader {
@@ -205,6 +213,15 @@ describe('calls that a read brings after it was decided not to take any', () => 
     await app.get(FunctionLifecycleNotifier).notifyUnhealthy('timeout');
     held.release();
     await expectRunsElsewhere(stage);
+  });
+
+  it('are handed back in the end when Redis was lost while they were handed back', async () => {
+    const { stage, app, held } = await withAnswerUnderWay();
+    await app.get(FunctionLifecycleNotifier).notifyUnhealthy('timeout');
+    gate.lostReleases = 3;
+    held.release();
+    await expectRunsElsewhere(stage);
+    expect(gate.lostReleases).toBe(0);
   });
 
   it('are handed back, not started, by a drain', async () => {

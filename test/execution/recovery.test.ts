@@ -197,12 +197,13 @@ describe('Redis', () => {
     expect(await registry.getAvailableWorkers('work', 'default')).toHaveLength(1);
   });
 
-  it('gone while an application closes does not keep it from closing', async () => {
+  it('gone while an application closes holds it up for some seconds at the most', async () => {
     const { worker } = await withCounter();
     await server.kill('SIGKILL');
     const begun = Date.now();
     await fleet.stop(worker);
-    expect(Date.now() - begun).toBeLessThan(25_000);
+    // A container has 30 s until it is killed, and the running calls want some of them.
+    expect(Date.now() - begun).toBeLessThan(8_000);
     await server.restart();
   });
 });

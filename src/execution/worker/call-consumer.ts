@@ -1,5 +1,6 @@
 import { Logger } from '@nestjs/common';
 import type { Backend } from '../../backend/backend.js';
+import { reachable } from '../../backend/reachable.js';
 import type { CallReader, RawCall } from '../../backend/call-streams.js';
 import { pause, within, type Clock, type Timer } from '../../common/clock.js';
 import { createDeferred, type Deferred } from '../../common/deferred.js';
@@ -28,6 +29,8 @@ const LEASE_PART = 0.45;
 const READ_GRACE_MS = 1_500;
 const RECOVER_MARGIN_MS = 500;
 const RETRY_MS = 50;
+/** A drain waits this long for Redis to come back; what it cannot hand back then is handed over. */
+const LEAVE_WAIT_MS = 1_000;
 const WAKE_RETRY_MS = 2;
 
 /** How the read loop does, for health. */
@@ -201,14 +204,16 @@ export class CallConsumer implements WorkSource {
     if (reader === undefined) return { finished: 0, handedBack: 0 };
     for (const lane of this.lanes.all()) lane.begun = false;
     this.nudge();
-    await within(
-      this.clock,
-      this.blockMs + READ_GRACE_MS,
-      this.loop,
-      () => new ClosedError('The read loop'),
-    ).catch(() => reader.reset());
     const lanes = this.lanes.all();
-    await this.returnUnseen(reader, lanes);
+    if (await reachable(this.backend, this.clock, LEAVE_WAIT_MS)) {
+      await within(
+        this.clock,
+        this.blockMs + READ_GRACE_MS,
+        this.loop,
+        () => new ClosedError('The read loop'),
+      ).catch(() => reader.reset());
+      await this.returnUnseen(reader, lanes);
+    }
     return this.finish(lanes, limitMs);
   }
 
@@ -445,7 +450,7 @@ export class CallConsumer implements WorkSource {
       );
     await within(
       this.clock,
-      limitMs + RETRY_MS,
+      this.backend.isConnected() ? limitMs + RETRY_MS : 0,
       this.settler.whenIdle(),
       () => new ClosedError('settle'),
     ).catch(() => undefined);
@@ -464,20 +469,36 @@ export class CallConsumer implements WorkSource {
     started = false,
     always = false,
   ): Promise<void> {
-    if (calls.length === 0 && !always) return;
+    if (calls.length === 0 && (!always || !this.backend.isConnected())) return;
+    const session = this.sessionId;
     try {
-      await this.backend.calls.release(ref, this.sessionId, {
+      if (this.stopping && !this.backend.isConnected()) throw new ClosedError('This process');
+      await this.backend.calls.release(ref, session, {
         kind: 'handed-back',
         entries: calls.map(({ entryId }) => ({ entryId, started })),
       });
     } catch (error) {
+      const lasts = !this.stopping && session === this.sessionId;
+      if (lasts && isFunctionsError(error, 'BACKEND_UNAVAILABLE')) {
+        void this.handBackLater(ref, calls, started);
+        return;
+      }
       // The supervisor hands them over when the session is gone.
       this.logger.warn(
         `${calls.length} call(s) of ${ref.functionName} could not be handed back: ${messageOf(error)}`,
       );
-    } finally {
-      for (const call of calls) this.held.delete(heldKey(call));
     }
+    for (const call of calls) this.held.delete(heldKey(call));
+  }
+
+  /** Redis was lost on the way. As long as this session lasts, nobody else looks after what is pending for it. */
+  private async handBackLater(
+    ref: FunctionRef,
+    calls: readonly RawCall[],
+    started: boolean,
+  ): Promise<void> {
+    await pause(this.clock, RETRY_MS);
+    await this.handBack(ref, calls, started);
   }
 
   private async handleTrouble(error: unknown): Promise<void> {
