@@ -135,6 +135,9 @@ describe('without the permission for channels', () => {
     });
     await fleet.redis.acl('SETUSER', 'app', 'resetchannels');
     await eventually('it was told', () => told.includes('degraded 1'));
+    await eventually('its new connection was refused', async () => {
+      expect(JSON.stringify(await fleet.redis.acl('LOG'))).toContain('"reason","channel"');
+    });
     await fleet.redis.acl('SETUSER', 'app', 'allchannels');
     await eventually('its return was told', () => told.includes('restored 1'));
     const workers = await startWorkers();
