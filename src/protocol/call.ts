@@ -115,7 +115,7 @@ export function parseCall(entryId: string, fields: readonly string[]): CallEntry
   }
   if (version !== CALL_VERSION)
     return {
-      malformed: `its version is ${version ?? 'missing'}, this worker reads ${CALL_VERSION}`,
+      malformed: `its version is ${version?.slice(0, 20) ?? 'missing'}, this worker reads ${CALL_VERSION}`,
     };
   if (callId === undefined || callId === '') return { malformed: 'it has no call id' };
   if (replyTo === undefined || !PROCESS_ID.test(replyTo))

@@ -139,7 +139,7 @@ export function checkParameters(
     return [
       {
         parameter: '(all)',
-        problem: `the parameters are ${show(parameters)}, an object is needed`,
+        problem: `the parameters are ${kindOf(parameters)}, an object is needed`,
       },
     ];
   }
@@ -160,13 +160,28 @@ export function checkParameters(
     } else if (!hasType(value, parameter.type)) {
       violations.push({
         parameter: parameter.name,
-        problem: `it is ${show(value)}, declared as ${parameter.type}`,
+        problem: `it is ${kindOf(value)}, declared as ${parameter.type}`,
       });
     }
   }
   const names = Object.keys(parameters);
   if (names.length > known) violations.push(...unknownParameters(declared, names));
   return violations;
+}
+
+/** What a value is, not what is in it: the text goes into logs and into the error's details. */
+function kindOf(value: unknown): string {
+  switch (typeof value) {
+    case 'string':
+    case 'boolean':
+    case 'bigint':
+      return `a ${typeof value}`;
+    case 'number':
+      if (Number.isInteger(value)) return 'a number';
+      return Number.isFinite(value) ? 'a fraction' : String(value);
+    default:
+      return show(value);
+  }
 }
 
 function unknownParameters(

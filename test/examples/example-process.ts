@@ -28,8 +28,8 @@ export class ExampleProcess {
     );
   }
 
-  get output(): string {
-    return this.text;
+  get pid(): number {
+    return this.child.pid ?? -1;
   }
 
   /** What it printed, once that matches. */

@@ -283,12 +283,27 @@ describe('a definition', () => {
     ['a missing one', {}, 'url', /required \(string\)/],
     ['null for one that is required', { url: null }, 'url', /null, declared as string/],
     ['an unknown one', { url: 'u', width: 5 }, 'width', /unknown \(allowed: url, factor,/],
-    ['a number for a string', { url: 5 }, 'url', /5, declared as string/],
-    ['a string for a number', { url: 'u', factor: '2' }, 'factor', /"2", declared as number/],
-    ['a fraction for an integer', { url: 'u', pages: 1.5 }, 'pages', /1\.5, declared as integer/],
-    ['a string for a boolean', { url: 'u', dry: 'yes' }, 'dry', /"yes", declared as boolean/],
-    ['an object for an array', { url: 'u', tags: {} }, 'tags', /declared as array/],
-    ['an array for an object', { url: 'u', options: [] }, 'options', /declared as object/],
+    ['a number for a string', { url: 5 }, 'url', /a number, declared as string/],
+    ['a string for a number', { url: 'u', factor: '2' }, 'factor', /a string, declared as number/],
+    [
+      'a fraction for an integer',
+      { url: 'u', pages: 1.5 },
+      'pages',
+      /a fraction, declared as integer/,
+    ],
+    ['a string for a boolean', { url: 'u', dry: 'yes' }, 'dry', /a string, declared as boolean/],
+    [
+      'an object for an array',
+      { url: 'u', tags: {} },
+      'tags',
+      /an object of Object, declared as array/,
+    ],
+    [
+      'an array for an object',
+      { url: 'u', options: [] },
+      'options',
+      /an array of 0, declared as object/,
+    ],
   ];
 
   it.each(refused)(
