@@ -48,8 +48,8 @@ export {
   WorkerCoordinator,
   type CoordinatorEvents,
   type CoordinatorState,
-  type LocalWorker,
 } from './lifecycle/worker-coordinator.js';
+export type { LocalWorker } from './lifecycle/local-workers.js';
 export type { DrainReport } from './lifecycle/work-source.js';
 
 export { FunctionsTransport } from './transport/functions-transport.js';

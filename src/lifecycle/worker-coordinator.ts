@@ -22,6 +22,8 @@ import { isRecord } from '../protocol/json.js';
 import type { Keys } from '../protocol/keys.js';
 import type { WorkerRecord } from '../protocol/worker-record.js';
 import { EventLoopProbe } from './event-loop-probe.js';
+import { HealthNews } from './health-news.js';
+import { LocalWorkers, type LocalRegistration, type LocalWorker } from './local-workers.js';
 import { Supervisor } from './supervisor.js';
 import type { DrainReport, WorkSource } from './work-source.js';
 
@@ -42,26 +44,6 @@ export interface CoordinatorEvents {
   registered: { readonly ref: FunctionRef; readonly workerId: string; readonly epoch: number };
   /** The lease had run out: calls may have been handed over, everything registers anew. */
   lost: { readonly sessionId: string };
-}
-
-/** A worker of this process, as it stands. */
-export interface LocalWorker {
-  readonly ref: FunctionRef;
-  readonly workerId: string;
-  /** Whether the registry has it. */
-  readonly registered: boolean;
-  readonly status: 'ready' | 'unhealthy' | 'draining';
-  readonly reason: string | undefined;
-}
-
-interface LocalRegistration {
-  readonly ref: FunctionRef;
-  readonly workerId: string;
-  definition: string;
-  epoch: number | undefined;
-  seq: number;
-  status: LocalWorker['status'];
-  reason: string | undefined;
 }
 
 /** A beat may fail twice before the lease is in danger. */
@@ -100,11 +82,12 @@ export class WorkerCoordinator {
     .slice(0, 80)}-${process.pid}-${randomBytes(4).toString('hex')}`;
   private readonly logger = new Logger('COORDINATOR');
   private readonly lifecycle = new Logger('LIFECYCLE');
-  private readonly registrations = new Map<string, LocalRegistration>();
+  private readonly local = new LocalWorkers();
   private readonly events = new TypedEvents<CoordinatorEvents>((event, error) =>
     this.logger.error(`A listener of ${String(event)} failed: ${messageOf(error)}`),
   );
   private readonly supervisor: Supervisor;
+  private readonly health: HealthNews;
   private readonly loop: EventLoopProbe;
   private readonly firstActive = createDeferred();
   private current: CoordinatorState = 'idle';
@@ -120,7 +103,6 @@ export class WorkerCoordinator {
   private drained: Promise<DrainReport> | undefined;
   private readonly stopping = new AbortController();
   private dispose: Dispose | undefined;
-  private offsetMs = 0;
   private active = false;
 
   constructor(
@@ -132,6 +114,7 @@ export class WorkerCoordinator {
   ) {
     this.supervisor = new Supervisor(backend, clock, settings.maxDeliveries);
     this.loop = new EventLoopProbe(clock);
+    this.health = new HealthNews(backend.bus, notifications, keys, this.local);
     this.firstActive.promise.catch(() => undefined);
   }
 
@@ -169,13 +152,7 @@ export class WorkerCoordinator {
 
   /** Workers of this process. */
   workers(): LocalWorker[] {
-    return [...this.registrations.values()].map(({ ref, workerId, epoch, status, reason }) => ({
-      ref,
-      workerId,
-      registered: epoch !== undefined,
-      status,
-      reason,
-    }));
+    return this.local.describe();
   }
 
   /** Gives the coordinator what takes calls; before {@link start}. */
@@ -191,7 +168,8 @@ export class WorkerCoordinator {
 
   /** Announces functions that this process hosts under its default workerId; before {@link start}. */
   host(functions: readonly { readonly ref: FunctionRef; readonly definition: string }[]): void {
-    for (const { ref, definition } of functions) this.remember(ref, this.workerId, definition);
+    for (const { ref, definition } of functions)
+      this.local.remember(ref, this.workerId, definition);
   }
 
   /**
@@ -243,7 +221,7 @@ export class WorkerCoordinator {
     definition: string,
   ): Promise<WorkerRecord> {
     this.assertOpen();
-    const registration = this.remember(ref, workerId, definition);
+    const registration = this.local.remember(ref, workerId, definition);
     this.follow(ref);
     if (this.current === 'idle') await this.startNow();
     await within(
@@ -259,10 +237,10 @@ export class WorkerCoordinator {
 
   /** Removes a worker and tells `offline`. `false` when it was not registered. */
   async unregisterWorker(ref: FunctionRef, workerId: string, reason: string): Promise<boolean> {
-    const registration = this.find(ref, workerId);
+    const registration = this.local.find(ref, workerId);
     if (registration !== undefined) {
-      this.registrations.delete(registrationKey(ref, workerId));
-      if (!this.takesCalls(ref)) await this.work?.end(ref, this.settings.drainTimeoutMs);
+      this.local.forget(ref, workerId);
+      if (!this.local.takesCalls(ref)) await this.work?.end(ref, this.settings.drainTimeoutMs);
     }
     const removed = await this.backend.workers.unregister(
       ref,
@@ -286,7 +264,7 @@ export class WorkerCoordinator {
     healthy: boolean,
     reason: string,
   ): Promise<WorkerRecord> {
-    const registration = this.find(ref, workerId);
+    const registration = this.local.find(ref, workerId);
     if (registration !== undefined) this.applyHealth(registration, healthy, reason);
     const change = healthy
       ? ({ kind: 'healthy' } as const)
@@ -313,7 +291,7 @@ export class WorkerCoordinator {
     workerId: string,
     estimatedDowntimeMs: number,
   ): Promise<WorkerRecord> {
-    const registration = this.find(ref, workerId);
+    const registration = this.local.find(ref, workerId);
     if (registration !== undefined) registration.status = 'draining';
     this.follow(ref);
     const record = await this.backend.workers.change(ref, workerId, registration?.epoch, {
@@ -333,7 +311,7 @@ export class WorkerCoordinator {
   async coordinateShutdown(ref: FunctionRef, workerId: string): Promise<DrainReport> {
     await this.announceShutdown(ref, workerId, this.settings.drainTimeoutMs);
     const nothing: DrainReport = { finished: 0, handedBack: 0 };
-    const drains = this.find(ref, workerId) !== undefined && !this.takesCalls(ref);
+    const drains = this.local.find(ref, workerId) !== undefined && !this.local.takesCalls(ref);
     const report = drains ? await this.work?.end(ref, this.settings.drainTimeoutMs) : nothing;
     await this.unregisterWorker(ref, workerId, 'shutdown');
     return report ?? nothing;
@@ -372,7 +350,7 @@ export class WorkerCoordinator {
   }
 
   private async drainOnce(): Promise<DrainReport> {
-    const registered = [...this.registrations.values()];
+    const registered = this.local.all();
     const started = this.clock.now();
     this.stopping.abort();
     if (this.current === 'idle') return { finished: 0, handedBack: 0 };
@@ -397,7 +375,7 @@ export class WorkerCoordinator {
         'shutdown',
       ),
     );
-    this.registrations.clear();
+    this.local.clear();
     if (registered.length > 0) {
       this.logger.debug(
         `drained ${registered.length} worker(s) in ${this.clock.now() - started} ms: ${report.finished} call(s) ` +
@@ -448,6 +426,7 @@ export class WorkerCoordinator {
         const text = `joining the fleet failed (attempt ${attempt}): ${messageOf(error)}`;
         if (attempt === 1) this.logger.warn(text);
         else this.logger.debug(text);
+        await this.undoJoin();
         await pause(this.clock, RETRY_MS, this.stopping.signal);
       }
     }
@@ -469,10 +448,20 @@ export class WorkerCoordinator {
     );
     this.supervisor.start(sessionId);
     this.work?.open(sessionId);
-    const registrations = [...this.registrations.values()];
-    await this.work?.begin([...new Map(registrations.map(({ ref }) => [ref.id, ref])).values()]);
+    const registrations = this.local.all();
+    await this.work?.begin(this.local.functions());
     await Promise.all(registrations.map((registration) => this.register(registration)));
     this.logger.debug(`joined as ${sessionId} with ${registrations.length} worker(s)`);
+  }
+
+  /** A join that failed half way: what it opened goes, and the next one starts with a session of its own. */
+  private async undoJoin(): Promise<void> {
+    const session = this.session;
+    this.session = undefined;
+    this.local.markUnregistered();
+    await this.work?.abandon();
+    if (session === undefined || !this.backend.isConnected()) return;
+    await this.backend.workers.leave(session).catch(() => undefined);
   }
 
   /** The presence, in place; without pub/sub there is none, and only the lease proves this process's life. */
@@ -520,7 +509,8 @@ export class WorkerCoordinator {
     this.lifecycle.debug(
       `${workerId} of ${label(ref)} is ready (epoch ${record.epoch}, seq ${record.seq})`,
     );
-    if (replaced !== undefined) {
+    // A join that failed half way may have left records of a session of this very process.
+    if (replaced !== undefined && !replaced.startsWith(`${this.processId}.`)) {
       this.logger.warn(
         `workerId ${workerId} of ${label(ref)} was in use by ${replaced}, which lives: give each process its own workerId`,
       );
@@ -551,10 +541,11 @@ export class WorkerCoordinator {
         this.processId,
         this.settings.leaseMs,
       );
-      this.offsetMs = pulse.timestamp - (sentAt + this.clock.now()) / 2;
+      const offsetMs = pulse.timestamp - (sentAt + this.clock.now()) / 2;
       if (!pulse.alive) return await this.handleLoss(session);
-      this.work?.pulse(this.offsetMs);
-      await this.tellHealth();
+      this.work?.pulse(offsetMs);
+      this.beats += 1;
+      if (this.beats % BEATS_PER_LEASE === 0) await this.health.tell(pulse.timestamp);
     } catch (error) {
       this.logger.warn(`heartbeat failed: ${messageOf(error)}`);
     }
@@ -565,7 +556,7 @@ export class WorkerCoordinator {
       `the lease of ${session.sessionId} is gone (declared dead, or Redis was emptied): registering anew`,
     );
     this.session = undefined;
-    for (const registration of this.registrations.values()) registration.epoch = undefined;
+    this.local.markUnregistered();
     this.events.emit('lost', { sessionId: session.sessionId });
     await this.work?.abandon();
     await this.releaseAll(session.sessionId);
@@ -574,54 +565,20 @@ export class WorkerCoordinator {
 
   /** What was delivered to a lost session after the supervisor had handed its calls over. */
   private async releaseAll(sessionId: string): Promise<void> {
-    const refs = new Map([...this.registrations.values()].map(({ ref }) => [ref.id, ref]));
     const { maxDeliveries } = this.settings;
     await Promise.all(
-      [...refs.values()].map((ref) =>
-        this.backend.calls
-          .release(ref, sessionId, { kind: 'lost', maxDeliveries })
-          .catch((error: unknown) =>
-            this.logger.debug(
-              `the calls of ${sessionId} could not be released: ${messageOf(error)}`,
+      this.local
+        .functions()
+        .map((ref) =>
+          this.backend.calls
+            .release(ref, sessionId, { kind: 'lost', maxDeliveries })
+            .catch((error: unknown) =>
+              this.logger.debug(
+                `the calls of ${sessionId} could not be released: ${messageOf(error)}`,
+              ),
             ),
-          ),
-      ),
-    );
-  }
-
-  /** Health, once per `leaseMs`, on channels that somebody listens to: two commands for any number of workers. */
-  private async tellHealth(): Promise<void> {
-    this.beats += 1;
-    if (this.beats % BEATS_PER_LEASE !== 0 || this.registrations.size === 0) return;
-    const byChannel = new Map<string, LocalRegistration[]>();
-    for (const registration of this.registrations.values()) {
-      const channel = this.keys.channel('health', registration.ref);
-      byChannel.set(channel, [...(byChannel.get(channel) ?? []), registration]);
-    }
-    const heard = await this.backend.bus.heard([...byChannel.keys()]);
-    await Promise.all(
-      heard.flatMap((channel) =>
-        (byChannel.get(channel) ?? []).map((registration) =>
-          this.tellHealthOf(channel, registration),
         ),
-      ),
     );
-  }
-
-  private async tellHealthOf(channel: string, registration: LocalRegistration): Promise<void> {
-    const { ref, workerId, epoch, seq, status, reason } = registration;
-    if (epoch === undefined) return;
-    await this.notifications.publish(this.keys.unprefixed(channel), {
-      type: 'health',
-      functionName: ref.functionName,
-      workflowId: ref.workflowId,
-      workerId,
-      epoch,
-      seq,
-      timestamp: Math.round(this.clock.now() + this.offsetMs),
-      healthy: status === 'ready',
-      reason,
-    });
   }
 
   /** What other processes tell this one directly. */
@@ -632,12 +589,14 @@ export class WorkerCoordinator {
       return;
     }
     if (message['type'] !== 'health' || typeof message['healthy'] !== 'boolean') return;
-    const registration = [...this.registrations.values()].find(
-      ({ ref, workerId }) =>
-        ref.functionName === message['functionName'] &&
-        ref.workflowId === message['workflowId'] &&
-        workerId === message['workerId'],
-    );
+    const registration = this.local
+      .all()
+      .find(
+        ({ ref, workerId }) =>
+          ref.functionName === message['functionName'] &&
+          ref.workflowId === message['workflowId'] &&
+          workerId === message['workerId'],
+      );
     const seq = Number(message['seq']);
     if (registration === undefined || !(seq > registration.seq)) return;
     registration.seq = seq;
@@ -657,40 +616,8 @@ export class WorkerCoordinator {
 
   /** Reads the function exactly while one of its workers here may take calls. */
   private follow(ref: FunctionRef): void {
-    if (this.takesCalls(ref)) this.work?.resume(ref);
+    if (this.local.takesCalls(ref)) this.work?.resume(ref);
     else this.work?.pause(ref);
-  }
-
-  private takesCalls(ref: FunctionRef): boolean {
-    for (const registration of this.registrations.values()) {
-      if (registration.ref.id === ref.id && registration.status === 'ready') return true;
-    }
-    return false;
-  }
-
-  private remember(ref: FunctionRef, workerId: string, definition: string): LocalRegistration {
-    const known = this.find(ref, workerId);
-    if (known !== undefined) {
-      if (definition !== '') known.definition = definition;
-      known.status = 'ready';
-      known.reason = undefined;
-      return known;
-    }
-    const registration: LocalRegistration = {
-      ref,
-      workerId,
-      definition,
-      epoch: undefined,
-      seq: 0,
-      status: 'ready',
-      reason: undefined,
-    };
-    this.registrations.set(registrationKey(ref, workerId), registration);
-    return registration;
-  }
-
-  private find(ref: FunctionRef, workerId: string): LocalRegistration | undefined {
-    return this.registrations.get(registrationKey(ref, workerId));
   }
 
   private controlChannel(sessionId: string): string {
@@ -709,10 +636,6 @@ export class WorkerCoordinator {
     if (this.current === 'draining' || this.current === 'stopped')
       throw new ClosedError('WorkerCoordinator');
   }
-}
-
-function registrationKey(ref: FunctionRef, workerId: string): string {
-  return `${ref.id} ${workerId}`;
 }
 
 function ownerOf(registration: LocalRegistration | undefined): { epoch?: number } {
