@@ -33,6 +33,8 @@ class ReadGate {
 
   /** How many releases from now on do not reach Redis. */
   lostReleases = 0;
+  /** How many answers that bring calls are lost on their way, with the connection. */
+  lostAnswers = 0;
 
   wrap(backend: Backend): Backend {
     const { calls } = backend;
@@ -50,6 +52,11 @@ class ReadGate {
     const read: CallReader['read'] = async (refs, count, blockMs) => {
       if (blockMs > 0) await this.pass('before');
       const found: RawCall[] = await reader.read(refs, count, blockMs);
+      if (found.length > 0 && this.lostAnswers > 0) {
+        this.lostAnswers -= 1;
+        reader.reset();
+        throw new BackendUnavailableError('XREADGROUP', 'the test');
+      }
       if (found.length > 0) await this.pass('after');
       return found;
     };
@@ -184,6 +191,61 @@ describe('calls that one read brings beyond the free places', () => {
     await expect(second).resolves.toBe('elsewhere');
     stage.finishAll('here');
     await expect(first).resolves.toBe('here');
+  });
+});
+
+describe('a call that Redis delivered into a connection that was lost', () => {
+  const finished = (): Promise<void> =>
+    eventually('nothing is left', async () =>
+      expect(await fleet.redis.xlen(calls('work'))).toBe(0),
+    );
+
+  it('is found on the next connection and runs, once, as its first attempt', async () => {
+    const stage = new Stage();
+    await startGated([stage.as('work')]);
+    gate.lostAnswers = 1;
+    await submit('work', 'lost');
+    const run = await stage.started();
+    expect(gate.lostAnswers).toBe(0);
+    expect([run.callId, run.context.attempt]).toEqual(['lost', 1]);
+    run.outcome.resolve(1);
+    await finished();
+    expect(ids(stage)).toEqual(['lost']);
+  });
+
+  it('is found while another one runs, which is not started again', async () => {
+    const stage = new Stage();
+    await startGated([stage.as('work')]);
+    await submit('work', 'runs');
+    await stage.started();
+    gate.lostAnswers = 1;
+    await submit('work', 'lost');
+    await stage.started(2);
+    stage.finishAll();
+    await finished();
+    expect(ids(stage)).toEqual(['runs', 'lost']);
+  });
+
+  it('is found when the server served the old connection after the new one was made', async () => {
+    const stage = new Stage();
+    await startGated([stage.as('work')], { leaseMs: 1_000 });
+    gate.lostAnswers = 1;
+    await submit('work', 'first');
+    (await stage.started()).outcome.resolve(1);
+    const held = gate.hold('before');
+    await held.reached;
+    // What the server does when it has not noticed yet: it delivers to this consumer, into nowhere.
+    await submit('work', 'second');
+    const consumers = await fleet.redis.xinfo('CONSUMERS', calls('work'), 'workers');
+    const [[, consumer]] = consumers as [[string, string]];
+    await fleet.redis.xreadgroup(
+      ...(['GROUP', 'workers', consumer, 'STREAMS', calls('work'), '>'] as const),
+    );
+    held.release();
+    const run = await stage.started(2);
+    expect([run.callId, run.context.attempt]).toEqual(['second', 1]);
+    run.outcome.resolve(1);
+    await finished();
   });
 });
 

@@ -8,6 +8,7 @@ import {
 } from '../../src/index.js';
 import { startRedis, type StartedRedis } from '../../tools/redis.mjs';
 import { Fleet } from '../harness/apps.js';
+import { createDeferred } from '../harness/deferred.js';
 import { eventually } from '../harness/eventually.js';
 import { hosting, Stage } from '../harness/host.js';
 import { News } from '../harness/news.js';
@@ -130,6 +131,32 @@ describe('a drain', () => {
     expect(results.filter((result) => result === 'new')).toHaveLength(8);
     const ids = [...stage.runs, ...other.runs].map(({ callId }) => callId);
     expect(new Set(ids).size).toBe(10);
+  });
+
+  it('lets a running handler call other functions until it ends', async () => {
+    fleet = new Fleet(server.url);
+    await fleet.start({ providers: [hosting('other', () => 'answered')] });
+    const go = createDeferred();
+    const started = createDeferred();
+    const registry = createDeferred<EnhancedFunctionRegistry>();
+    const worker = await fleet.start({
+      providers: [
+        hosting('work', async () => {
+          started.resolve();
+          await go.promise;
+          return (await registry.promise).call('other');
+        }),
+      ],
+    });
+    registry.resolve(worker.get(EnhancedFunctionRegistry));
+    const caller = await fleet.start({ options: { worker: false } });
+    const call = caller.get(EnhancedFunctionRegistry).call('work');
+    await started.promise;
+    const stopped = fleet.stop(worker);
+    await untilDraining();
+    go.resolve();
+    await expect(call).resolves.toBe('answered');
+    await stopped;
   });
 
   it('is done once however often it is asked for', async () => {
