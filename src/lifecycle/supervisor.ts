@@ -15,6 +15,8 @@ export const RETURN_GRACE_MS = 2_000;
 export const OFFICE_LEASE_MS = 1_000;
 /** How often the others ask whether the office is free, or its holder's presence gone. */
 export const STANDBY_INTERVAL_MS = 500;
+/** A look that takes longer says that Redis, or this process, stood still. */
+const STALL_MS = 1_000;
 /** Leases are looked at every so many looks. */
 const LEASE_LOOK_FACTOR = 10;
 
@@ -97,11 +99,16 @@ export class Supervisor {
   }
 
   private async turnOnce(sessionId: string): Promise<void> {
+    const startedAt = this.clock.now();
     try {
       if (!this.elected) await this.stand(sessionId);
       else await this.look(sessionId);
     } catch (error) {
       this.logger.debug(`the supervisor could not look: ${messageOf(error)}`);
+      this.beQuiet();
+    } finally {
+      // Redis stood still, or this process did: leases ran out meanwhile, and their holders live.
+      if (this.clock.now() - startedAt > STALL_MS) this.beQuiet();
     }
   }
 
@@ -115,6 +122,7 @@ export class Supervisor {
 
   private async look(sessionId: string): Promise<void> {
     this.looks += 1;
+    const askedAt = this.clock.now();
     const view = await this.backend.fleet.look(
       sessionId,
       OFFICE_LEASE_MS,
@@ -126,7 +134,7 @@ export class Supervisor {
       return;
     }
     const now = this.clock.now();
-    if (now < this.quietUntil) return;
+    if (now < this.quietUntil || now - askedAt > STALL_MS) return;
     for (const suspect of this.absentSince.keys())
       if (!view.absent.includes(suspect)) this.absentSince.delete(suspect);
     for (const suspect of view.absent) {

@@ -36,5 +36,7 @@ export interface WorkSource {
    * stops reading before the lease can run out.
    */
   pulse(offsetMs: number): void;
+  /** `false` when calls could not be handed back: they are pending for the session, which has to be handed over. */
+  readonly leftNothing: boolean;
   close(): Promise<void>;
 }

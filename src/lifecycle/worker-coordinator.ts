@@ -104,6 +104,7 @@ export class WorkerCoordinator {
   private readonly stopping = new AbortController();
   private dispose: Dispose | undefined;
   private active = false;
+  private leftNothing = true;
 
   constructor(
     @Inject(BACKEND) private readonly backend: Backend,
@@ -231,8 +232,19 @@ export class WorkerCoordinator {
       () => new BackendUnavailableError('register', this.backend.address),
     );
     await this.joining;
-    await this.work?.begin([ref]);
-    return this.register(registration);
+    await within(
+      this.clock,
+      REGISTER_WAIT_MS,
+      this.work?.begin([ref]) ?? Promise.resolve(),
+      () => new BackendUnavailableError('register', this.backend.address),
+    );
+    try {
+      return await this.register(registration);
+    } catch (error) {
+      // The session may be lost: the heartbeat finds out, and the join that follows registers it.
+      void this.beat();
+      throw error;
+    }
   }
 
   /** Removes a worker and tells `offline`. `false` when it was not registered. */
@@ -338,7 +350,10 @@ export class WorkerCoordinator {
     await this.beating;
     await this.supervisor.stop();
     await this.work?.close();
-    if (this.session !== undefined && this.backend.isConnected()) {
+    if (!this.leftNothing || this.work?.leftNothing === false) {
+      // Gone without its lease given back, the session is found dead, and its calls and records with it.
+      this.logger.warn('not everything could be handed back: the supervisor will');
+    } else if (this.session !== undefined && this.backend.isConnected()) {
       await this.backend.workers
         .leave(this.session)
         .catch((error: unknown) =>
@@ -355,7 +370,13 @@ export class WorkerCoordinator {
     this.stopping.abort();
     if (this.current === 'idle') return { finished: 0, handedBack: 0 };
     this.transition('draining');
-    await this.joining?.catch(() => undefined);
+    // The join sees that it should stop between its steps; each of them is bounded, all of them together not.
+    await within(
+      this.clock,
+      LEAVE_WAIT_MS,
+      this.joining ?? Promise.resolve(),
+      () => new ClosedError('join'),
+    ).catch(() => undefined);
     for (const registration of registered) registration.status = 'draining';
     await this.each(registered, 'announce the shutdown', ({ ref, workerId, epoch }) =>
       this.backend.workers.change(ref, workerId, epoch, {
@@ -395,13 +416,15 @@ export class WorkerCoordinator {
     if (registered.length === 0) return;
     if (!(await reachable(this.backend, this.clock, LEAVE_WAIT_MS))) {
       this.logger.warn(`could not ${what} of ${registered.length} worker(s): Redis is away`);
+      this.leftNothing = false;
       return;
     }
     await Promise.all(
       registered.map((registration) =>
-        task(registration).catch((error: unknown) =>
-          this.logger.warn(`could not ${what} of ${label(registration.ref)}: ${messageOf(error)}`),
-        ),
+        task(registration).catch((error: unknown) => {
+          this.leftNothing = false;
+          this.logger.warn(`could not ${what} of ${label(registration.ref)}: ${messageOf(error)}`);
+        }),
       ),
     );
   }
@@ -450,6 +473,7 @@ export class WorkerCoordinator {
     this.work?.open(sessionId);
     const registrations = this.local.all();
     await this.work?.begin(this.local.functions());
+    if (this.stopping.signal.aborted) return;
     await Promise.all(registrations.map((registration) => this.register(registration)));
     this.logger.debug(`joined as ${sessionId} with ${registrations.length} worker(s)`);
   }

@@ -86,7 +86,7 @@ export class Keys {
     return `${this.prefix}nf:process:${processId}`;
   }
 
-  /** Hash of all processes that joined: session to `present` or `absent`, which is about its presence. */
+  /** Hash of all processes that joined: session to `present` or `absent`, which is about its presence, or `condemned`. */
   processes(): string {
     return `${this.prefix}nf:processes`;
   }

@@ -213,6 +213,8 @@ export class FunctionRegistry {
     const { stale } = await this.backend.workers.snapshot(ref);
     const removed = await Promise.all(
       stale.map(async ({ workerId, processId }) => {
+        // It may have taken its lease again meanwhile; once condemned it cannot, and registers anew.
+        if ((await this.backend.fleet.condemn(processId, 'lease')) === undefined) return false;
         const gone = await this.backend.workers.unregister(
           ref,
           workerId,

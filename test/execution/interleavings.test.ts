@@ -15,6 +15,7 @@ import {
 } from '../../src/index.js';
 import type { Keys } from '../../src/protocol/keys.js';
 import { Fleet, redisUrl, rootModule } from '../harness/apps.js';
+import { condemnAll } from '../harness/condemn.js';
 import { createDeferred, type Deferred } from '../harness/deferred.js';
 import { eventually } from '../harness/eventually.js';
 import { Stage } from '../harness/host.js';
@@ -33,6 +34,9 @@ class ReadGate {
 
   /** How many releases from now on do not reach Redis. */
   lostReleases = 0;
+  /** Whether writing fails in the same tick, as on a connection that has just ended. */
+  refusing = false;
+  refused = 0;
   /** How many answers that bring calls are lost on their way, with the connection. */
   lostAnswers = 0;
 
@@ -45,7 +49,23 @@ class ReadGate {
       this.lostReleases -= 1;
       return Promise.reject(new BackendUnavailableError('release', backend.address));
     };
-    return overriding(backend, { calls: overriding(calls, { openReader, release }) });
+    const conclude: CallStreams['conclude'] = (outcomes) =>
+      this.refuses() ? this.unsent(backend) : calls.conclude(outcomes);
+    const submit: CallStreams['submit'] = (submissions) =>
+      this.refuses() ? this.unsent(backend) : calls.submit(submissions);
+    const port = overriding(calls, { openReader, release, conclude, submit });
+    return overriding(backend, { calls: port });
+  }
+
+  /** Gives up refusing at some point: a loop that starves the event loop would never let the test end it. */
+  private refuses(): boolean {
+    if (!this.refusing || this.refused >= 2_000) return false;
+    this.refused += 1;
+    return true;
+  }
+
+  private unsent(backend: Backend): Promise<never> {
+    return Promise.reject(new BackendUnavailableError('writing', backend.address));
   }
 
   private wrapReader(reader: CallReader): CallReader {
@@ -194,6 +214,39 @@ describe('calls that one read brings beyond the free places', () => {
   });
 });
 
+describe('a connection that has ended, and is not known to have', () => {
+  const turns = async (): Promise<void> => {
+    for (let turn = 0; turn < 20; turn += 1) await new Promise(setImmediate);
+  };
+
+  it('lets the event loop turn while a call cannot be written, which is written in the end', async () => {
+    const stage = new Stage();
+    const registry = (await startGated([stage.as('work')])).get(EnhancedFunctionRegistry);
+    await registry.waitForFunction('work', 'default', 10_000);
+    gate.refusing = true;
+    const call = registry.call('work');
+    await turns();
+    gate.refusing = false;
+    expect(gate.refused).toBeLessThan(100);
+    (await stage.started()).outcome.resolve('in the end');
+    await expect(call).resolves.toBe('in the end');
+  });
+
+  it('lets the event loop turn while an outcome cannot be written, which is written in the end', async () => {
+    const stage = new Stage();
+    const registry = (await startGated([stage.as('work')])).get(EnhancedFunctionRegistry);
+    const call = registry.call('work');
+    const { outcome } = await stage.started();
+    gate.refusing = true;
+    outcome.resolve('in the end');
+    await eventually('it was tried', () => gate.refused > 0);
+    await turns();
+    gate.refusing = false;
+    expect(gate.refused).toBeLessThan(100);
+    await expect(call).resolves.toBe('in the end');
+  });
+});
+
 describe('a call that Redis delivered into a connection that was lost', () => {
   const finished = (): Promise<void> =>
     eventually('nothing is left', async () =>
@@ -328,7 +381,7 @@ describe('calls that a read brings after it was decided not to take any', () => 
     const { stage, app, held } = await withAnswerUnderWay();
     const lost = createDeferred();
     app.get(WorkerCoordinator).on('lost', () => lost.resolve());
-    await fleet.redis.del((await fleet.keys()).filter((key) => key.endsWith(':lease')));
+    await condemnAll(fleet);
     await lost.promise;
     held.release();
     const run = await stage.started();

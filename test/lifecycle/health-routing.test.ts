@@ -6,6 +6,7 @@ import {
   WorkerCoordinator,
 } from '../../src/index.js';
 import { Fleet } from '../harness/apps.js';
+import { condemnAll } from '../harness/condemn.js';
 import { eventually } from '../harness/eventually.js';
 import { hosting, Stage } from '../harness/host.js';
 
@@ -104,7 +105,7 @@ describe('a worker that says it is unhealthy', () => {
     await app.get(FunctionLifecycleNotifier).notifyUnhealthy('timeout');
     await submit('waiting');
     const registered = new Promise((resolve) => coordinator.on('registered', resolve));
-    await fleet.redis.del((await fleet.keys()).filter((name) => name.endsWith(':lease')));
+    await condemnAll(fleet);
     await registered;
     expect(await registry.getAvailableWorkers('work', 'default')).toEqual([]);
     expect(await fleet.redis.xlen(calls())).toBe(1);

@@ -8,6 +8,7 @@ import {
 } from '../../src/index.js';
 import { startRedis, type StartedRedis } from '../../tools/redis.mjs';
 import { Fleet } from '../harness/apps.js';
+import { condemnAll, dropLeases } from '../harness/condemn.js';
 import { createDeferred } from '../harness/deferred.js';
 import { eventually } from '../harness/eventually.js';
 import { hosting, Stage } from '../harness/host.js';
@@ -47,14 +48,10 @@ function event<K extends keyof CoordinatorEvents>(
   return heard.promise;
 }
 
-async function dropLeases(): Promise<void> {
-  await fleet.redis.del((await fleet.keys()).filter((key) => key.endsWith(':lease')));
-}
-
 const options = { leaseMs: 400, workerId: 'w-1' };
 
-describe('a process whose lease is gone', () => {
-  it.each(['DEL of the lease', 'FLUSHALL'])(
+describe('a process that was declared dead', () => {
+  it.each(['its condemnation', 'FLUSHALL'])(
     'registers anew with a higher epoch after %s, and calls go on',
     async (loss) => {
       newFleet();
@@ -65,7 +62,7 @@ describe('a process whose lease is gone', () => {
       const lost = event(app, 'lost');
       const registered = event(app, 'registered');
       if (loss === 'FLUSHALL') await fleet.redis.flushall();
-      else await dropLeases();
+      else await condemnAll(fleet);
       await lost;
       await registered;
       const [first, second] = [await news.next('ready', 1), await news.next('ready', 2)];
@@ -86,7 +83,7 @@ describe('a process whose lease is gone', () => {
     const app = await fleet.start({ providers: [stage.as('work')], options });
     const call = app.get(EnhancedFunctionRegistry).call('work');
     const first = await stage.started();
-    await dropLeases();
+    await condemnAll(fleet);
     const second = await stage.started(2);
     expect(first.context.signal.reason).toBeInstanceOf(OwnershipLostError);
     expect(second.callId).toBe(first.callId);
@@ -118,7 +115,7 @@ describe('a process whose lease is gone', () => {
     const app = await fleet.start({ providers: [hosting('work', () => 1)], options });
     await app.get(EnhancedFunctionRegistry).call('work');
     const registered = event(app, 'registered');
-    await dropLeases();
+    await condemnAll(fleet);
     await registered;
     await eventually('only one session is left', async () => {
       const keys = await fleet.keys();
@@ -128,6 +125,48 @@ describe('a process whose lease is gone', () => {
       const stream = `${fleet.prefix}nf:{work:default}:calls`;
       expect(await fleet.redis.xinfo('CONSUMERS', stream, 'workers')).toHaveLength(1);
     });
+  });
+});
+
+describe('a lease that ran out while Redis stood still', () => {
+  it('is taken again by a process that lives: what runs goes on, and is settled', async () => {
+    newFleet();
+    const stage = new Stage();
+    const app = await fleet.start({ providers: [stage.as('work')], options });
+    const lost: unknown[] = [];
+    app.get(WorkerCoordinator).on('lost', (payload) => lost.push(payload));
+    const call = app.get(EnhancedFunctionRegistry).call('work');
+    const run = await stage.started();
+    await dropLeases(fleet);
+    await eventually('the lease is back', async () =>
+      (await fleet.keys()).some((key) => key.endsWith(':lease')),
+    );
+    expect(run.context.signal.aborted).toBe(false);
+    run.outcome.resolve('of the only owner');
+    await expect(call).resolves.toBe('of the only owner');
+    expect(lost).toEqual([]);
+    expect(stage.runs).toHaveLength(1);
+  });
+
+  it('condemns a process that does not take it again, and what its cleaner hands over is not run twice', async () => {
+    newFleet();
+    const stage = new Stage();
+    const app = await fleet.start({
+      // With its only place taken it reads nothing, as a process whose lease ran out does.
+      providers: [stage.as({ name: 'work', concurrency: 1 })],
+      options: { ...options, leaseMs: 60_000 },
+    });
+    const registry = app.get(EnhancedFunctionRegistry);
+    const call = registry.call('work');
+    const first = await stage.started();
+    await dropLeases(fleet);
+    await expect(registry.cleanupStaleWorkers('work', 'default')).resolves.toBe(1);
+    const listed = await fleet.redis.hvals(`${fleet.prefix}nf:processes`);
+    expect(listed).toEqual(['condemned']);
+    const second = await fleet.start({ providers: [hosting('work', () => 'next owner')] });
+    await expect(call).resolves.toBe('next owner');
+    first.outcome.resolve('of the lost owner');
+    expect(second.get(WorkerCoordinator).state).toBe('active');
   });
 });
 

@@ -1,3 +1,4 @@
+import { WorkerNotRegisteredError } from '../../common/errors.js';
 import { definitionFingerprint, parseDefinition } from '../../protocol/definition.js';
 import { functionRef, type FunctionRef } from '../../protocol/function-ref.js';
 import type { Keys } from '../../protocol/keys.js';
@@ -58,8 +59,8 @@ export class RedisWorkerStore implements WorkerStore {
     const [alive, now] = (await this.run(
       'heartbeat',
       scripts.heartbeat,
-      [this.keys.lease(session.sessionId), this.keys.replies(processId)],
-      [leaseMs, REPLY_STREAM_TTL_MS],
+      [this.keys.lease(session.sessionId), this.keys.replies(processId), this.keys.processes()],
+      [leaseMs, REPLY_STREAM_TTL_MS, session.sessionId],
     )) as [number, string];
     return { alive: alive === 1, timestamp: Number(now) };
   }
@@ -76,7 +77,7 @@ export class RedisWorkerStore implements WorkerStore {
 
   async register(registration: Registration): Promise<Registered> {
     const { ref, session } = registration;
-    const [record, replaced] = (await this.run(
+    const answer = (await this.run(
       'register',
       scripts.register,
       [
@@ -101,7 +102,11 @@ export class RedisWorkerStore implements WorkerStore {
         ref.id,
         ...this.leaseParts,
       ],
-    )) as [string, string];
+    )) as [string, string] | null;
+    if (answer === null) {
+      throw new WorkerNotRegisteredError(ref.functionName, ref.workflowId, registration.workerId);
+    }
+    const [record, replaced] = answer;
     return {
       record: JSON.parse(record) as WorkerRecord,
       replaced: replaced === '' ? undefined : replaced,
@@ -209,7 +214,14 @@ export class RedisWorkerStore implements WorkerStore {
     const names = await this.commands.command('functions', (client) =>
       client.smembers(this.keys.workflow(workflowId)),
     );
-    return names.sort().map((name) => functionRef(name, workflowId));
+    return names.sort().flatMap((name) => {
+      // A member that no function can have was written by somebody else.
+      try {
+        return [functionRef(name, workflowId)];
+      } catch {
+        return [];
+      }
+    });
   }
 
   private run(

@@ -6,7 +6,8 @@
 local old = redis.call('HGET', KEYS[1], ARGV[1])
 if not old then return false end
 local ok, record = pcall(cjson.decode, old)
-if not ok or type(record) ~= 'table' or type(record.epoch) ~= 'number' then return false end
+if not ok or type(record) ~= 'table' or type(record.epoch) ~= 'number'
+  or type(record.seq) ~= 'number' then return false end
 if ARGV[2] ~= '' and tonumber(ARGV[2]) ~= record.epoch then return false end
 -- A worker that drains is leaving: health cannot bring it back, and would only hide that it leaves.
 if record.status == 'draining' and ARGV[7] == 'health' then return old end

@@ -1,8 +1,12 @@
--- Keeps a session's lease and the process's reply stream.
--- KEYS: 1 lease, 2 reply stream
--- ARGV: 1 leaseMs, 2 replyTtlMs
--- Answer: { 1 or 0 (the lease was still there), Redis's clock in milliseconds }
+-- Keeps a session's lease and the process's reply stream. A lease that ran out while Redis itself was away, or
+-- stood still, is taken again: only a session that was condemned, or that Redis forgot, is lost.
+-- KEYS: 1 lease, 2 reply stream, 3 processes
+-- ARGV: 1 leaseMs, 2 replyTtlMs, 3 sessionId
+-- Answer: { 1 or 0 (the session lives), Redis's clock in milliseconds }
 local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local now = string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000))
 redis.call('PEXPIRE', KEYS[2], ARGV[2])
-return { redis.call('PEXPIRE', KEYS[1], ARGV[1]), string.format('%.0f', now) }
+local listed = redis.call('HGET', KEYS[3], ARGV[3])
+if not listed or listed == 'condemned' then return { 0, now } end
+if redis.call('PEXPIRE', KEYS[1], ARGV[1]) == 0 then redis.call('SET', KEYS[1], now, 'PX', ARGV[1]) end
+return { 1, now }

@@ -12,6 +12,7 @@ for i = 1, #flat, 2 do
   sessions[#sessions + 1] = flat[i]
   -- A session that said that it has no presence is judged by its lease alone.
   if flat[i + 1] == 'present' then expected[#expected + 1] = flat[i] end
+  if flat[i + 1] == 'condemned' then absent[#absent + 1] = flat[i] end
 end
 for from = 1, #expected, 1000 do
   local channels = {}

@@ -2,13 +2,16 @@
 -- KEYS: 1 workers, 2 definition, 3 lease, 4 hosted, 5 workflow's functions, 6 processes, 7 last epoch
 -- ARGV: 1 functionName, 2 workflowId, 3 workerId, 4 sessionId, 5 epoch, 6 leaseMs, 7 definition ('' keeps the stored one),
 --       8 fingerprint, 9 ready channel, 10 function id, 11 lease key before the session, 12 and after it
--- Answer: { record as JSON, the living session that was replaced or '' }
+-- Answer: nothing when the session is lost; else { record as JSON, the living session that was replaced or '' }
+-- A session that was condemned, or that Redis forgot, has to join anew first.
+local listed = redis.call('HGET', KEYS[6], ARGV[4])
+if not listed or listed == 'condemned' then return false end
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 -- A life that begins anew has a higher epoch than any before it, in this session too: watchers remember that
 -- the worker left at (epoch, seq), and what is older than that is no news to them.
 local epoch, seq, replaced = math.max(now, tonumber(ARGV[5])), 1, ''
-local last = tonumber(redis.call('GET', KEYS[7]) or '0')
+local last = (tonumber(redis.call('GET', KEYS[7]) or '0') or 0)
 if last >= epoch then epoch = last + 1 end
 local old = redis.call('HGET', KEYS[1], ARGV[3])
 if old then
@@ -29,7 +32,6 @@ local record = cjson.encode({
   definition = ARGV[8],
 })
 redis.call('SET', KEYS[3], ARGV[5], 'PX', ARGV[6])
-redis.call('HSETNX', KEYS[6], ARGV[4], 'absent')
 redis.call('HSET', KEYS[1], ARGV[3], record)
 if ARGV[7] ~= '' then redis.call('SET', KEYS[2], ARGV[7]) end
 redis.call('SADD', KEYS[4], cjson.encode({ ARGV[10], ARGV[3] }))

@@ -14,10 +14,10 @@ end
 if ARGV[2] ~= '' and tonumber(ARGV[2]) ~= record.epoch then return 0 end
 if ARGV[10] ~= '' and ARGV[10] ~= record.processId then return 0 end
 local time = redis.call('TIME')
+-- It stays among what its session hosts: calls of it may still be pending for that session.
 redis.call('HDEL', KEYS[1], ARGV[1])
-local last = math.max(record.epoch, tonumber(redis.call('GET', KEYS[2]) or '0'))
+local last = math.max(record.epoch, (tonumber(redis.call('GET', KEYS[2]) or '0') or 0))
 redis.call('SET', KEYS[2], string.format('%.0f', last), 'PX', ARGV[11])
-redis.call('SREM', ARGV[8] .. tostring(record.processId) .. ARGV[9], cjson.encode({ ARGV[7], ARGV[1] }))
 -- pcall: a user that may not publish still gets the rest, and readers poll.
 redis.pcall('PUBLISH', ARGV[3], cjson.encode({
   pattern = ARGV[3],
