@@ -173,8 +173,17 @@ export class FunctionsModule implements OnApplicationBootstrap, OnModuleDestroy 
     // start, the nearest first at the end, and of equals the one imported last ends first. Left to that, the
     // root and whatever is imported beside and after this module would end before the drain, under handlers
     // that still run. So this module stands before the root: the last to begin, the first to end.
-    for (const module of modules.values())
-      if (module.metatype === FunctionsModule) module.distance = 0;
+    const own = [...modules.values()].filter((module) => module.metatype === FunctionsModule);
+    for (const module of own) module.distance = 0;
+    if (own.length > 1) {
+      throw new InvalidOptionsError([
+        {
+          path: 'FunctionsModule.forRoot()',
+          value: `imported ${own.length} times`,
+          allowed: 'once, in the root module: its providers are global',
+        },
+      ]);
+    }
   }
 
   /** @throws InvalidOptionsError */

@@ -27,7 +27,12 @@ export function quote(text: string): string {
 
 /** The message of whatever was thrown. */
 export function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message : show(error);
+  // What a handler throws may have getters, or be a Proxy, that throw again.
+  try {
+    return error instanceof Error ? String(error.message) : show(error);
+  } catch {
+    return 'an error that cannot be read';
+  }
 }
 
 /**

@@ -27,6 +27,14 @@ export function encodeJson(what: string, value: unknown, maxBytes: number): stri
     );
   }
   if (text === undefined) return 'null';
+  // A toJSON can bring what the walk has not seen, and the other side refuses it.
+  if ((text.includes('__proto__') || text.includes('\\u00')) && bringsProto(JSON.parse(text))) {
+    throw new PayloadNotSerializableError(
+      what,
+      'it has an own property __proto__',
+      'leave that property out',
+    );
+  }
   // A UTF-16 unit is at most 3 bytes of UTF-8: short texts need no counting.
   if (text.length * 3 > maxBytes) {
     const bytes = Buffer.byteLength(text);
@@ -116,7 +124,8 @@ function cureOfOpaque(value: object): string | undefined {
 export function decodeJson(text: string): unknown {
   const value = parse(text);
   // An escaped spelling contains a \u005f or \u0070: only then is the walk needed.
-  if (text.includes('__proto__') || text.includes('\\u00')) refuseProto(value);
+  if ((text.includes('__proto__') || text.includes('\\u00')) && bringsProto(value))
+    throw new SyntaxError('it has a property __proto__');
   return value;
 }
 
@@ -129,14 +138,15 @@ function parse(text: string): unknown {
   }
 }
 
-function refuseProto(root: unknown): void {
+function bringsProto(root: unknown): boolean {
   const open: unknown[] = [root];
   while (open.length > 0) {
     const value = open.pop();
     if (typeof value !== 'object' || value === null) continue;
-    if (Object.hasOwn(value, '__proto__')) throw new SyntaxError('it has a property __proto__');
+    if (Object.hasOwn(value, '__proto__')) return true;
     for (const child of Object.values(value)) open.push(child);
   }
+  return false;
 }
 
 /** Whether a value is an object with named members (no array, not null). */

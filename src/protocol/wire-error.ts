@@ -19,12 +19,21 @@ const MAX_DETAILS_LENGTH = 16_384;
 /** What a worker sends of whatever its handler threw. */
 export function toWireError(error: unknown, exposeStack: boolean): WireError {
   const wire = describeSafely(error);
-  const stack = exposeStack && error instanceof Error ? error.stack : undefined;
+  const stack = exposeStack ? stackOf(error) : undefined;
   return {
     ...wire,
     message: wire.message.slice(0, MAX_MESSAGE_LENGTH),
     ...(stack === undefined ? {} : { stack }),
   };
+}
+
+function stackOf(error: unknown): string | undefined {
+  try {
+    const stack: unknown = error instanceof Error ? error.stack : undefined;
+    return typeof stack === 'string' ? stack : undefined;
+  } catch {
+    return undefined;
+  }
 }
 
 /** Whatever a handler throws is described: an error about the error would leave its call without an answer. */

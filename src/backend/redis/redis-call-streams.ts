@@ -1,3 +1,4 @@
+import { Logger } from '@nestjs/common';
 import { encodeCall, type CallSubmission } from '../../protocol/call.js';
 import type { FunctionRef } from '../../protocol/function-ref.js';
 import type { Keys } from '../../protocol/keys.js';
@@ -29,6 +30,7 @@ export type ConnectionFactory = (role: string) => RedisConnection;
 
 /** Calls and replies over Redis Streams. */
 export class RedisCallStreams implements CallStreams {
+  private readonly logger = new Logger('REDIS');
   private readonly replyParts: readonly [string, string];
 
   constructor(
@@ -107,7 +109,10 @@ export class RedisCallStreams implements CallStreams {
       );
     }
     try {
-      return (await runScript(this.commands.client, scripts.conclude, keys, args)) as number[];
+      const answer = await runScript(this.commands.client, scripts.conclude, keys, args);
+      const [lost, problem] = answer as [number[], string];
+      if (problem !== '') this.logger.error(`a reply could not be written: ${problem}`);
+      return lost;
     } catch (error) {
       throw this.commands.translate('conclude', error);
     }

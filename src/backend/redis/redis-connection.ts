@@ -13,6 +13,7 @@ export type RedisSource = string | RedisOptions | Redis;
 /** How long a control command waits for a connection and for its answer, together at most twice this. */
 export const COMMAND_TIMEOUT_MS = 3_000;
 
+const DISCONNECT_TIMEOUT_MS = 200;
 const FIRST_RETRY_MS = 20;
 const LAST_RETRY_MS = 500;
 
@@ -54,6 +55,8 @@ export class RedisConnection {
       enableOfflineQueue: false,
       maxRetriesPerRequest: 0,
       autoResubscribe: false,
+      // How long a socket whose other end is gone may keep the process after its close.
+      disconnectTimeout: DISCONNECT_TIMEOUT_MS,
       retryStrategy: (attempt: number) => (this.closed ? null : retryDelay(attempt)),
       // RESP2 reads streams faster, and is the same in both majors of the client.
       protocol: 2,

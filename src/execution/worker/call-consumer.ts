@@ -86,6 +86,9 @@ export class CallConsumer implements WorkSource {
   private stopping = false;
   private turnedAt = 0;
   private watchdog: Timer | undefined;
+  private overdue: object | undefined;
+  private connecting = false;
+  private allReturned = true;
   private offsetMs = 0;
   private pulsedAt = 0;
   /** Reads nothing until the next pulse. */
@@ -133,6 +136,10 @@ export class CallConsumer implements WorkSource {
       turnLimitMs: this.blockMs + READ_GRACE_MS + 2_000,
       malformed: this.runner.malformed,
     };
+  }
+
+  get leftNothing(): boolean {
+    return this.allReturned;
   }
 
   onTrouble(listener: () => void): void {
@@ -194,12 +201,14 @@ export class CallConsumer implements WorkSource {
     const lane = this.lanes.get(ref);
     if (lane === undefined || !lane.begun) return { finished: 0, handedBack: 0 };
     lane.begun = false;
-    await this.nextTurn();
+    // While there is no connection nothing is read, and the loop plans anew when there is one.
+    if (!this.connecting) await this.nextTurn();
     return this.finish([lane], limitMs);
   }
 
   async drain(limitMs: number): Promise<DrainReport> {
     this.stopping = true;
+    this.endTurns();
     const reader = this.reader;
     if (reader === undefined) return { finished: 0, handedBack: 0 };
     for (const lane of this.lanes.all()) lane.begun = false;
@@ -255,6 +264,7 @@ export class CallConsumer implements WorkSource {
 
   async close(): Promise<void> {
     this.stopping = true;
+    this.endTurns();
     this.watchdog?.cancel();
     this.nudge();
     this.settler.close();
@@ -269,7 +279,7 @@ export class CallConsumer implements WorkSource {
     let recoverAgainAt = Infinity;
     while (!this.stopping && this.reader === reader) {
       try {
-        await reader.whenConnected();
+        await this.connected(reader);
         if (reader.connections() !== connection) {
           connection = reader.connections();
           await this.recover(reader);
@@ -286,6 +296,15 @@ export class CallConsumer implements WorkSource {
     }
     this.reading = undefined;
     this.endTurns();
+  }
+
+  private async connected(reader: CallReader): Promise<void> {
+    this.connecting = true;
+    try {
+      await reader.whenConnected();
+    } finally {
+      this.connecting = false;
+    }
   }
 
   private async turn(reader: CallReader): Promise<void> {
@@ -316,9 +335,9 @@ export class CallConsumer implements WorkSource {
     this.turns.clear();
   }
 
-  /** Resolves when the loop has planned with what is decided now. */
+  /** Resolves when the loop has planned with what is decided now, or nothing is being read at all. */
   private nextTurn(): Promise<void> {
-    if (this.reader === undefined) return Promise.resolve();
+    if (this.reader === undefined || this.stopping) return Promise.resolve();
     const turn = createDeferred();
     this.turns.add(turn);
     this.nudge();
@@ -484,6 +503,7 @@ export class CallConsumer implements WorkSource {
         return;
       }
       // The supervisor hands them over when the session is gone.
+      this.allReturned = false;
       this.logger.warn(
         `${calls.length} call(s) of ${ref.functionName} could not be handed back: ${messageOf(error)}`,
       );
@@ -521,7 +541,9 @@ export class CallConsumer implements WorkSource {
     const { reading, reader } = this;
     if (reading === undefined || reader === undefined) return;
     if (this.clock.now() - reading.since < this.blockMs + READ_GRACE_MS) return;
-    this.logger.warn('the read of calls is overdue: making a new connection');
+    if (this.overdue !== reading)
+      this.logger.warn('the read of calls is overdue: making a new connection');
+    this.overdue = reading;
     reader.reset();
   }
 }

@@ -204,10 +204,18 @@ class Run implements RunningCall {
         `${this.entry.callId} starts ${functionName} (workflow ${workflowId}), attempt ${this.entry.attempt}`,
       );
     }
-    invoke(withDefaults(definition, payload.parameters), this.context).then(
-      (value) => this.succeed(value),
-      (error: unknown) => this.fail(error),
-    );
+    this.invoke(withDefaults(definition, payload.parameters), invoke);
+  }
+
+  private invoke(parameters: unknown, invoke: Lane['hosted']['invoke']): void {
+    try {
+      invoke(parameters, this.context).then(
+        (value) => this.succeed(value),
+        (error: unknown) => this.fail(error),
+      );
+    } catch (error) {
+      this.fail(error);
+    }
   }
 
   /** The handler was not started: the library's own verdict. */
@@ -238,25 +246,30 @@ class Run implements RunningCall {
   }
 
   private fail(error: unknown): void {
-    if (isUnexpected(error)) {
-      this.logger.error(
-        `${this.entry.callId} failed in ${this.lane.ref.functionName}: ${error.message}`,
-        error.stack,
-      );
-    } else if (Logger.isLevelEnabled('debug')) {
-      this.logger.debug(
-        `${this.entry.callId} failed in ${this.lane.ref.functionName}: ${messageOf(error)}`,
-      );
-    }
-    if (this.context.hasReturned) {
-      this.logger.warn(
-        `${this.entry.callId} failed after context.return(), its caller is not told: ${messageOf(error)}`,
-      );
-      return this.settle('');
-    }
+    const answered = this.context.hasReturned;
+    // The answer first: an error that cannot even be logged must not leave its call without one.
     this.settle(
-      encodeFailure(toWireError(error, this.settings.exposeStacks), this.settings.workerId),
+      answered
+        ? ''
+        : encodeFailure(toWireError(error, this.settings.exposeStacks), this.settings.workerId),
     );
+    try {
+      this.logFailure(error, answered);
+    } catch {
+      this.logger.error(`${this.entry.callId} failed with an error that cannot be read`);
+    }
+  }
+
+  private logFailure(error: unknown, answered: boolean): void {
+    const { callId } = this.entry;
+    const text = `${callId} failed in ${this.lane.ref.functionName}: ${messageOf(error)}`;
+    if (answered) {
+      this.logger.warn(
+        `${callId} failed after context.return(), its caller is not told: ${messageOf(error)}`,
+      );
+    }
+    if (isUnexpected(error)) this.logger.error(text, String(error.stack));
+    else this.logger.debug(text);
   }
 
   private settle(reply: string): void {

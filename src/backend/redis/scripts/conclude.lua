@@ -3,7 +3,7 @@
 -- KEYS: streams of calls and of replies, in the order of their indexes in ARGV
 -- ARGV: 1 group, 2 length that a reply stream may have, then per outcome:
 --       kind, index of its calls key, entry id, index of its reply key (0: none), callId, reply
--- Answer: the zero-based numbers of the outcomes whose call was not owned
+-- Answer: { zero-based numbers of the outcomes whose call was not owned, why a reply could not be written or '' }
 local group, cap = ARGV[1], ARGV[2]
 local lost, replies, order, done = {}, {}, {}, {}
 for at = 3, #ARGV, 6 do
@@ -36,10 +36,13 @@ for at = 3, #ARGV, 6 do
     batch[#batch + 1] = ARGV[at + 5]
   end
 end
-for i = 1, #order do
-  redis.call('XADD', order[i], 'NOMKSTREAM', 'MAXLEN', '~', cap, '*', unpack(replies[order[i]]))
-end
 for calls, ids in pairs(done) do
   redis.call('XDEL', calls, unpack(ids))
 end
-return lost
+-- A reply stream that cannot be written (it is no stream, or full of memory) costs nobody else an answer.
+local problem = ''
+for i = 1, #order do
+  local added = redis.pcall('XADD', order[i], 'NOMKSTREAM', 'MAXLEN', '~', cap, '*', unpack(replies[order[i]]))
+  if type(added) == 'table' and added.err then problem = added.err end
+end
+return { lost, problem }

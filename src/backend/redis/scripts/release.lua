@@ -13,7 +13,7 @@ local limit = tonumber(ARGV[9])
 local requeued, answered, buried = 0, 0, 0
 
 local function reply(process, callId, value)
-  redis.call('XADD', ARGV[5] .. process .. ARGV[6], 'NOMKSTREAM', 'MAXLEN', '~', ARGV[7], '*', callId, value)
+  redis.pcall('XADD', ARGV[5] .. process .. ARGV[6], 'NOMKSTREAM', 'MAXLEN', '~', ARGV[7], '*', callId, value)
 end
 
 local function failure(code, message, details)
