@@ -41,6 +41,7 @@ import { WorkerCoordinator } from './lifecycle/worker-coordinator.js';
 import { NotificationManager } from './notifications/notification-manager.js';
 import { Keys } from './protocol/keys.js';
 import { FunctionReadinessWatcher } from './readiness/function-readiness-watcher.js';
+import { DeadLetters } from './registry/dead-letters.js';
 import { EnhancedFunctionRegistry } from './registry/enhanced-function-registry.js';
 import { FunctionRegistry } from './registry/function-registry.js';
 import { HandlerExplorer } from './registry/handler-explorer.js';
@@ -73,6 +74,7 @@ const EXPORTED = [
   WorkerCoordinator,
   FunctionRegistry,
   EnhancedFunctionRegistry,
+  DeadLetters,
   FunctionsHealthIndicator,
   FunctionsTransport,
   FunctionsClientProxy,
@@ -100,9 +102,13 @@ const PROVIDERS: Provider[] = [
   },
   {
     provide: CallClient,
-    inject: [BACKEND, CLOCK, WorkerCoordinator],
-    useFactory: (backend: Backend, clock: Clock, coordinator: WorkerCoordinator) =>
-      new CallClient(backend, clock, coordinator.processId),
+    inject: [BACKEND, CLOCK, WorkerCoordinator, SETTINGS],
+    useFactory: (
+      backend: Backend,
+      clock: Clock,
+      coordinator: WorkerCoordinator,
+      { maxBacklog }: Settings,
+    ) => new CallClient(backend, clock, coordinator.processId, maxBacklog),
   },
   {
     provide: CallConsumer,

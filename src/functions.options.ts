@@ -112,6 +112,18 @@ export class FunctionsOptions {
   @Max(512 * 1024 * 1024)
   readonly maxPayloadBytes?: number;
 
+  /** How many calls of one function may wait and run at once; more are refused. Default 100 000. */
+  @IsInt()
+  @Min(1)
+  @Max(100_000_000)
+  readonly maxBacklog?: number;
+
+  /** How long the result of a call with an `idempotencyKey` answers further calls. Default 600 000. */
+  @IsInt()
+  @Min(1_000)
+  @Max(30 * 24 * HOUR_MS)
+  readonly idempotencyTtlMs?: number;
+
   /** Whether a handler's stack travels to its caller. Default `false`. */
   @IsBoolean()
   readonly exposeStacks?: boolean;
@@ -133,6 +145,8 @@ export const DEFAULTS = Object.freeze({
   pollIntervalMs: 500,
   maxDeliveries: 3,
   maxPayloadBytes: 1_048_576,
+  maxBacklog: 100_000,
+  idempotencyTtlMs: 600_000,
   exposeStacks: false,
 });
 
@@ -152,6 +166,8 @@ export const ALLOWED: Readonly<Record<keyof FunctionsOptions, string>> = Object.
   pollIntervalMs: `whole milliseconds from 10 to ${HOUR_MS}`,
   maxDeliveries: 'a whole number from 1 to 1000',
   maxPayloadBytes: `whole bytes from 64 to ${512 * 1024 * 1024}`,
+  maxBacklog: 'a whole number from 1 to 100000000',
+  idempotencyTtlMs: `whole milliseconds from 1000 to ${30 * 24 * HOUR_MS}`,
   exposeStacks: 'true or false',
   health: "true, false, or { path: '/health', required: [{ functionName, workflowId }] }",
 });

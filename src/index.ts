@@ -18,6 +18,7 @@ export {
   type AvailableFunction,
   type CallOutcome,
 } from './registry/function-registry.js';
+export { DeadLetters, type DeadLetterPage } from './registry/dead-letters.js';
 export type { CallOptions } from './registry/call-options.js';
 export { defineFunction, type FunctionContract } from './registry/function-contract.js';
 export {
@@ -25,6 +26,7 @@ export {
   type FunctionHandlerOptions,
   type HandlerSettings,
 } from './registry/function-handler.decorator.js';
+export type { RetryPolicy } from './execution/worker/retry-policy.js';
 export type { InputClass } from './registry/input-pipe.js';
 export { FunctionContext } from './execution/worker/function-context.js';
 
@@ -60,6 +62,7 @@ export {
   type FunctionHealth,
 } from './health/functions-health-indicator.js';
 
+export type { CallFailure, DeadLetter } from './protocol/dead-letter.js';
 export type { Delivery } from './protocol/call.js';
 export type {
   FunctionDefinition,
@@ -79,6 +82,7 @@ export type { WorkerRecord, WorkerStatus } from './protocol/worker-record.js';
 
 export {
   BackendUnavailableError,
+  BacklogFullError,
   CallCancelledError,
   ClosedError,
   DeadlineExceededError,

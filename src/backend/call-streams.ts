@@ -20,11 +20,39 @@ export interface Outcome {
    * - `answer`: answer now and keep the call ("return"), if still owned
    * - `progress`: a value on the way; not tied to ownership
    * - `discard`: remove the call without an answer
+   * - `retry`: put it aside, and back among the calls after {@link Outcome.delayMs}
+   * - `bury`: answer, and move the call to the dead letters
    */
-  readonly kind: 'settle' | 'answer' | 'progress' | 'discard';
-  /** A reply as JSON; `''` for `discard`. */
+  readonly kind: 'settle' | 'answer' | 'progress' | 'discard' | 'retry' | 'bury';
+  /** A reply as JSON; `''` for `discard`; for `retry` the answer in case it cannot be put aside. */
   readonly reply: string;
+  /**
+   * For a call with an idempotency key: the outcome is told to everybody who shares it, and its result kept
+   * for `keepMs`.
+   */
+  readonly once?: { readonly key: string; readonly keepMs: number } | undefined;
+  /** For `retry`. */
+  readonly delayMs?: number | undefined;
+  /** For `retry` and `bury`: what failed, as JSON, for the history. */
+  readonly failure?: string | undefined;
 }
+
+/** A call and where it is to be written. */
+export interface Submission {
+  readonly ref: FunctionRef;
+  readonly call: CallSubmission;
+}
+
+/** A function had too many calls for another one. */
+export interface BacklogFull {
+  readonly backlog: number;
+}
+
+/**
+ * What came of a submission: the entry id of the call that runs (or `answered`, when an answer that was kept is
+ * on its way), or why it was not written.
+ */
+export type Submitted = string | BacklogFull | Error;
 
 /** Why pending calls are released. */
 export type Release =
@@ -44,10 +72,27 @@ export interface Released {
 }
 
 /** What came of a cancellation. */
-export type Cancelled = 'removed' | 'running' | 'unknown';
+export type Cancelled = 'removed' | 'running' | 'shared' | 'unknown';
+
+/** The functions of a process that hosts too many for one read, by the pool whose bell tells of their calls. */
+export interface PoolRead {
+  readonly pools: readonly string[];
+  /** Calls at the most, over all pools. */
+  readonly limit: number;
+  /** Due functions to look at. */
+  readonly functions: number;
+  /** Calls of one function at the most, unless `rooms` says otherwise. */
+  readonly perFunction: number;
+  /** Functions that have other places than that; none: they cannot be taken now. */
+  readonly rooms: readonly { readonly ref: FunctionRef; readonly room: number }[];
+}
 
 /** A consumer's blocking read, on a connection of its own. */
 export interface CallReader {
+  /** Takes calls of the pools' functions that have any; never waits. */
+  take(read: PoolRead): Promise<RawCall[]>;
+  /** Waits until a bell of these pools rings, `blockMs` at the most. */
+  waitForBell(pools: readonly string[], blockMs: number): Promise<void>;
   /** Up to `count` calls of each function, new ones; waits `blockMs` when there is none. 0: does not wait. */
   read(refs: readonly FunctionRef[], count: number, blockMs: number): Promise<RawCall[]>;
   /** Calls that were delivered to this consumer and not settled. */
@@ -92,16 +137,21 @@ export interface ReplyReader {
 export interface CallStreams {
   /** Makes the functions' consumer groups where they are missing. */
   ensureGroups(refs: readonly FunctionRef[]): Promise<void>;
-  /** Adds calls, all in one go; per call its entry id or why it could not be written. */
-  submit(
-    calls: readonly { readonly ref: FunctionRef; readonly call: CallSubmission }[],
-  ): Promise<(string | Error)[]>;
+  /** Adds calls, all in one go, to functions that have fewer than `maxBacklog`. */
+  submit(calls: readonly Submission[], maxBacklog: number): Promise<Submitted[]>;
   /** Takes a waiting call out, or tells its worker to abort it. */
-  cancel(ref: FunctionRef, entryId: string, callId: string): Promise<Cancelled>;
+  cancel(
+    ref: FunctionRef,
+    entryId: string,
+    callId: string,
+    idempotencyKey: string | undefined,
+  ): Promise<Cancelled>;
   /** Carries outcomes out in order; the indexes of those whose call was no longer owned. */
   conclude(outcomes: readonly Outcome[]): Promise<number[]>;
   /** Lets go of calls that a consumer holds, and of the consumer when it holds none. */
   release(ref: FunctionRef, consumer: string, release: Release): Promise<Released>;
+  /** Puts delayed calls of a function that are due back among its calls; how many. */
+  promote(ref: FunctionRef): Promise<number>;
   /** Calls of a function that no worker settled yet. */
   backlog(ref: FunctionRef): Promise<number>;
   openReader(consumer: string): CallReader;

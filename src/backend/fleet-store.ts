@@ -16,6 +16,8 @@ export interface FleetView {
   readonly absent: readonly string[];
   /** Sessions without a lease; only filled when leases were looked at. */
   readonly lapsed: readonly string[];
+  /** Functions that have a delayed call that is due. */
+  readonly due: readonly FunctionRef[];
 }
 
 /** What a session's loss is concluded from; checked once more in the step that acts on it. */

@@ -18,6 +18,8 @@ export interface Registration {
   /** `encodeDefinition` of the function; `''` keeps what is stored. */
   readonly definition: string;
   readonly fingerprint: string;
+  /** The pool through whose bell the process hears of the function's calls; `''` when it reads them directly. */
+  readonly poolId: string;
 }
 
 /** A registered worker, and whose place it took. */
@@ -54,8 +56,12 @@ export interface FunctionSnapshot {
 
 /** Answer to a heartbeat. */
 export interface Pulse {
-  /** `false`: the lease had run out (declared dead, or Redis was emptied): join anew. */
-  readonly alive: boolean;
+  /**
+   * - `alive`: the lease is kept
+   * - `condemned`: the session was declared dead, and its calls are handed over: join anew
+   * - `forgotten`: Redis was emptied, and nobody has its calls: join anew
+   */
+  readonly verdict: 'alive' | 'condemned' | 'forgotten';
   /** Redis's clock. */
   readonly timestamp: number;
 }

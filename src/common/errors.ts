@@ -42,6 +42,7 @@ export const ERROR_CODES = {
   WORKER_LOST: 'WORKER_LOST',
   MAX_DELIVERIES: 'MAX_DELIVERIES',
   MALFORMED_CALL: 'MALFORMED_CALL',
+  BACKLOG_FULL: 'BACKLOG_FULL',
   OUTCOME_UNKNOWN: 'OUTCOME_UNKNOWN',
   OWNERSHIP_LOST: 'OWNERSHIP_LOST',
   DRAINING: 'DRAINING',
@@ -287,6 +288,18 @@ export class WorkerLostError extends FunctionsError {
 export class MaxDeliveriesError extends FunctionsError {
   constructor(message: string, details: ErrorDetails) {
     super(ERROR_CODES.MAX_DELIVERIES, message, { details });
+  }
+}
+
+/** The function has `maxBacklog` calls waiting and running already; the call was not written. */
+export class BacklogFullError extends FunctionsError {
+  constructor(functionName: string, workflowId: string, backlog: number, maxBacklog: number) {
+    super(
+      ERROR_CODES.BACKLOG_FULL,
+      `${functionName} (workflow ${workflowId}) has ${backlog} calls waiting and running, and maxBacklog is ` +
+        `${maxBacklog}. Add workers, call more slowly, or raise maxBacklog.`,
+      { details: { functionName, workflowId, backlog, maxBacklog }, retryable: true },
+    );
   }
 }
 

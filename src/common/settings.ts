@@ -12,6 +12,8 @@ export interface Settings {
   readonly pollIntervalMs: number;
   readonly maxDeliveries: number;
   readonly maxPayloadBytes: number;
+  readonly maxBacklog: number;
+  readonly idempotencyTtlMs: number;
   readonly exposeStacks: boolean;
   readonly health: HealthSettings | undefined;
 }

@@ -4,6 +4,7 @@ import type { DeathEvidence } from '../backend/fleet-store.js';
 import type { Clock, Timer } from '../common/clock.js';
 import { messageOf } from '../common/text.js';
 import type { Dispose } from '../common/typed-events.js';
+import type { FunctionRef } from '../protocol/function-ref.js';
 
 /** How often the supervisor looks. */
 export const LOOK_INTERVAL_MS = 50;
@@ -133,6 +134,7 @@ export class Supervisor {
       if (this.timer !== undefined) this.pace(false);
       return;
     }
+    for (const ref of view.due) void this.promote(ref);
     const now = this.clock.now();
     if (now < this.quietUntil || now - askedAt > STALL_MS) return;
     for (const suspect of this.absentSince.keys())
@@ -143,6 +145,16 @@ export class Supervisor {
       else if (now - since >= ABSENCE_GRACE_MS) void this.end(suspect, 'presence');
     }
     for (const suspect of view.lapsed) void this.end(suspect, 'lease');
+  }
+
+  /** Delayed calls whose time has come. */
+  private async promote(ref: FunctionRef): Promise<void> {
+    try {
+      const count = await this.backend.calls.promote(ref);
+      this.logger.debug(`${count} delayed call(s) of ${ref.functionName} are due`);
+    } catch (error) {
+      this.logger.warn(`delayed calls of ${ref.functionName} still wait: ${messageOf(error)}`);
+    }
   }
 
   private async end(suspect: string, evidence: DeathEvidence): Promise<void> {

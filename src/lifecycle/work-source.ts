@@ -8,6 +8,9 @@ export interface DrainReport {
   readonly handedBack: number;
 }
 
+/** How a session was lost: declared dead, or gone with everything else in Redis. */
+export type SessionFate = 'condemned' | 'forgotten';
+
 /**
  * What takes calls and runs them, as the coordinator drives it; the execution layer implements it. A
  * function is read exactly between {@link begin} (or {@link resume}) and {@link pause} or {@link end}.
@@ -15,8 +18,11 @@ export interface DrainReport {
 export interface WorkSource {
   /** Takes part under a new session's name; nothing is read yet. */
   open(sessionId: string): void;
-  /** Makes the groups and puts the read in place; resolves when calls can arrive. A pause stays one. */
-  begin(refs: readonly FunctionRef[]): Promise<void>;
+  /**
+   * Makes the groups and puts the read in place; resolves when calls can arrive. A pause stays one. The
+   * result: functions that began before and are read in another way now, to be registered again.
+   */
+  begin(refs: readonly FunctionRef[]): Promise<readonly FunctionRef[]>;
   /** Takes no new calls of a function. */
   pause(ref: FunctionRef): void;
   /** Takes calls of it again. */
@@ -25,8 +31,13 @@ export interface WorkSource {
   end(ref: FunctionRef, limitMs: number): Promise<DrainReport>;
   /** Stops reading everything, lets calls finish within the limit, hands back the rest. */
   drain(limitMs: number): Promise<DrainReport>;
-  /** The session is lost: aborts what runs; when it resolves nothing is delivered to that session any more. */
-  abandon(): Promise<void>;
+  /**
+   * The session is lost. Condemned: its calls belong to others, what runs is aborted. Forgotten: nobody has
+   * them, what runs goes on. When it resolves nothing is delivered to that session any more.
+   */
+  abandon(fate: SessionFate): Promise<void>;
+  /** The pool through whose bell the function's calls are heard of; `''` when they are read directly. */
+  poolOf(ref: FunctionRef): string;
   /** Aborts a call that its caller cancelled. */
   cancel(callId: string): void;
   /** Told by the source when its group is gone or its reading fails: the session may be lost. */

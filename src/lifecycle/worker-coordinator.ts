@@ -25,7 +25,7 @@ import { EventLoopProbe } from './event-loop-probe.js';
 import { HealthNews } from './health-news.js';
 import { LocalWorkers, type LocalRegistration, type LocalWorker } from './local-workers.js';
 import { Supervisor } from './supervisor.js';
-import type { DrainReport, WorkSource } from './work-source.js';
+import type { DrainReport, SessionFate, WorkSource } from './work-source.js';
 
 /**
  * - `idle`: not started
@@ -64,9 +64,11 @@ const REGISTER_WAIT_MS = 6_000;
  * session either).
  *
  * Interleavings with the loss of the lease:
- * - The heartbeat finds it gone (declared dead, or Redis was emptied): what runs is aborted, its calls were
- *   or will be handed over by the supervisor; everything registers under a new session, whose consumer name
- *   is new too, so the old one's calls cannot be mixed with the new one's.
+ * - The heartbeat finds that it was declared dead: what runs is aborted, its calls were or will be handed over
+ *   by the supervisor; everything registers under a new session, whose consumer name is new too, so the old
+ *   one's calls cannot be mixed with the new one's.
+ * - It finds that Redis was emptied: nobody has its calls. What runs goes on, and answers the call that its
+ *   caller writes again.
  * - Loss while draining: the calls were handed over; the drain goes on with nothing to finish.
  * - A worker that had said it is unhealthy stays paused all through the join: beginning to read does not lift
  *   a pause, so there is no moment between the read and its repeated `health` in which it takes a call.
@@ -232,13 +234,14 @@ export class WorkerCoordinator {
       () => new BackendUnavailableError('register', this.backend.address),
     );
     await this.joining;
-    await within(
+    const moved = await within(
       this.clock,
       REGISTER_WAIT_MS,
-      this.work?.begin([ref]) ?? Promise.resolve(),
+      this.work?.begin([ref]) ?? Promise.resolve([]),
       () => new BackendUnavailableError('register', this.backend.address),
     );
     try {
+      await this.registerAgain(moved);
       return await this.register(registration);
     } catch (error) {
       // The session may be lost: the heartbeat finds out, and the join that follows registers it.
@@ -483,7 +486,7 @@ export class WorkerCoordinator {
     const session = this.session;
     this.session = undefined;
     this.local.markUnregistered();
-    await this.work?.abandon();
+    await this.work?.abandon('condemned');
     if (session === undefined || !this.backend.isConnected()) return;
     await this.backend.workers.leave(session).catch(() => undefined);
   }
@@ -517,6 +520,17 @@ export class WorkerCoordinator {
     }
   }
 
+  /** These functions are read in another way from now on, and their callers have to know. */
+  private async registerAgain(refs: readonly FunctionRef[]): Promise<void> {
+    const ids = new Set(refs.map((ref) => ref.id));
+    await Promise.all(
+      this.local
+        .all()
+        .filter(({ ref, epoch }) => epoch !== undefined && ids.has(ref.id))
+        .map((registration) => this.register(registration)),
+    );
+  }
+
   private async register(registration: LocalRegistration): Promise<WorkerRecord> {
     const { ref, workerId, definition } = registration;
     if (this.session === undefined) throw new ClosedError('WorkerCoordinator');
@@ -527,6 +541,7 @@ export class WorkerCoordinator {
       leaseMs: this.settings.leaseMs,
       definition,
       fingerprint: definition === '' ? '' : definitionFingerprint(definition),
+      poolId: this.work?.poolOf(ref) ?? '',
     });
     registration.epoch = record.epoch;
     registration.seq = record.seq;
@@ -566,7 +581,7 @@ export class WorkerCoordinator {
         this.settings.leaseMs,
       );
       const offsetMs = pulse.timestamp - (sentAt + this.clock.now()) / 2;
-      if (!pulse.alive) return await this.handleLoss(session);
+      if (pulse.verdict !== 'alive') return await this.handleLoss(session, pulse.verdict);
       this.work?.pulse(offsetMs);
       this.beats += 1;
       if (this.beats % BEATS_PER_LEASE === 0) await this.health.tell(pulse.timestamp);
@@ -575,15 +590,14 @@ export class WorkerCoordinator {
     }
   }
 
-  private async handleLoss(session: ProcessSession): Promise<void> {
-    this.logger.warn(
-      `the lease of ${session.sessionId} is gone (declared dead, or Redis was emptied): registering anew`,
-    );
+  private async handleLoss(session: ProcessSession, fate: SessionFate): Promise<void> {
+    const why = fate === 'condemned' ? 'it was declared dead' : 'Redis was emptied';
+    this.logger.warn(`the lease of ${session.sessionId} is gone (${why}): registering anew`);
     this.session = undefined;
     this.local.markUnregistered();
     this.events.emit('lost', { sessionId: session.sessionId });
-    await this.work?.abandon();
-    await this.releaseAll(session.sessionId);
+    await this.work?.abandon(fate);
+    if (fate === 'condemned') await this.releaseAll(session.sessionId);
     if (this.current !== 'draining') void this.join();
   }
 

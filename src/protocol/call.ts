@@ -19,6 +19,9 @@ export interface CallSubmission {
   readonly delivery: Delivery;
   /** {@link joinPayload}. */
   readonly payload: string;
+  /** Written before, and it is not known whether that arrived, or what became of it. */
+  readonly again: boolean;
+  readonly idempotencyKey: string | undefined;
 }
 
 /** A call as a worker reads it. */
@@ -28,8 +31,13 @@ export interface CallEntry {
   readonly replyTo: string;
   readonly ttlMs: number;
   readonly delivery: Delivery;
-  /** 1 for the first delivery. */
+  /** 1 for the first run, one more for each that followed, whatever the reason. */
   readonly attempt: number;
+  /** How many of them the handler failed. */
+  readonly failures: number;
+  /** Written again by its caller: a worker may have run it before. */
+  readonly again: boolean;
+  readonly idempotencyKey: string | undefined;
   /** Redis's clock when the call was first submitted. */
   readonly submittedAt: number;
   /** Redis's clock when it expires. */
@@ -44,22 +52,38 @@ export interface CallPayload {
   readonly headers: Readonly<Record<string, string>>;
 }
 
-/** Fields of a stream entry, flat. Names are one letter: they travel with every call. */
-export function encodeCall(call: CallSubmission): string[] {
-  const fields = [
-    'v',
-    CALL_VERSION,
-    'i',
-    call.callId,
-    'r',
-    call.replyTo,
-    't',
-    String(call.ttlMs),
-    'p',
-    call.payload,
-  ];
-  if (call.delivery === 'at-most-once') fields.push('m', '1');
-  return fields;
+/**
+ * Names of the fields of an entry; one letter each, for they travel with every call. The scripts write them:
+ * `submit.lua` and `submit-once.lua` when it is new, `release.lua`, `postpone.lua` and `dead-retry.lua` later.
+ */
+export const CALL_FIELDS = {
+  version: 'v',
+  callId: 'i',
+  replyTo: 'r',
+  ttlMs: 't',
+  payload: 'p',
+  idempotencyKey: 'k',
+  /** Present: at most once. */
+  atMostOnce: 'm',
+  /** Present: written again by its caller. */
+  again: 'w',
+  attempt: 'a',
+  /** How often the handler failed. */
+  failures: 'f',
+  /** How often its worker was lost. */
+  losses: 'l',
+  /** Redis's clock when the call was first submitted. */
+  origin: 'o',
+  /** What went wrong so far, as JSON. */
+  history: 'h',
+} as const;
+
+/** The flags of a call, for the scripts that write it: names of fields that are there or not. */
+export function callFlags(call: Pick<CallSubmission, 'delivery' | 'again'>): string {
+  return (
+    (call.delivery === 'at-most-once' ? CALL_FIELDS.atMostOnce : '') +
+    (call.again ? CALL_FIELDS.again : '')
+  );
 }
 
 /** The payload from parts that are JSON already. */
@@ -69,8 +93,18 @@ export function joinPayload(parameters: string, item: string, headers: string | 
     : `{"p":${parameters},"i":${item},"h":${headers}}`;
 }
 
-/** What a process id looks like: a hand-written one cannot point a reply at a foreign key. */
-const PROCESS_ID = /^[A-Za-z0-9._%-]{1,200}$/;
+/**
+ * What a process id looks like: a hand-written one cannot point a reply at a foreign key. Empty: nobody waits
+ * for an answer.
+ */
+const PROCESS_ID = /^[A-Za-z0-9._%-]{0,200}$/;
+
+const MAX_IDEMPOTENCY_KEY_LENGTH = 256;
+
+/** Whether a value can be an idempotency key: a string of 1 to 256 characters. */
+export function isIdempotencyKey(value: unknown): value is string {
+  return typeof value === 'string' && value !== '' && value.length <= MAX_IDEMPOTENCY_KEY_LENGTH;
+}
 
 /** Reads an entry's envelope; its payload stays text until the call runs. */
 export function parseCall(entryId: string, fields: readonly string[]): CallEntry | Malformed {
@@ -80,33 +114,45 @@ export function parseCall(entryId: string, fields: readonly string[]): CallEntry
   let ttl: string | undefined;
   let payload: string | undefined;
   let attempt = 1;
+  let failures = 0;
+  let again = false;
+  let idempotencyKey: string | undefined;
   let origin: number | undefined;
   let delivery: Delivery = 'at-least-once';
   for (let i = 0; i + 1 < fields.length; i += 2) {
     const value = fields[i + 1] ?? '';
     switch (fields[i]) {
-      case 'v':
+      case CALL_FIELDS.version:
         version = value;
         break;
-      case 'i':
+      case CALL_FIELDS.callId:
         callId = value;
         break;
-      case 'r':
+      case CALL_FIELDS.replyTo:
         replyTo = value;
         break;
-      case 't':
+      case CALL_FIELDS.ttlMs:
         ttl = value;
         break;
-      case 'p':
+      case CALL_FIELDS.payload:
         payload = value;
         break;
-      case 'm':
+      case CALL_FIELDS.atMostOnce:
         delivery = 'at-most-once';
         break;
-      case 'a':
+      case CALL_FIELDS.attempt:
         attempt = Number(value);
         break;
-      case 'o':
+      case CALL_FIELDS.failures:
+        failures = Number(value);
+        break;
+      case CALL_FIELDS.again:
+        again = true;
+        break;
+      case CALL_FIELDS.idempotencyKey:
+        idempotencyKey = value;
+        break;
+      case CALL_FIELDS.origin:
         origin = Number(value);
         break;
       default:
@@ -125,6 +171,10 @@ export function parseCall(entryId: string, fields: readonly string[]): CallEntry
   if (ttl === undefined || !Number.isFinite(ttlMs)) return { malformed: 'it has no time to live' };
   if (!Number.isInteger(attempt) || attempt < 1)
     return { malformed: 'its attempt is not a number' };
+  if (!Number.isInteger(failures) || failures < 0)
+    return { malformed: 'its count of failures is not a number' };
+  if (idempotencyKey !== undefined && !isIdempotencyKey(idempotencyKey))
+    return { malformed: 'its idempotency key is none' };
   const submittedAt = origin ?? entryTime(entryId);
   if (!Number.isFinite(submittedAt)) return { malformed: 'its origin is not a time' };
   return {
@@ -134,6 +184,9 @@ export function parseCall(entryId: string, fields: readonly string[]): CallEntry
     ttlMs,
     delivery,
     attempt,
+    failures,
+    again,
+    idempotencyKey,
     submittedAt,
     deadline: submittedAt + ttlMs,
     payload,

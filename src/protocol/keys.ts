@@ -56,6 +56,26 @@ export class Keys {
     return `${this.prefix}nf:{${ref.id}}:definition`;
   }
 
+  /** Sorted set of a function's calls that wait for another attempt, by when they are due. */
+  delayed(ref: FunctionRef): string {
+    return `${this.prefix}nf:{${ref.id}}:delayed`;
+  }
+
+  /** Hash of those calls: what they were in the stream. */
+  aside(ref: FunctionRef): string {
+    return `${this.prefix}nf:{${ref.id}}:aside`;
+  }
+
+  /** A call that is out under an idempotency key and who shares it, or its result. */
+  once(ref: FunctionRef, idempotencyKey: string): string {
+    return `${this.prefix}nf:{${ref.id}}:once:${idempotencyKey}`;
+  }
+
+  /** Set of the pools whose bell is rung when a call of the function is added. */
+  bells(ref: FunctionRef): string {
+    return `${this.prefix}nf:{${ref.id}}:bells`;
+  }
+
   /** Stream of calls that were given up. */
   deadLetters(ref: FunctionRef): string {
     return `${this.prefix}nf:{${ref.id}}:dead`;
@@ -84,6 +104,31 @@ export class Keys {
   /** Channel whose subscription is the process's presence, and on which it is addressed directly. */
   control(processId: string): string {
     return `${this.prefix}nf:process:${processId}`;
+  }
+
+  /** Exists for a while after a session was declared dead and its calls were handed over. */
+  grave(sessionId: string): string {
+    return `${this.prefix}nf:process:{${sessionId}}:grave`;
+  }
+
+  /** Head of the two keys of a pool, the processes that host the same many functions: `:due` and `:wake`. */
+  pool(poolId: string): string {
+    return `${this.prefix}nf:pool:{${poolId}}`;
+  }
+
+  /** Sorted set of the pool's functions that have calls which nobody took. */
+  poolDue(poolId: string): string {
+    return `${this.pool(poolId)}:due`;
+  }
+
+  /** List whose elements each wake one process of the pool. */
+  poolWake(poolId: string): string {
+    return `${this.pool(poolId)}:wake`;
+  }
+
+  /** Sorted set of the functions that have delayed calls, by when the first is due. */
+  delayedFunctions(): string {
+    return `${this.prefix}nf:delayed`;
   }
 
   /** Hash of all processes that joined: session to `present` or `absent`, which is about its presence, or `condemned`. */

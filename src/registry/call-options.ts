@@ -1,6 +1,6 @@
 import { InvalidArgumentError } from '../common/errors.js';
 import { show } from '../common/text.js';
-import type { Delivery } from '../protocol/call.js';
+import { isIdempotencyKey, type Delivery } from '../protocol/call.js';
 import { encodeJson, isRecord } from '../protocol/json.js';
 import { assertTimeout } from '../readiness/function-readiness-watcher.js';
 
@@ -20,6 +20,12 @@ export interface CallOptions {
   readonly ifUnavailable?: 'wait' | 'fail' | undefined;
   /** `at-least-once` (default), or `at-most-once`: a lost worker's call is not run again. */
   readonly delivery?: Delivery | undefined;
+  /**
+   * Calls of a function with the same key run once and all get the result, from whichever process they come,
+   * until `idempotencyTtlMs` after it ended. A failure is told to all who wait for it, and the next call with
+   * the key runs again. While it runs, the deadline of the call that came first holds for the handler.
+   */
+  readonly idempotencyKey?: string | undefined;
   /** Strings for the handler's `context.headers`. */
   readonly headers?: Readonly<Record<string, string>> | undefined;
   /** Gets what the handler says with `context.progress()`. */
@@ -40,6 +46,13 @@ export function assertCallOptions(options: CallOptions): void {
     assertTimeout('readinessTimeoutMs', options.readinessTimeoutMs);
   oneOf('ifUnavailable', options.ifUnavailable, ['wait', 'fail']);
   oneOf('delivery', options.delivery, ['at-least-once', 'at-most-once']);
+  if (options.idempotencyKey !== undefined && !isIdempotencyKey(options.idempotencyKey)) {
+    throw new InvalidArgumentError(
+      'idempotencyKey',
+      show(options.idempotencyKey),
+      'a string of 1 to 256 characters',
+    );
+  }
   if (options.signal !== undefined && !(options.signal instanceof AbortSignal)) {
     throw new InvalidArgumentError('signal', show(options.signal), 'an AbortSignal');
   }

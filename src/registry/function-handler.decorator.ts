@@ -2,6 +2,11 @@ import 'reflect-metadata';
 import { InvalidArgumentError } from '../common/errors.js';
 import { show } from '../common/text.js';
 import type { FunctionContext } from '../execution/worker/function-context.js';
+import {
+  resolveRetry,
+  type ResolvedRetryPolicy,
+  type RetryPolicy,
+} from '../execution/worker/retry-policy.js';
 import { assertDefinition, type ParameterDefinition } from '../protocol/definition.js';
 import type { FunctionContract } from './function-contract.js';
 import { InputPipe, type InputClass } from './input-pipe.js';
@@ -25,6 +30,8 @@ export interface HandlerSettings {
   readonly parameters?: readonly ParameterDefinition[];
   /** Calls of it that one process runs at once; default and upper bound: the module's `concurrency`. */
   readonly concurrency?: number;
+  /** When a call whose handler failed runs again; default: never, its caller gets the error. */
+  readonly retry?: RetryPolicy;
 }
 
 /** The options of {@link FunctionHandler}. */
@@ -41,6 +48,7 @@ export interface HandlerMetadata extends HandlerSettings {
   readonly name: string;
   readonly workflowId: string | undefined;
   readonly input: InputClass | undefined;
+  readonly resolvedRetry: ResolvedRetryPolicy | undefined;
 }
 
 type Handler<Input, Output> = (input: Input, context: FunctionContext) => Output;
@@ -124,7 +132,7 @@ function checked(options: FunctionHandlerOptions): HandlerMetadata {
       'a class with class-validator decorators',
     );
   }
-  return { ...options, workflowId, input };
+  return { ...options, workflowId, input, resolvedRetry: resolveRetry(name, options.retry) };
 }
 
 /** Nest's number for a request body: the pipes see the input as one, and the context as something of its own. */

@@ -323,6 +323,7 @@ export class FunctionRegistry {
       payload,
       timeoutMs: options.timeoutMs ?? this.settings.executionTimeoutMs,
       delivery: options.delivery ?? 'at-least-once',
+      idempotencyKey: options.idempotencyKey,
       signal: options.signal,
       onProgress: options.onProgress,
     });

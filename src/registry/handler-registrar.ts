@@ -39,7 +39,8 @@ export class HandlerRegistrar {
       metadata.concurrency ?? this.settings.concurrency,
       this.settings.concurrency,
     );
-    this.consumer.add({ ref, definition, concurrency, invoke, source });
+    const retry = metadata.resolvedRetry;
+    this.consumer.add({ ref, definition, concurrency, retry, invoke, source });
     return { ref, definition: encodeDefinition(definition) };
   }
 }

@@ -32,6 +32,10 @@ describe('docs/architecture.md', () => {
     const ref = functionRef('functionName', 'workflowId');
     const all = [
       keys.calls(ref),
+      keys.delayed(ref),
+      keys.aside(ref),
+      keys.once(ref, 'idempotencyKey'),
+      keys.bells(ref),
       keys.deadLetters(ref),
       keys.workers(ref),
       keys.definition(ref),
@@ -40,6 +44,10 @@ describe('docs/architecture.md', () => {
       keys.lease('sessionId'),
       keys.hosted('sessionId'),
       keys.replies('processId'),
+      keys.grave('sessionId'),
+      keys.poolDue('poolId'),
+      keys.poolWake('poolId'),
+      keys.delayedFunctions(),
       keys.processes(),
       keys.supervisor(),
     ];
@@ -65,7 +73,8 @@ describe('docs/architecture.md', () => {
       [
         ...['calls', 'workers', 'definition', 'deadLetters', 'lastEpoch', 'workflow', 'lease'],
         ...['hosted', 'replies', 'control', 'processes', 'supervisor', 'channel', 'channels'],
-        ...['unprefixed', 'prefixedPattern', 'unprefixedPattern'],
+        ...['delayed', 'aside', 'once', 'bells', 'grave', 'pool', 'poolDue', 'poolWake'],
+        ...['delayedFunctions', 'unprefixed', 'prefixedPattern', 'unprefixedPattern'],
       ].sort(),
     );
   });

@@ -43,14 +43,6 @@ describe('docs/guarantees.md', () => {
     expect(missing).toEqual([]);
   });
 
-  it.each([
-    ['idempotencyKey', 'src/registry/call-options.ts', 'idempotencyKey'],
-    ['maxBacklog', 'src/functions.options.ts', 'maxBacklog'],
-  ])('says that there is no %s as long as there is none', (name, source, word) => {
-    const saysSo = new RegExp(`no \`${name}\` yet`).test(text);
-    expect(saysSo).toBe(!readText(source).includes(word));
-  });
-
   it('says that a Cluster is refused, and memory:// too, as long as they are', () => {
     const refused = readText('src/functions.options.ts').includes(
       'a Cluster and memory:// are not supported yet',

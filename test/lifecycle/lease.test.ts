@@ -97,17 +97,25 @@ describe('a process that was declared dead', () => {
     );
   });
 
-  it('answers a call that was running when Redis was emptied', async () => {
+  it('goes on with what runs when Redis was emptied, and answers the call that is written again', async () => {
     newFleet();
     const stage = new Stage();
     const app = await fleet.start({ providers: [stage.as('work')], options });
-    const call = app.get(EnhancedFunctionRegistry).call('work', {}, { timeoutMs: 15_000 });
-    const first = await stage.started();
+    const registry = app.get(EnhancedFunctionRegistry);
+    const call = registry.call('work', {}, { timeoutMs: 15_000 });
+    const { context, outcome } = await stage.started();
     await fleet.redis.flushall();
     await event(app, 'registered');
-    first.outcome.resolve('first');
-    (await stage.started(2)).outcome.resolve('second');
-    await expect(call).resolves.toBe('second');
+    const stream = `${fleet.prefix}nf:{work:default}:calls`;
+    await eventually('the call is written again and taken', async () => {
+      const [count] = (await fleet.redis.xpending(stream, 'workers')) as [number];
+      expect(count).toBe(1);
+    });
+    expect(context.signal.aborted).toBe(false);
+    outcome.resolve('of the only run');
+    await expect(call).resolves.toBe('of the only run');
+    await eventually('nothing is left', async () => (await fleet.redis.xlen(stream)) === 0);
+    expect(stage.runs).toHaveLength(1);
   });
 
   it('leaves nothing of its old life behind', async () => {

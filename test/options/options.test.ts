@@ -46,6 +46,8 @@ const REFUSED: Readonly<Record<keyof FunctionsOptions, readonly unknown[]>> = {
   pollIntervalMs: [null, '500', 9, 3_600_001],
   maxDeliveries: [null, '3', 0, 1.5, 1_001],
   maxPayloadBytes: [null, '1mb', 63, 64.5, 512 * 1024 * 1024 + 1],
+  maxBacklog: [null, '3', 0, 1.5, 100_000_001],
+  idempotencyTtlMs: [null, '1h', 999, 1_000.5, 2_592_000_001],
   exposeStacks: [null, 'yes', 1],
   health: [null, 'yes', 7, [], () => true],
 };
@@ -65,6 +67,8 @@ const ACCEPTED: Readonly<Record<keyof FunctionsOptions, readonly unknown[]>> = {
   pollIntervalMs: [10, 3_600_000],
   maxDeliveries: [1, 1_000],
   maxPayloadBytes: [64, 512 * 1024 * 1024],
+  maxBacklog: [1, 100_000_000],
+  idempotencyTtlMs: [1_000, 2_592_000_000],
   exposeStacks: [true, false],
   health: [true, false, {}, { path: 'health' }, { path: '/a/b', required: [] }],
 };

@@ -1,6 +1,6 @@
 import { describe, expect, it } from '@jest/globals';
 import {
-  encodeCall,
+  callFlags,
   encodeFailure,
   encodeProgress,
   encodeResult,
@@ -9,17 +9,10 @@ import {
   parseCall,
   parseCallPayload,
   parseReply,
-  type CallSubmission,
 } from '../../src/protocol/call.js';
 import { isMalformed } from '../../src/protocol/notification.js';
 
-const submission: CallSubmission = {
-  callId: 'c-1',
-  replyTo: 'host-1-ab',
-  ttlMs: 5_000,
-  delivery: 'at-least-once',
-  payload: joinPayload('{"a":1}', 'null', undefined),
-};
+const PAYLOAD = joinPayload('{"a":1}', 'null', undefined);
 const ENTRY = '1700000000000-3';
 
 /** The fields of an entry, some replaced, those that are `undefined` left out. */
@@ -36,23 +29,40 @@ function fields(changes: Record<string, string | undefined> = {}): string[] {
 }
 
 describe('a call entry', () => {
-  it('comes back as it was submitted, first attempt, its deadline on the clock of Redis', () => {
-    expect(parseCall(ENTRY, encodeCall(submission))).toEqual({
+  it('is read as a first attempt, its deadline on the clock of Redis', () => {
+    expect(parseCall(ENTRY, fields({ p: PAYLOAD }))).toEqual({
       entryId: ENTRY,
       callId: 'c-1',
       replyTo: 'host-1-ab',
       ttlMs: 5_000,
       delivery: 'at-least-once',
       attempt: 1,
+      failures: 0,
+      again: false,
+      idempotencyKey: undefined,
       submittedAt: 1_700_000_000_000,
       deadline: 1_700_000_005_000,
-      payload: submission.payload,
+      payload: PAYLOAD,
     });
   });
 
   it('says that it may run at most once', () => {
-    const entry = parseCall(ENTRY, encodeCall({ ...submission, delivery: 'at-most-once' }));
-    expect(entry).toMatchObject({ delivery: 'at-most-once' });
+    expect(parseCall(ENTRY, fields({ m: '1' }))).toMatchObject({ delivery: 'at-most-once' });
+    expect(callFlags({ delivery: 'at-most-once', again: false })).toBe('m');
+  });
+
+  it('says that it was written again, how often it failed, and its idempotency key', () => {
+    expect(parseCall(ENTRY, fields({ w: '1', f: '2', a: '4', k: 'once' }))).toMatchObject({
+      again: true,
+      failures: 2,
+      attempt: 4,
+      idempotencyKey: 'once',
+    });
+    expect(callFlags({ delivery: 'at-least-once', again: true })).toBe('w');
+  });
+
+  it('may have nobody who waits for its answer', () => {
+    expect(parseCall(ENTRY, fields({ r: '' }))).toMatchObject({ replyTo: '' });
   });
 
   it('keeps its first deadline when it was handed over', () => {
@@ -74,7 +84,6 @@ describe('a call entry', () => {
     ['no call id', { i: undefined }, 'no call id'],
     ['an empty call id', { i: '' }, 'no call id'],
     ['nobody to reply to', { r: undefined }, 'where to reply'],
-    ['an empty address', { r: '' }, 'where to reply'],
     ['a key as its address', { r: 'x}:other{' }, 'where to reply'],
     ['an address with a space', { r: 'a b' }, 'where to reply'],
     ['a huge address', { r: 'x'.repeat(201) }, 'where to reply'],
@@ -86,6 +95,9 @@ describe('a call entry', () => {
     ['attempt 0', { a: '0' }, 'attempt'],
     ['half an attempt', { a: '1.5' }, 'attempt'],
     ['an origin that is a word', { o: 'earlier' }, 'origin'],
+    ['failures that are a word', { f: 'some' }, 'failures'],
+    ['an empty idempotency key', { k: '' }, 'idempotency key'],
+    ['a huge idempotency key', { k: 'x'.repeat(257) }, 'idempotency key'],
   ])('is refused, with what is wrong, for %s', (_, changes, problem) => {
     expect(parseCall(ENTRY, fields(changes))).toEqual({
       malformed: expect.stringContaining(problem),

@@ -5,6 +5,7 @@ import type { Keys } from '../../protocol/keys.js';
 import type { Backend } from '../backend.js';
 import { RedisCallStreams } from './redis-call-streams.js';
 import { isRedisInstance, RedisConnection, type RedisSource } from './redis-connection.js';
+import { RedisDeadLetterStore } from './redis-dead-letter-store.js';
 import { RedisFleetStore } from './redis-fleet-store.js';
 import { RedisNotificationBus } from './redis-notification-bus.js';
 import { RedisWorkerStore } from './redis-worker-store.js';
@@ -19,6 +20,7 @@ export class RedisBackend implements Backend {
   readonly workers: RedisWorkerStore;
   readonly fleet: RedisFleetStore;
   readonly calls: RedisCallStreams;
+  readonly deadLetters: RedisDeadLetterStore;
   readonly address: string;
   private readonly logger = new Logger('REDIS');
   private readonly commands: RedisConnection;
@@ -34,6 +36,7 @@ export class RedisBackend implements Backend {
     this.subscriber = this.connect('subscriber');
     this.bus = new RedisNotificationBus(this.commands, this.subscriber);
     this.workers = new RedisWorkerStore(this.commands, keys);
+    this.deadLetters = new RedisDeadLetterStore(this.commands, keys);
     this.fleet = new RedisFleetStore(this.commands, keys);
     this.calls = new RedisCallStreams(this.commands, (role) => this.connect(role), keys);
   }

@@ -1,18 +1,25 @@
 import type { FunctionRef } from '../../protocol/function-ref.js';
 import type { Keys } from '../../protocol/keys.js';
-import type { CallReader, RawCall } from '../call-streams.js';
+import { parseFunctionId } from '../../protocol/keys.js';
+import type { CallReader, PoolRead, RawCall } from '../call-streams.js';
 import type { RedisConnection } from './redis-connection.js';
+import { around } from './redis-worker-store.js';
+import { runScript, scripts } from './scripts.js';
 
 /** The one consumer group of every function. */
 export const GROUP = 'workers';
 
-type StreamAnswer = [key: string, entries: [id: string, fields: string[] | null][]][] | null;
+type Entries = [id: string, fields: string[] | null][];
+type StreamAnswer = [key: string, entries: Entries][] | null;
 
 /** `XREADGROUP` on a connection of its own; see {@link CallReader}. */
 export class RedisCallReader implements CallReader {
   private reading = false;
   /** The connection's id, which CLIENT UNBLOCK wants; asked for before anything blocks. */
   private clientId: number | undefined;
+  private readonly callsParts: readonly [string, string];
+  /** Of the functions that were taken so far. */
+  private readonly refs = new Map<string, FunctionRef>();
 
   constructor(
     private readonly connection: RedisConnection,
@@ -20,6 +27,7 @@ export class RedisCallReader implements CallReader {
     private readonly keys: Keys,
     private readonly consumer: string,
   ) {
+    this.callsParts = callsParts(keys);
     connection.onReady(() => {
       this.clientId = undefined;
       return connection.client.client('ID').then(
@@ -75,6 +83,64 @@ export class RedisCallReader implements CallReader {
     }
   }
 
+  async take({ pools, limit, functions, perFunction, rooms }: PoolRead): Promise<RawCall[]> {
+    const places = rooms.flatMap(({ ref, room }) => [ref.id, room]);
+    const calls: RawCall[] = [];
+    for (const poolId of pools) {
+      if (calls.length >= limit) break;
+      const answer = (await this.script(
+        [this.keys.poolDue(poolId), this.keys.poolWake(poolId)],
+        [
+          GROUP,
+          this.consumer,
+          ...this.callsParts,
+          limit - calls.length,
+          functions,
+          perFunction,
+          ...places,
+        ],
+      )) as (string | Entries)[];
+      for (let i = 0; i + 1 < answer.length; i += 2) {
+        const ref = this.refOf(answer[i] as string);
+        if (ref === undefined) continue;
+        for (const [entryId, fields] of answer[i + 1] as Entries)
+          if (fields !== null) calls.push({ ref, entryId, fields });
+      }
+    }
+    return calls;
+  }
+
+  private refOf(id: string): FunctionRef | undefined {
+    const known = this.refs.get(id);
+    if (known !== undefined) return known;
+    const ref = parseFunctionId(id);
+    if (ref !== undefined) this.refs.set(id, ref);
+    return ref;
+  }
+
+  async waitForBell(pools: readonly string[], blockMs: number): Promise<void> {
+    this.reading = true;
+    try {
+      const keys = pools.map((poolId) => this.keys.poolWake(poolId));
+      await this.connection.client.blpop(...keys, blockMs / 1_000);
+    } catch (error) {
+      throw this.connection.translate('BLPOP', error);
+    } finally {
+      this.reading = false;
+    }
+  }
+
+  private async script(
+    keys: readonly string[],
+    args: readonly (string | number)[],
+  ): Promise<unknown> {
+    try {
+      return await runScript(this.connection.client, scripts.take, keys, args);
+    } catch (error) {
+      throw this.connection.translate('take', error);
+    }
+  }
+
   async pending(refs: readonly FunctionRef[]): Promise<RawCall[]> {
     const streams = refs.map((ref) => this.keys.calls(ref));
     const answer = await this.connection.command('XREADGROUP', (client) =>
@@ -114,6 +180,11 @@ export class RedisCallReader implements CallReader {
     }
     this.connection.close();
   }
+}
+
+/** What stands before and after a function's id in the key of its calls. */
+function callsParts(keys: Keys): readonly [string, string] {
+  return around(keys.calls({ id: '\0', functionName: '', workflowId: '' }));
 }
 
 function flatten(

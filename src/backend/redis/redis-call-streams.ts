@@ -1,5 +1,3 @@
-import { Logger } from '@nestjs/common';
-import { encodeCall, type CallSubmission } from '../../protocol/call.js';
 import type { FunctionRef } from '../../protocol/function-ref.js';
 import type { Keys } from '../../protocol/keys.js';
 import type {
@@ -10,27 +8,28 @@ import type {
   Release,
   Released,
   ReplyReader,
+  Submission,
+  Submitted,
 } from '../call-streams.js';
 import { GROUP, RedisCallReader } from './redis-call-reader.js';
 import type { RedisConnection } from './redis-connection.js';
+import { RedisOutcomeWriter } from './redis-outcome-writer.js';
 import { RedisReplyReader } from './redis-reply-reader.js';
+import { RedisSubmitter } from './redis-submitter.js';
 import { around } from './redis-worker-store.js';
 import { runScript, scripts } from './scripts.js';
+import { DEAD_LETTER_CAP, REPLY_STREAM_CAP } from './stream-limits.js';
 
-/** A reply stream is cut at about this many entries: a caller that reads at all is never that far behind. */
-const REPLY_STREAM_CAP = 10_000;
-/** A function's dead letters are cut at about this many. */
-const DEAD_LETTER_CAP = 10_000;
-/** Outcomes in one script: bounded so that one script stays far below a millisecond per hundred. */
-const OUTCOMES_PER_SCRIPT = 500;
 const RELEASES_PER_SCRIPT = 200;
+const PROMOTIONS_PER_SCRIPT = 100;
 
 /** Makes a connection of its own for a blocking read. */
 export type ConnectionFactory = (role: string) => RedisConnection;
 
 /** Calls and replies over Redis Streams. */
 export class RedisCallStreams implements CallStreams {
-  private readonly logger = new Logger('REDIS');
+  private readonly submitter: RedisSubmitter;
+  private readonly outcomes: RedisOutcomeWriter;
   private readonly replyParts: readonly [string, string];
 
   constructor(
@@ -38,6 +37,8 @@ export class RedisCallStreams implements CallStreams {
     private readonly connect: ConnectionFactory,
     private readonly keys: Keys,
   ) {
+    this.submitter = new RedisSubmitter(commands, keys);
+    this.outcomes = new RedisOutcomeWriter(commands, keys);
     this.replyParts = around(keys.replies('\0'));
   }
 
@@ -55,67 +56,32 @@ export class RedisCallStreams implements CallStreams {
     );
   }
 
-  async submit(
-    calls: readonly { readonly ref: FunctionRef; readonly call: CallSubmission }[],
-  ): Promise<(string | Error)[]> {
-    const pipeline = this.commands.client.pipeline();
-    for (const { ref, call } of calls)
-      pipeline.xadd(this.keys.calls(ref), '*', ...encodeCall(call));
-    const results = (await pipeline.exec()) ?? [];
-    return results.map(([error, id]) =>
-      error === null ? (id as string) : (this.commands.translate('XADD', error) as Error),
-    );
+  submit(calls: readonly Submission[], maxBacklog: number): Promise<Submitted[]> {
+    return this.submitter.submit(calls, maxBacklog);
   }
 
-  async cancel(ref: FunctionRef, entryId: string, callId: string): Promise<Cancelled> {
+  async cancel(
+    ref: FunctionRef,
+    entryId: string,
+    callId: string,
+    idempotencyKey: string | undefined,
+  ): Promise<Cancelled> {
+    const keys = [this.keys.calls(ref), this.keys.delayed(ref), this.keys.aside(ref)];
+    if (idempotencyKey !== undefined) keys.push(this.keys.once(ref, idempotencyKey));
     const answer = await this.commands.command('cancel', (client) =>
-      runScript(
-        client,
-        scripts.cancel,
-        [this.keys.calls(ref)],
-        [GROUP, entryId, callId, this.keys.control(''), ref.id],
-      ),
+      runScript(client, scripts.cancel, keys, [
+        GROUP,
+        entryId,
+        callId,
+        this.keys.control(''),
+        ref.id,
+      ]),
     );
     return answer as Cancelled;
   }
 
-  async conclude(outcomes: readonly Outcome[]): Promise<number[]> {
-    if (outcomes.length <= OUTCOMES_PER_SCRIPT) return this.concludeBatch(outcomes);
-    const lost: number[] = [];
-    for (let from = 0; from < outcomes.length; from += OUTCOMES_PER_SCRIPT) {
-      const batch = await this.concludeBatch(outcomes.slice(from, from + OUTCOMES_PER_SCRIPT));
-      for (const index of batch) lost.push(from + index);
-    }
-    return lost;
-  }
-
-  private async concludeBatch(outcomes: readonly Outcome[]): Promise<number[]> {
-    const keys: string[] = [];
-    const indexes = new Map<string, number>();
-    const indexOf = (key: string): number => {
-      let index = indexes.get(key);
-      if (index === undefined) indexes.set(key, (index = keys.push(key)));
-      return index;
-    };
-    const args: (string | number)[] = [GROUP, REPLY_STREAM_CAP];
-    for (const outcome of outcomes) {
-      args.push(
-        outcome.kind,
-        indexOf(this.keys.calls(outcome.ref)),
-        outcome.entryId,
-        outcome.replyTo === '' ? 0 : indexOf(this.keys.replies(outcome.replyTo)),
-        outcome.callId,
-        outcome.reply,
-      );
-    }
-    try {
-      const answer = await runScript(this.commands.client, scripts.conclude, keys, args);
-      const [lost, problem] = answer as [number[], string];
-      if (problem !== '') this.logger.error(`a reply could not be written: ${problem}`);
-      return lost;
-    } catch (error) {
-      throw this.commands.translate('conclude', error);
-    }
+  conclude(outcomes: readonly Outcome[]): Promise<number[]> {
+    return this.outcomes.conclude(outcomes);
   }
 
   async release(ref: FunctionRef, consumer: string, release: Release): Promise<Released> {
@@ -149,6 +115,23 @@ export class RedisCallStreams implements CallStreams {
       total.deadLettered += deadLettered;
       if (more === 0 && open.length === 0) return total;
     }
+  }
+
+  async promote(ref: FunctionRef): Promise<number> {
+    const promoted = await this.commands.command('promote', (client) =>
+      runScript(
+        client,
+        scripts.promote,
+        [
+          this.keys.calls(ref),
+          this.keys.delayed(ref),
+          this.keys.aside(ref),
+          this.keys.delayedFunctions(),
+        ],
+        [ref.id, PROMOTIONS_PER_SCRIPT, ...this.replyParts, REPLY_STREAM_CAP],
+      ),
+    );
+    return Number(promoted);
   }
 
   async backlog(ref: FunctionRef): Promise<number> {

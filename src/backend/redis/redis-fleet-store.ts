@@ -4,6 +4,9 @@ import type { RedisConnection } from './redis-connection.js';
 import { around } from './redis-worker-store.js';
 import { runScript, scripts, type Script } from './scripts.js';
 
+/** How long a session that was frozen can find out that its calls were handed over, and not forgotten. */
+const GRAVE_MS = 3_600_000;
+
 /** The fleet in Redis: presence is a subscription, the supervisor's office a lease. */
 export class RedisFleetStore implements FleetStore {
   constructor(
@@ -29,7 +32,7 @@ export class RedisFleetStore implements FleetStore {
     const answer = await this.run(
       'look',
       scripts.look,
-      [this.keys.supervisor(), this.keys.processes()],
+      [this.keys.supervisor(), this.keys.processes(), this.keys.delayedFunctions()],
       [
         sessionId,
         leaseMs,
@@ -39,8 +42,20 @@ export class RedisFleetStore implements FleetStore {
       ],
     );
     if (!Array.isArray(answer)) return undefined;
-    const [timestamp, sessions, absent, lapsed] = answer as [string, number, string[], string[]];
-    return { timestamp: Number(timestamp), sessions, absent, lapsed };
+    const [timestamp, sessions, absent, lapsed, due] = answer as [
+      string,
+      number,
+      string[],
+      string[],
+      string[],
+    ];
+    return {
+      timestamp: Number(timestamp),
+      sessions,
+      absent,
+      lapsed,
+      due: due.flatMap((id) => parseFunctionId(id) ?? []),
+    };
   }
 
   async condemn(sessionId: string, evidence: DeathEvidence): Promise<HostedWorker[] | undefined> {
@@ -63,6 +78,7 @@ export class RedisFleetStore implements FleetStore {
         .multi()
         .hdel(this.keys.processes(), sessionId)
         .del(this.keys.hosted(sessionId), this.keys.lease(sessionId))
+        .set(this.keys.grave(sessionId), '', 'PX', GRAVE_MS)
         .exec(),
     );
   }

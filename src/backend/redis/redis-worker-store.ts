@@ -59,10 +59,16 @@ export class RedisWorkerStore implements WorkerStore {
     const [alive, now] = (await this.run(
       'heartbeat',
       scripts.heartbeat,
-      [this.keys.lease(session.sessionId), this.keys.replies(processId), this.keys.processes()],
+      [
+        this.keys.lease(session.sessionId),
+        this.keys.replies(processId),
+        this.keys.processes(),
+        this.keys.grave(session.sessionId),
+      ],
       [leaseMs, REPLY_STREAM_TTL_MS, session.sessionId],
     )) as [number, string];
-    return { alive: alive === 1, timestamp: Number(now) };
+    const verdict = alive === 1 ? 'alive' : alive === 0 ? 'condemned' : 'forgotten';
+    return { verdict, timestamp: Number(now) };
   }
 
   async leave(session: ProcessSession): Promise<void> {
@@ -88,6 +94,8 @@ export class RedisWorkerStore implements WorkerStore {
         this.keys.workflow(ref.workflowId),
         this.keys.processes(),
         this.keys.lastEpoch(ref),
+        this.keys.bells(ref),
+        this.keys.calls(ref),
       ],
       [
         ref.functionName,
@@ -101,6 +109,7 @@ export class RedisWorkerStore implements WorkerStore {
         this.keys.channel('ready', ref),
         ref.id,
         ...this.leaseParts,
+        registration.poolId === '' ? '' : this.keys.pool(registration.poolId),
       ],
     )) as [string, string] | null;
     if (answer === null) {
@@ -150,7 +159,12 @@ export class RedisWorkerStore implements WorkerStore {
     const removed = await this.run(
       'unregister',
       scripts.unregister,
-      [this.keys.workers(ref), this.keys.lastEpoch(ref)],
+      [
+        this.keys.workers(ref),
+        this.keys.lastEpoch(ref),
+        this.keys.bells(ref),
+        this.keys.calls(ref),
+      ],
       [
         workerId,
         owner.epoch ?? '',

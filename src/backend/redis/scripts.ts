@@ -8,8 +8,13 @@ export interface Script {
   readonly sha: string;
 }
 
+function read(name: string): string {
+  return readFileSync(new URL(`./scripts/${name}.lua`, import.meta.url), 'utf8');
+}
+
+/** A script with the parts that it shares with others in the place of its `-- @include` lines. */
 function load(name: string): Script {
-  const lua = readFileSync(new URL(`./scripts/${name}.lua`, import.meta.url), 'utf8');
+  const lua = read(name).replace(/^-- @include (\w+)$/gm, (_, part: string) => read(`lib/${part}`));
   return { lua, sha: createHash('sha1').update(lua).digest('hex') };
 }
 
@@ -22,7 +27,15 @@ export const scripts = {
   change: load('change'),
   unregister: load('unregister'),
   snapshot: load('snapshot'),
+  submit: load('submit'),
+  submitOnce: load('submit-once'),
+  take: load('take'),
   conclude: load('conclude'),
+  concludeOnce: load('conclude-once'),
+  postpone: load('postpone'),
+  bury: load('bury'),
+  promote: load('promote'),
+  deadRetry: load('dead-retry'),
   release: load('release'),
   cancel: load('cancel'),
   elect: load('elect'),

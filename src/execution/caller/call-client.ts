@@ -1,10 +1,11 @@
 import { Logger } from '@nestjs/common';
 import type { Backend } from '../../backend/backend.js';
-import type { RawReply, ReplyReader } from '../../backend/call-streams.js';
+import type { RawReply, ReplyReader, Submitted } from '../../backend/call-streams.js';
 import { TickBatch } from '../../common/batch.js';
 import { pause, type Clock, type Timer } from '../../common/clock.js';
 import {
   BackendUnavailableError,
+  BacklogFullError,
   CallCancelledError,
   ClosedError,
   DeadlineExceededError,
@@ -30,6 +31,7 @@ export interface CallRequest {
   /** From now to the deadline. */
   readonly timeoutMs: number;
   readonly delivery: Delivery;
+  readonly idempotencyKey: string | undefined;
   readonly signal: AbortSignal | undefined;
   readonly onProgress: ((value: unknown) => void) | undefined;
 }
@@ -59,6 +61,8 @@ interface PendingCall {
   abort: (() => void) | undefined;
   /** Where it lies in the function's stream; unknown until it is written. */
   entryId: string | undefined;
+  /** Written before, and it is not known whether that arrived, or what became of it. */
+  again: boolean;
 }
 
 const BLOCK_MS = 2_000;
@@ -104,6 +108,7 @@ export class CallClient {
     private readonly backend: Backend,
     private readonly clock: Clock,
     private readonly processId: string,
+    private readonly maxBacklog: number,
   ) {}
 
   /** Starts a call. Every argument was checked before. */
@@ -127,6 +132,7 @@ export class CallClient {
         timer: undefined,
         abort: undefined,
         entryId: undefined,
+        again: false,
       };
       call.timer = this.clock.after(request.timeoutMs, () => this.expire(call));
       if (request.signal !== undefined) {
@@ -185,10 +191,12 @@ export class CallClient {
         ttlMs: Math.max(1, Math.ceil(call.deadline - now)),
         delivery: call.request.delivery,
         payload: call.request.payload,
+        again: call.again,
+        idempotencyKey: call.request.idempotencyKey,
       },
     }));
     this.submitted += live.length;
-    this.backend.calls.submit(submissions).then(
+    this.backend.calls.submit(submissions, this.maxBacklog).then(
       (results) => {
         for (const [index, call] of live.entries()) this.noteWritten(call, results[index]);
       },
@@ -199,8 +207,9 @@ export class CallClient {
     );
   }
 
-  private noteWritten(call: PendingCall, result: string | Error | undefined): void {
+  private noteWritten(call: PendingCall, result: Submitted | undefined): void {
     if (typeof result === 'string') {
+      // 'answered' is no entry's id, but tells a call that was written from one that was not.
       call.entryId = result;
       // Settled while it was being written: nobody waits for it any more.
       if (!this.pending.has(call.callId)) this.recall(call);
@@ -208,7 +217,11 @@ export class CallClient {
     }
     if (!this.pending.has(call.callId)) return;
     const { functionName, workflowId } = call.request.ref;
-    if (!isFunctionsError(result, 'BACKEND_UNAVAILABLE')) {
+    if (result !== undefined && 'backlog' in result) {
+      this.take(call)?.reject(
+        new BacklogFullError(functionName, workflowId, result.backlog, this.maxBacklog),
+      );
+    } else if (!isFunctionsError(result, 'BACKEND_UNAVAILABLE')) {
       this.take(call)?.reject(
         new BackendUnavailableError(
           `Writing the call of ${functionName}`,
@@ -220,6 +233,7 @@ export class CallClient {
       this.take(call)?.reject(new OutcomeUnknownError(functionName, workflowId, result));
     } else {
       this.logger.warn(`${call.callId} of ${functionName} is written again: ${messageOf(result)}`);
+      call.again = true;
       this.parked.push(call);
       // Not at once: a write on a connection that has just ended fails in the same tick, again and again.
       this.clock.after(RETRY_MS, () => this.unpark());
@@ -254,7 +268,8 @@ export class CallClient {
 
   private recall(call: PendingCall): void {
     if (call.entryId === undefined || this.closed) return;
-    this.backend.calls.cancel(call.request.ref, call.entryId, call.callId).then(
+    const { ref, idempotencyKey } = call.request;
+    this.backend.calls.cancel(ref, call.entryId, call.callId, idempotencyKey).then(
       (outcome) => this.logger.debug(`${call.callId} given up: ${outcome}`),
       (error: unknown) =>
         this.logger.debug(`${call.callId} could not be taken back: ${messageOf(error)}`),
@@ -318,6 +333,7 @@ export class CallClient {
     this.logger.warn(`Redis has forgotten ${forgotten.length} call(s): writing them again`);
     for (const call of forgotten) {
       call.entryId = undefined;
+      call.again = true;
       const { ref, delivery } = call.request;
       if (delivery === 'at-least-once') this.parked.push(call);
       else {

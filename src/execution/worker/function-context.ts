@@ -68,7 +68,7 @@ export class FunctionContext {
     return this.channel.headers;
   }
 
-  /** 1 for the first run; more when workers of the call were lost. */
+  /** 1 for the first run; more when a worker of the call was lost, or its handler failed and a retry policy says so. */
   get attempt(): number {
     return this.channel.attempt;
   }
@@ -81,6 +81,11 @@ export class FunctionContext {
   /** Whether {@link return} was called. */
   get hasReturned(): boolean {
     return this.answered;
+  }
+
+  /** @internal Whether the call is over for its caller or for this worker. */
+  get isAborted(): boolean {
+    return this.abortReason !== undefined;
   }
 
   /**

@@ -1,16 +1,33 @@
--- Cancels a call: out of the stream when nobody has it yet, else its worker is told.
--- KEYS: 1 calls
+-- Cancels a call: out of the stream, or from aside, when nobody has it; else its worker is told. A call that
+-- others share by an idempotency key goes on for them.
+-- KEYS: 1 calls, 2 delayed, 3 aside, 4 once (only for a call with an idempotency key)
 -- ARGV: 1 group, 2 entry id, 3 callId, 4 control channel's head, 5 function id
--- Answer: 'removed', 'running' or 'unknown'
-local ok, pending = pcall(redis.call, 'XPENDING', KEYS[1], ARGV[1], ARGV[2], ARGV[2], 1)
+-- Answer: 'removed', 'running', 'shared' or 'unknown'
+local id, callId = ARGV[2], ARGV[3]
+if KEYS[4] then
+  local known = redis.call('HMGET', KEYS[4], 'entry', 'call')
+  redis.call('HDEL', KEYS[4], 'w:' .. callId)
+  if not known[1] then return 'unknown' end
+  local fields = redis.call('HKEYS', KEYS[4])
+  for i = 1, #fields do
+    if string.sub(fields[i], 1, 2) == 'w:' then return 'shared' end
+  end
+  redis.call('DEL', KEYS[4])
+  id, callId = known[1], known[2]
+end
+local ok, pending = pcall(redis.call, 'XPENDING', KEYS[1], ARGV[1], id, id, 1)
 if ok and #pending == 1 then
   -- pcall: a user that may not publish still gets the rest, and readers poll.
   redis.pcall('PUBLISH', ARGV[4] .. pending[1][2],
     cjson.encode({
       pattern = 'control',
-      data = { type = 'cancel', callId = ARGV[3], entryId = ARGV[2], functionId = ARGV[5] },
+      data = { type = 'cancel', callId = callId, entryId = id, functionId = ARGV[5] },
     }))
   return 'running'
 end
-if redis.call('XDEL', KEYS[1], ARGV[2]) == 1 then return 'removed' end
+if redis.call('XDEL', KEYS[1], id) == 1 then return 'removed' end
+if redis.call('HDEL', KEYS[3], id) == 1 then
+  redis.call('ZREM', KEYS[2], id)
+  return 'removed'
+end
 return 'unknown'

@@ -1,8 +1,9 @@
 -- The supervisor's look at all sessions, which also keeps its lease.
--- KEYS: 1 supervisor, 2 processes
+-- KEYS: 1 supervisor, 2 processes, 3 delayed functions
 -- ARGV: 1 sessionId of the supervisor, 2 leaseMs, 3 1 to look at leases too, 4 control channel's head,
 --       5 lease key before the session, 6 and after it
--- Answer: nothing when the lease is lost; else { Redis's clock, sessions, absent list, lapsed list }
+-- Answer: nothing when the lease is lost; else { Redis's clock, sessions, absent list, lapsed list,
+--         ids of functions that have a delayed call that is due }
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return false end
 redis.call('PEXPIRE', KEYS[1], ARGV[2])
 local time = redis.call('TIME')
@@ -27,4 +28,6 @@ if ARGV[3] == '1' then
     if redis.call('EXISTS', ARGV[5] .. sessions[i] .. ARGV[6]) == 0 then lapsed[#lapsed + 1] = sessions[i] end
   end
 end
-return { string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000)), #sessions, absent, lapsed }
+local now = string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000))
+local due = redis.call('ZRANGEBYSCORE', KEYS[3], '-inf', now, 'LIMIT', 0, 100)
+return { now, #sessions, absent, lapsed, due }

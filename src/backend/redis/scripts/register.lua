@@ -1,8 +1,12 @@
 -- Registers a worker: record, lease, definition and the ready notification in one step.
--- KEYS: 1 workers, 2 definition, 3 lease, 4 hosted, 5 workflow's functions, 6 processes, 7 last epoch
+-- KEYS: 1 workers, 2 definition, 3 lease, 4 hosted, 5 workflow's functions, 6 processes, 7 last epoch,
+--       8 bells, 9 calls
 -- ARGV: 1 functionName, 2 workflowId, 3 workerId, 4 sessionId, 5 epoch, 6 leaseMs, 7 definition ('' keeps the stored one),
---       8 fingerprint, 9 ready channel, 10 function id, 11 lease key before the session, 12 and after it
+--       8 fingerprint, 9 ready channel, 10 function id, 11 lease key before the session, 12 and after it,
+--       13 pool whose bell it hears or ''
 -- Answer: nothing when the session is lost; else { record as JSON, the living session that was replaced or '' }
+-- @include pools
+-- @include ring
 -- A session that was condemned, or that Redis forgot, has to join anew first.
 local listed = redis.call('HGET', KEYS[6], ARGV[4])
 if not listed or listed == 'condemned' then return false end
@@ -10,13 +14,14 @@ local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 -- A life that begins anew has a higher epoch than any before it, in this session too: watchers remember that
 -- the worker left at (epoch, seq), and what is older than that is no news to them.
-local epoch, seq, replaced = math.max(now, tonumber(ARGV[5])), 1, ''
+local epoch, seq, replaced, pool_before = math.max(now, tonumber(ARGV[5])), 1, '', nil
 local last = (tonumber(redis.call('GET', KEYS[7]) or '0') or 0)
 if last >= epoch then epoch = last + 1 end
 local old = redis.call('HGET', KEYS[1], ARGV[3])
 if old then
   local ok, before = pcall(cjson.decode, old)
   if ok and type(before) == 'table' and type(before.epoch) == 'number' then
+    pool_before = before.pool
     if before.processId == ARGV[4] then
       epoch, seq = before.epoch, before.seq + 1
     else
@@ -29,13 +34,18 @@ if old then
 end
 local record = cjson.encode({
   workerId = ARGV[3], processId = ARGV[4], epoch = epoch, seq = seq, status = 'ready', timestamp = now,
-  definition = ARGV[8],
+  definition = ARGV[8], pool = ARGV[13] ~= '' and ARGV[13] or nil,
 })
 redis.call('SET', KEYS[3], ARGV[5], 'PX', ARGV[6])
 redis.call('HSET', KEYS[1], ARGV[3], record)
 if ARGV[7] ~= '' then redis.call('SET', KEYS[2], ARGV[7]) end
 redis.call('SADD', KEYS[4], cjson.encode({ ARGV[10], ARGV[3] }))
 redis.call('SADD', KEYS[5], ARGV[1])
+if pool_before and pool_before ~= ARGV[13] then leave_pool(pool_before, KEYS[1], KEYS[8], ARGV[10]) end
+if ARGV[13] ~= '' and redis.call('SADD', KEYS[8], ARGV[13]) == 1 and redis.call('XLEN', KEYS[9]) > 0 then
+  -- What came before there was a bell.
+  ring(KEYS[9], now)
+end
 -- pcall: a user that may not publish still gets the rest, and readers poll.
 redis.pcall('PUBLISH', ARGV[9], cjson.encode({
   pattern = ARGV[9],

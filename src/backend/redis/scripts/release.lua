@@ -7,78 +7,74 @@
 --       9 how many calls at the most, 10 function's name for texts,
 --       then for 'handed-back' per call: entry id, 1 or 0 (its handler had started)
 -- Answer: { requeued, answered, dead-lettered, 1 when more are left }
+-- @include entry
+-- @include ring
+-- @include tell
 local calls, dead, group, consumer, mode = KEYS[1], KEYS[2], ARGV[1], ARGV[2], ARGV[3]
 if redis.call('EXISTS', calls) == 0 then return { 0, 0, 0, 0 } end
 local limit = tonumber(ARGV[9])
 local requeued, answered, buried = 0, 0, 0
+local reply_parts = { ARGV[5], ARGV[6], ARGV[7] }
+local time = redis.call('TIME')
+local now = string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000))
 
-local function reply(process, callId, value)
-  redis.pcall('XADD', ARGV[5] .. process .. ARGV[6], 'NOMKSTREAM', 'MAXLEN', '~', ARGV[7], '*', callId, value)
+-- The final answer to everybody who waits for it; a key that they share is free again.
+local function fail(entry, code, message, details)
+  tell(reply_parts, calls, entry, cjson.encode({
+    k = 'e', o = 1, e = { code = code, message = message, details = details, retryable = false },
+  }))
+  if entry.get('k') then redis.call('DEL', once_key(calls, entry.get('k'))) end
 end
 
-local function failure(code, message, details)
-  return cjson.encode({ k = 'e', o = 1, e = { code = code, message = message, details = details, retryable = false } })
+local function bury(entry, losses)
+  buried = buried + 1
+  entry.set('reason', 'MAX_DELIVERIES')
+  redis.call('XADD', dead, 'MAXLEN', '~', ARGV[8], '*', unpack(entry.fields))
+  fail(entry, 'MAX_DELIVERIES',
+    ARGV[10] .. ' lost its worker ' .. losses .. ' times and was moved to the dead letters. Look for what ' ..
+    'its handler does to its process; maxDeliveries sets the bound.',
+    { attempts = losses })
 end
 
 local function let_go(id, started)
-  local entry = redis.call('XRANGE', calls, id, id)[1]
+  local found = redis.call('XRANGE', calls, id, id)[1]
   if redis.call('XACK', calls, group, id) == 0 then return end
-  if not entry then return end
+  if not found then return end
   redis.call('XDEL', calls, id)
-  local fields, position = entry[2], {}
-  for i = 1, #fields, 2 do position[fields[i]] = i + 1 end
-  local function get(name)
-    return position[name] and fields[position[name]]
-  end
-  local callId, process = get('i'), get('r')
-  local attempt = tonumber(get('a') or '1') or 1
-  if get('m') and started then
+  local entry = entry_of(found[2])
+  local attempt = tonumber(entry.get('a') or '1') or 1
+  if entry.get('m') and started then
     answered = answered + 1
-    if callId and process then
-      reply(process, callId, failure('WORKER_LOST',
-        'The worker that ran ' .. ARGV[10] .. ' was lost, and delivery at-most-once forbids running it again.',
-        { attempt = attempt, reason = mode }))
-    end
+    fail(entry, 'WORKER_LOST',
+      'The worker that ran ' .. ARGV[10] .. ' was lost, and delivery at-most-once forbids running it again.',
+      { attempt = attempt, reason = mode })
     return
   end
+  if not entry.get('o') then entry.set('o', string.match(id, '^%d+')) end
   if mode == 'lost' then
-    if attempt >= tonumber(ARGV[4]) then
-      buried = buried + 1
-      fields[#fields + 1] = 'reason'
-      fields[#fields + 1] = 'MAX_DELIVERIES'
-      redis.call('XADD', dead, 'MAXLEN', '~', ARGV[8], '*', unpack(fields))
-      if callId and process then
-        reply(process, callId, failure('MAX_DELIVERIES',
-          ARGV[10] .. ' lost its worker ' .. attempt .. ' times and was moved to the dead letters. Look for what ' ..
-          'its handler does to its process; maxDeliveries sets the bound.',
-          { attempts = attempt }))
-      end
-      return
-    end
+    local losses = (tonumber(entry.get('l') or '0') or 0) + 1
+    entry.note({ at = tonumber(now), attempt = attempt, code = 'WORKER_LOST', worker = consumer,
+      message = 'its worker was lost' })
+    if losses >= tonumber(ARGV[4]) then return bury(entry, losses) end
+    entry.set('l', string.format('%d', losses))
     attempt = attempt + 1
   end
-  local function set(name, value)
-    if position[name] then
-      fields[position[name]] = value
-    else
-      fields[#fields + 1] = name
-      fields[#fields + 1] = value
-    end
-  end
-  set('a', string.format('%d', attempt))
-  if not get('o') then set('o', string.match(id, '^%d+')) end
-  local moved = redis.call('XADD', calls, '*', unpack(fields))
+  entry.set('a', string.format('%d', attempt))
+  local moved = redis.call('XADD', calls, '*', unpack(entry.fields))
   requeued = requeued + 1
-  if callId and process then reply(process, callId, cjson.encode({ k = 'm', d = moved })) end
+  if entry.get('k') then redis.call('HSET', once_key(calls, entry.get('k')), 'entry', moved) end
+  tell(reply_parts, calls, entry, cjson.encode({ k = 'm', d = moved }))
 end
 
 if mode == 'lost' then
   local ok, pending = pcall(redis.call, 'XPENDING', calls, group, '-', '+', limit, consumer)
   if not ok then return { 0, 0, 0, 0 } end
   for i = 1, #pending do let_go(pending[i][1], true) end
+  if requeued > 0 then ring(calls, now) end
   if #pending == limit then return { requeued, answered, buried, 1 } end
 else
   for at = 11, #ARGV, 2 do let_go(ARGV[at], ARGV[at + 1] == '1') end
+  if requeued > 0 then ring(calls, now) end
 end
 local ok, left = pcall(redis.call, 'XPENDING', calls, group, '-', '+', 1, consumer)
 if ok and #left == 0 then redis.call('XGROUP', 'DELCONSUMER', calls, group, consumer) end

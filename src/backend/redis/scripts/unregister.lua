@@ -1,9 +1,11 @@
 -- Removes a worker and tells that it is offline.
--- KEYS: 1 workers, 2 last epoch
+-- KEYS: 1 workers, 2 last epoch, 3 bells, 4 calls
 -- ARGV: 1 workerId, 2 epoch or '', 3 channel, 4 functionName, 5 workflowId, 6 reason,
 --       7 function id, 8 hosted key before the session, 9 and after it, 10 sessionId or '',
 --       11 how long the epoch is remembered, in milliseconds
 -- Answer: 1 when it was registered (in that epoch, by that session), else 0
+-- @include pools
+-- @include ring
 local old = redis.call('HGET', KEYS[1], ARGV[1])
 if not old then return 0 end
 local ok, record = pcall(cjson.decode, old)
@@ -17,6 +19,9 @@ local time = redis.call('TIME')
 -- It stays among what its session hosts: calls of it may still be pending for that session.
 redis.call('HDEL', KEYS[1], ARGV[1])
 local last = math.max(record.epoch, (tonumber(redis.call('GET', KEYS[2]) or '0') or 0))
+leave_pool(record.pool, KEYS[1], KEYS[3], ARGV[7])
+-- It may have spent the token that told of a call.
+if redis.call('EXISTS', KEYS[3]) == 1 and redis.call('XLEN', KEYS[4]) > 0 then ring(KEYS[4], time[1] * 1000) end
 redis.call('SET', KEYS[2], string.format('%.0f', last), 'PX', ARGV[11])
 -- pcall: a user that may not publish still gets the rest, and readers poll.
 redis.pcall('PUBLISH', ARGV[3], cjson.encode({

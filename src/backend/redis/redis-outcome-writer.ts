@@ -1,0 +1,143 @@
+import { Logger } from '@nestjs/common';
+import type { Keys } from '../../protocol/keys.js';
+import type { Outcome } from '../call-streams.js';
+import { GROUP } from './redis-call-reader.js';
+import type { RedisConnection } from './redis-connection.js';
+import { around } from './redis-worker-store.js';
+import { ScriptKeys } from './script-keys.js';
+import { runScript, scripts, type Script } from './scripts.js';
+import { DEAD_LETTER_CAP, REPLY_STREAM_CAP } from './stream-limits.js';
+
+/** Outcomes in one script: bounded so that one script stays far below a millisecond per hundred. */
+const OUTCOMES_PER_SCRIPT = 500;
+/** Calls of one function that wait for another attempt, at the most; further failures are final. */
+const MAX_ASIDE = 100_000;
+
+/**
+ * Carries outcomes out, in their order: plain ones in one script for all, and one script each for those that put
+ * a call aside, bury it, or are shared by an idempotency key.
+ */
+export class RedisOutcomeWriter {
+  private readonly logger = new Logger('REDIS');
+  private readonly replyParts: readonly [string, string];
+
+  constructor(
+    private readonly commands: RedisConnection,
+    private readonly keys: Keys,
+  ) {
+    this.replyParts = around(keys.replies('\0'));
+  }
+
+  async conclude(outcomes: readonly Outcome[]): Promise<number[]> {
+    if (outcomes.length <= OUTCOMES_PER_SCRIPT && !outcomes.some(isSpecial))
+      return this.concludeBatch(outcomes);
+    const lost: number[] = [];
+    let batch: number[] = [];
+    const flush = async (): Promise<void> => {
+      const indexes = batch;
+      batch = [];
+      if (indexes.length === 0) return;
+      const mine = await this.concludeBatch(indexes.map((index) => outcomes[index] as Outcome));
+      for (const position of mine) lost.push(indexes[position] as number);
+    };
+    for (const [index, outcome] of outcomes.entries()) {
+      if (!isSpecial(outcome)) {
+        if (batch.push(index) === OUTCOMES_PER_SCRIPT) await flush();
+        continue;
+      }
+      await flush();
+      if (!(await this.concludeSpecial(outcome))) lost.push(index);
+    }
+    await flush();
+    return lost;
+  }
+
+  private async concludeSpecial(outcome: Outcome): Promise<boolean> {
+    if (outcome.kind === 'bury') return this.bury(outcome);
+    if (outcome.kind !== 'retry') return this.concludeOnce(outcome);
+    const { ref, entryId, delayMs = 0, failure = '{}' } = outcome;
+    const keys = [
+      this.keys.calls(ref),
+      this.keys.delayed(ref),
+      this.keys.aside(ref),
+      this.keys.delayedFunctions(),
+    ];
+    const args = [GROUP, entryId, Math.ceil(delayMs), failure, ref.id, MAX_ASIDE];
+    const answer = await this.outcomeScript(scripts.postpone, keys, args);
+    if (answer !== -1) return answer === 1;
+    this.logger.warn(
+      `${ref.functionName} (workflow ${ref.workflowId}) has ${MAX_ASIDE} calls that wait for another attempt: no more are kept`,
+    );
+    return this.bury(outcome);
+  }
+
+  private async bury({ ref, entryId, reply, failure = '{}' }: Outcome): Promise<boolean> {
+    const keys = [this.keys.calls(ref), this.keys.deadLetters(ref)];
+    const args = [
+      ...[GROUP, entryId, reply, failure],
+      ...this.replyParts,
+      ...[REPLY_STREAM_CAP, DEAD_LETTER_CAP],
+    ];
+    return (await this.outcomeScript(scripts.bury, keys, args)) === 1;
+  }
+
+  private async concludeOnce(outcome: Outcome): Promise<boolean> {
+    const { ref, once = { key: '', keepMs: 0 } } = outcome;
+    const answer = await this.outcomeScript(
+      scripts.concludeOnce,
+      [this.keys.calls(ref), this.keys.once(ref, once.key)],
+      [
+        GROUP,
+        outcome.kind,
+        outcome.entryId,
+        outcome.callId,
+        outcome.replyTo,
+        once.key,
+        outcome.reply,
+        once.keepMs,
+        ...this.replyParts,
+        REPLY_STREAM_CAP,
+      ],
+    );
+    return answer === 1;
+  }
+
+  private async outcomeScript(
+    script: Script,
+    keys: readonly string[],
+    args: readonly (string | number)[],
+  ): Promise<unknown> {
+    try {
+      return await runScript(this.commands.client, script, keys, args);
+    } catch (error) {
+      throw this.commands.translate('conclude', error);
+    }
+  }
+
+  private async concludeBatch(outcomes: readonly Outcome[]): Promise<number[]> {
+    const keys = new ScriptKeys();
+    const args: (string | number)[] = [GROUP, REPLY_STREAM_CAP];
+    for (const outcome of outcomes) {
+      args.push(
+        outcome.kind,
+        keys.of(this.keys.calls(outcome.ref)),
+        outcome.entryId,
+        outcome.replyTo === '' ? 0 : keys.of(this.keys.replies(outcome.replyTo)),
+        outcome.callId,
+        outcome.reply,
+      );
+    }
+    try {
+      const answer = await runScript(this.commands.client, scripts.conclude, keys.all, args);
+      const [lost, problem] = answer as [number[], string];
+      if (problem !== '') this.logger.error(`a reply could not be written: ${problem}`);
+      return lost;
+    } catch (error) {
+      throw this.commands.translate('conclude', error);
+    }
+  }
+}
+
+function isSpecial(outcome: Outcome): boolean {
+  return outcome.once !== undefined || outcome.kind === 'retry' || outcome.kind === 'bury';
+}

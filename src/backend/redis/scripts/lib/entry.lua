@@ -1,0 +1,25 @@
+-- Fields of an entry, by name.
+local function entry_of(fields)
+  local position = {}
+  for i = 1, #fields, 2 do position[fields[i]] = i + 1 end
+  local entry = { fields = fields }
+  function entry.get(name)
+    return position[name] and fields[position[name]]
+  end
+  function entry.set(name, value)
+    if not position[name] then
+      fields[#fields + 1] = name
+      position[name] = #fields + 1
+    end
+    fields[position[name]] = value
+  end
+  -- One more line in the history of its failures, of which the last ten are kept.
+  function entry.note(failure)
+    local ok, history = pcall(cjson.decode, entry.get('h') or '[]')
+    if not ok or type(history) ~= 'table' then history = {} end
+    history[#history + 1] = failure
+    while #history > 10 do table.remove(history, 1) end
+    entry.set('h', cjson.encode(history))
+  end
+  return entry
+end

@@ -1,0 +1,54 @@
+-- Takes calls of a pool's due functions for one consumer, some of each function.
+-- KEYS: 1 due, 2 wake
+-- ARGV: 1 group, 2 consumer, 3 calls key before the function id, 4 and after it, 5 calls at the most,
+--       6 functions to look at, 7 calls of one function at the most, then for functions with other places: id, places
+-- Answer: function id, its entries, function id, its entries, ...
+local rooms, answer, taken, left, each = {}, {}, {}, tonumber(ARGV[5]), tonumber(ARGV[7])
+for i = 8, #ARGV, 2 do rooms[ARGV[i]] = tonumber(ARGV[i + 1]) end
+
+local function read(calls, count)
+  local found = redis.pcall('XREADGROUP', 'GROUP', ARGV[1], ARGV[2], 'COUNT', count, 'STREAMS', calls, '>')
+  if not found then return {} end
+  return found.err and found or found[1][2]
+end
+
+local due = redis.call('ZRANGE', KEYS[1], 0, tonumber(ARGV[6]) + (#ARGV - 7) / 2)
+local remains = false
+for i = 1, #due do
+  local id = due[i]
+  local room = rooms[id] or each
+  if room == 0 or left == 0 then
+    remains = true
+  else
+    local count = math.min(room, left, math.max(1, math.floor(left / (#due - i + 1))))
+    local calls = ARGV[3] .. id .. ARGV[4]
+    local entries = read(calls, count)
+    if entries.err then
+      -- Its group is gone: somebody deleted it.
+      redis.pcall('XGROUP', 'CREATE', calls, ARGV[1], '0', 'MKSTREAM')
+      entries = read(calls, count)
+      if entries.err then entries = {} end
+    end
+    if #entries > 0 then
+      answer[#answer + 1] = id
+      answer[#answer + 1] = entries
+      left = left - #entries
+    end
+    if #entries < count then
+      taken[#taken + 1] = id
+    else
+      -- It may have more. Others come first next time.
+      remains = true
+      local time = redis.call('TIME')
+      redis.call('ZADD', KEYS[1], 'XX', string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000)), id)
+    end
+  end
+end
+if #taken > 0 then redis.call('ZREM', KEYS[1], unpack(taken)) end
+if #due == 0 then
+  redis.call('DEL', KEYS[2])
+elseif remains and redis.call('LLEN', KEYS[2]) == 0 then
+  -- The token that woke this consumer is spent, and there is work left that another may do.
+  redis.call('RPUSH', KEYS[2], '1')
+end
+return answer

@@ -1,0 +1,293 @@
+import { Logger } from '@nestjs/common';
+import type { Outcome, RawCall } from '../../backend/call-streams.js';
+import type { Clock } from '../../common/clock.js';
+import { createDeferred } from '../../common/deferred.js';
+import {
+  DeadlineExceededError,
+  InvalidParametersError,
+  isFunctionsError,
+  MalformedCallError,
+} from '../../common/errors.js';
+import type { Settings } from '../../common/settings.js';
+import { messageOf } from '../../common/text.js';
+import {
+  encodeFailure,
+  encodeProgress,
+  encodeResult,
+  parseCallPayload,
+  type CallEntry,
+} from '../../protocol/call.js';
+import { checkParameters, withDefaults } from '../../protocol/definition.js';
+import { encodeJson } from '../../protocol/json.js';
+import { isMalformed } from '../../protocol/notification.js';
+import { toWireError, type WireError } from '../../protocol/wire-error.js';
+import type { EchoSource } from './echo-run.js';
+import { FunctionContext } from './function-context.js';
+import type { Lane } from './lanes.js';
+import type { RecentResults } from './recent-results.js';
+import { isWorthRetrying, retryDelayMs } from './retry-policy.js';
+import type { CallObserver, Ending, RunningCall } from './running-call.js';
+import type { Settler } from './settler.js';
+
+/** Longest message in a call's history. */
+const MAX_HISTORY_MESSAGE_LENGTH = 256;
+
+/** What all runs of a process share. */
+export interface RunSurroundings {
+  readonly settings: Settings;
+  readonly clock: Clock;
+  readonly settler: Settler;
+  readonly logger: Logger;
+  readonly results: RecentResults;
+  /** Runs whose handler has not ended. */
+  readonly active: Set<CallRun>;
+}
+
+/** One run of a call: checks it, invokes the handler, and says how it ended. */
+export class CallRun implements RunningCall, EchoSource {
+  readonly context: FunctionContext;
+  private readonly finished = createDeferred();
+  private readonly payload: ReturnType<typeof parseCallPayload>;
+  private readonly echoes: ((ending: Ending, carriedOut: boolean) => void)[] = [];
+  /** The reply that `context.return()` gave. */
+  private answer = '';
+  private lost = false;
+
+  /** @param offsetMs Redis's clock minus this host's */
+  constructor(
+    readonly lane: Lane,
+    readonly raw: RawCall,
+    readonly entry: CallEntry,
+    private readonly observer: CallObserver,
+    private readonly surroundings: RunSurroundings,
+    private readonly offsetMs: number,
+  ) {
+    const { settings, clock } = surroundings;
+    const payload = (this.payload = this.readPayload());
+    const readable = isMalformed(payload) ? { item: undefined, headers: {} } : payload;
+    this.context = new FunctionContext({
+      ref: lane.ref,
+      callId: entry.callId,
+      workerId: settings.workerId,
+      item: readable.item,
+      headers: readable.headers,
+      attempt: entry.attempt,
+      deadline: entry.deadline - offsetMs,
+      ttlMs: entry.ttlMs,
+      clock,
+      progress: (value) =>
+        this.say(
+          'progress',
+          encodeProgress(encodeJson('progress', value, settings.maxPayloadBytes)),
+        ),
+      answer: (value) => this.giveAnswer(encodeJson('result', value, settings.maxPayloadBytes)),
+    });
+  }
+
+  get done(): Promise<void> {
+    return this.finished.promise;
+  }
+
+  whenEnded(listener: (ending: Ending, carriedOut: boolean) => void): void {
+    this.echoes.push(listener);
+  }
+
+  /** A payload above the limit is not even parsed: only a hand-written entry, or a caller with a higher limit, has one. */
+  private readPayload(): ReturnType<typeof parseCallPayload> {
+    const { length } = this.entry.payload;
+    const max = this.surroundings.settings.maxPayloadBytes;
+    if (length > max)
+      return { malformed: `its payload has ${length} characters and maxPayloadBytes is ${max}` };
+    return parseCallPayload(this.entry.payload);
+  }
+
+  run(): void {
+    const { functionName, workflowId } = this.lane.ref;
+    const { payload } = this;
+    if (isMalformed(payload)) return this.refuse(new MalformedCallError(payload.malformed));
+    const late = this.redisNow() - this.entry.deadline;
+    if (late >= 0) {
+      return this.refuse(
+        new DeadlineExceededError(
+          functionName,
+          workflowId,
+          this.entry.ttlMs,
+          'it was never started: no worker had a place for it in time',
+        ),
+      );
+    }
+    const { definition, invoke } = this.lane.hosted;
+    const violations = checkParameters(definition, payload.parameters);
+    if (violations.length > 0)
+      return this.refuse(new InvalidParametersError(functionName, workflowId, violations));
+    if (Logger.isLevelEnabled('debug')) {
+      this.surroundings.logger.debug(
+        `${this.entry.callId} starts ${functionName} (workflow ${workflowId}), attempt ${this.entry.attempt}`,
+      );
+    }
+    this.surroundings.active.add(this);
+    this.invoke(withDefaults(definition, payload.parameters), invoke);
+  }
+
+  lose(reason: Error): void {
+    this.lost = true;
+    this.surroundings.active.delete(this);
+    this.context.abort(reason);
+    this.finished.resolve();
+  }
+
+  private invoke(parameters: unknown, invoke: Lane['hosted']['invoke']): void {
+    try {
+      invoke(parameters, this.context).then(
+        (value) => this.succeed(value),
+        (error: unknown) => this.fail(error),
+      );
+    } catch (error) {
+      this.fail(error);
+    }
+  }
+
+  /** The handler was not started: the library's own verdict. */
+  private refuse(error: Error): void {
+    this.surroundings.logger.debug(`${this.entry.callId} is refused: ${error.message}`);
+    this.settle({
+      kind: 'settle',
+      reply: encodeFailure(toWireError(error, false), this.surroundings.settings.workerId, true),
+    });
+  }
+
+  private succeed(value: unknown): void {
+    const { workerId, maxPayloadBytes } = this.surroundings.settings;
+    let reply: string;
+    try {
+      reply = this.context.hasReturned
+        ? ''
+        : encodeResult(encodeJson('result', value, maxPayloadBytes), workerId);
+    } catch (error) {
+      return this.fail(error);
+    }
+    this.settle({ kind: 'settle', reply });
+  }
+
+  private fail(error: unknown): void {
+    const answered = this.context.hasReturned;
+    // The answer first: an error that cannot even be logged must not leave its call without one.
+    const ending: Ending = answered ? { kind: 'settle', reply: '' } : this.endingOf(error);
+    this.settle(ending);
+    try {
+      this.logFailure(error, answered, ending);
+    } catch {
+      this.surroundings.logger.error(
+        `${this.entry.callId} failed with an error that cannot be read`,
+      );
+    }
+  }
+
+  /** Whether a failed call is answered, runs again, or is given up. */
+  private endingOf(error: unknown): Ending {
+    const { settings, clock } = this.surroundings;
+    const wire = toWireError(error, settings.exposeStacks);
+    const reply = encodeFailure(wire, settings.workerId);
+    const policy = this.lane.hosted.retry;
+    if (policy === undefined || !this.mayRunAgain(error, wire)) return { kind: 'settle', reply };
+    const failures = this.entry.failures + 1;
+    const delayMs = retryDelayMs(policy, failures);
+    const failure = JSON.stringify({
+      at: Math.round(clock.now() + this.offsetMs),
+      attempt: this.entry.attempt,
+      code: wire.code,
+      worker: settings.workerId,
+      message: wire.message.slice(0, MAX_HISTORY_MESSAGE_LENGTH),
+    });
+    const tooLate = this.redisNow() + delayMs >= this.entry.deadline;
+    return failures >= policy.maxAttempts || tooLate
+      ? { kind: 'bury', reply, failure }
+      : { kind: 'retry', reply, failure, delayMs };
+  }
+
+  private mayRunAgain(error: unknown, wire: WireError): boolean {
+    const policy = this.lane.hosted.retry;
+    // Cancelled, or over for its caller: nobody would get what another run brings.
+    if (policy === undefined || this.context.isAborted) return false;
+    if (this.entry.delivery === 'at-most-once') return false;
+    try {
+      return isWorthRetrying(policy, error, wire);
+    } catch (failure) {
+      this.surroundings.logger.error(
+        `retryIf of ${this.lane.ref.functionName} failed: ${messageOf(failure)}`,
+      );
+      return false;
+    }
+  }
+
+  private logFailure(error: unknown, answered: boolean, ending: Ending): void {
+    const { logger } = this.surroundings;
+    const { callId, attempt } = this.entry;
+    const text = `${callId} failed in ${this.lane.ref.functionName}: ${messageOf(error)}`;
+    if (answered) {
+      logger.warn(
+        `${callId} failed after context.return(), its caller is not told: ${messageOf(error)}`,
+      );
+    }
+    if (ending.kind === 'retry')
+      logger.debug(`${text}; attempt ${attempt + 1} follows in ${ending.delayMs} ms`);
+    else if (isUnexpected(error)) logger.error(text, String(error.stack));
+    else logger.debug(text);
+  }
+
+  private settle(ending: Ending): void {
+    this.context.finish();
+    this.surroundings.active.delete(this);
+    if (this.lost) return;
+    const { callId } = this.entry;
+    const final = ending.reply === '' ? { ...ending, reply: this.answer } : ending;
+    if (ending.kind !== 'retry' && final.reply !== '')
+      this.surroundings.results.remember(this.lane.ref, callId, final.reply);
+    this.surroundings.settler.add(this.outcome(ending), (owned) => {
+      this.observer.settled();
+      this.finished.resolve();
+      for (const echo of this.echoes) echo(final, owned);
+      if (!owned)
+        this.surroundings.logger.debug(
+          `${callId} is no longer owned here: its outcome changed nothing`,
+        );
+    });
+    this.observer.ended();
+  }
+
+  private giveAnswer(result: string): void {
+    this.answer = encodeResult(result, this.surroundings.settings.workerId);
+    this.say('answer', this.answer);
+  }
+
+  private say(kind: 'progress' | 'answer', reply: string): void {
+    if (!this.lost) this.surroundings.settler.add(this.outcome({ kind, reply }), () => undefined);
+  }
+
+  private outcome(ending: Ending): Outcome {
+    const { entryId, callId, replyTo, idempotencyKey } = this.entry;
+    const outcome = {
+      ref: this.lane.ref,
+      entryId,
+      callId,
+      replyTo: ending.reply === '' ? '' : replyTo,
+      ...ending,
+    };
+    if (idempotencyKey === undefined) return outcome;
+    const keepMs = this.surroundings.settings.idempotencyTtlMs;
+    return { ...outcome, once: { key: idempotencyKey, keepMs } };
+  }
+
+  private redisNow(): number {
+    return this.surroundings.clock.now() + this.offsetMs;
+  }
+}
+
+/** An error that nobody chose to send to a caller: a bug, which the operator of the worker should see. */
+function isUnexpected(error: unknown): error is Error {
+  if (!(error instanceof Error) || isFunctionsError(error) || error.name === 'AbortError')
+    return false;
+  const shape = error as { getStatus?: () => unknown; getError?: unknown };
+  if (typeof shape.getStatus === 'function') return Number(shape.getStatus()) >= 500;
+  return typeof shape.getError !== 'function';
+}

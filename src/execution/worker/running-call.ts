@@ -1,0 +1,28 @@
+import type { Outcome, RawCall } from '../../backend/call-streams.js';
+import type { CallEntry } from '../../protocol/call.js';
+import type { FunctionContext } from './function-context.js';
+import type { Lane } from './lanes.js';
+
+/** What the consumer wants to hear of a call. */
+export interface CallObserver {
+  /** The handler is done: its place is free. */
+  ended(): void;
+  /** Redis has carried the outcome out. */
+  settled(): void;
+}
+
+/** A call that this process holds. */
+export interface RunningCall {
+  readonly raw: RawCall;
+  readonly lane: Lane;
+  readonly entry: Pick<CallEntry, 'callId'>;
+  readonly context: Pick<FunctionContext, 'abort'>;
+  /** Resolves when it ended and was settled. */
+  readonly done: Promise<void>;
+  run(): void;
+  /** It belongs to somebody else now: aborts the handler, and nothing is settled. */
+  lose(reason: Error): void;
+}
+
+/** How a run ended, to be said of the entry that it was started for, or of another entry of the same call. */
+export type Ending = Pick<Outcome, 'kind' | 'reply' | 'delayMs' | 'failure'>;
