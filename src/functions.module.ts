@@ -108,7 +108,14 @@ const PROVIDERS: Provider[] = [
       clock: Clock,
       coordinator: WorkerCoordinator,
       { maxBacklog }: Settings,
-    ) => new CallClient(backend, clock, coordinator.processId, maxBacklog),
+    ) =>
+      new CallClient(
+        backend,
+        clock,
+        coordinator.processId,
+        maxBacklog,
+        () => coordinator.redisOffsetMs,
+      ),
   },
   {
     provide: CallConsumer,

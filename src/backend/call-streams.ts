@@ -12,6 +12,8 @@ export interface RawCall {
 export interface Outcome {
   readonly ref: FunctionRef;
   readonly entryId: string;
+  /** Under which name the call was taken. */
+  readonly consumer: string;
   readonly callId: string;
   /** The process to answer; `''` for none. */
   readonly replyTo: string;
@@ -48,11 +50,29 @@ export interface BacklogFull {
   readonly backlog: number;
 }
 
+/** What holds for all calls of a submission. */
+export interface SubmitTerms {
+  /** Calls that a function may have, waiting and running. */
+  readonly maxBacklog: number;
+  /** On Redis's clock, if that is known: a call's time runs also while it is on its way. */
+  readonly sentAt: number | undefined;
+}
+
 /**
  * What came of a submission: the entry id of the call that runs (or `answered`, when an answer that was kept is
- * on its way), or why it was not written.
+ * on its way; or `late`, when its deadline had passed), or why it was not written.
  */
 export type Submitted = string | BacklogFull | Error;
+
+/** What came of outcomes, by their index; the others were carried out. */
+export interface Concluded {
+  /** The call was not owned any more: the outcome changed nothing. */
+  readonly lost: readonly number[];
+  /** Redis refused for now (full, read-only, busy): to be said again. */
+  readonly again: readonly number[];
+  /** Why, for those; `''` when there are none. */
+  readonly why: string;
+}
 
 /** Why pending calls are released. */
 export type Release =
@@ -137,8 +157,8 @@ export interface ReplyReader {
 export interface CallStreams {
   /** Makes the functions' consumer groups where they are missing. */
   ensureGroups(refs: readonly FunctionRef[]): Promise<void>;
-  /** Adds calls, all in one go, to functions that have fewer than `maxBacklog`. */
-  submit(calls: readonly Submission[], maxBacklog: number): Promise<Submitted[]>;
+  /** Adds calls, all in one go. */
+  submit(calls: readonly Submission[], terms: SubmitTerms): Promise<Submitted[]>;
   /** Takes a waiting call out, or tells its worker to abort it. */
   cancel(
     ref: FunctionRef,
@@ -146,12 +166,14 @@ export interface CallStreams {
     callId: string,
     idempotencyKey: string | undefined,
   ): Promise<Cancelled>;
-  /** Carries outcomes out in order; the indexes of those whose call was no longer owned. */
-  conclude(outcomes: readonly Outcome[]): Promise<number[]>;
+  /** Carries outcomes out, in order. Those that were carried out before change nothing. */
+  conclude(outcomes: readonly Outcome[]): Promise<Concluded>;
   /** Lets go of calls that a consumer holds, and of the consumer when it holds none. */
   release(ref: FunctionRef, consumer: string, release: Release): Promise<Released>;
   /** Puts delayed calls of a function that are due back among its calls; how many. */
   promote(ref: FunctionRef): Promise<number>;
+  /** Of these functions, those whose calls cannot be read because their key holds something else. */
+  broken(refs: readonly FunctionRef[]): Promise<FunctionRef[]>;
   /** Calls of a function that no worker settled yet. */
   backlog(ref: FunctionRef): Promise<number>;
   openReader(consumer: string): CallReader;

@@ -20,6 +20,13 @@ export interface FleetView {
   readonly due: readonly FunctionRef[];
 }
 
+/**
+ * - `supervisor`: looks for the dead
+ * - `deputy`: looks after the supervisor, and takes its place within a fraction of a second
+ * - `none`: asks now and then
+ */
+export type Office = 'supervisor' | 'deputy' | 'none';
+
 /** What a session's loss is concluded from; checked once more in the step that acts on it. */
 export type DeathEvidence = 'presence' | 'lease';
 
@@ -28,12 +35,17 @@ export type DeathEvidence = 'presence' | 'lease';
  * the middle is followed by another, which does the rest.
  */
 export interface FleetStore {
-  /** Takes or keeps the supervisor's lease; whether this session holds it now. */
-  elect(sessionId: string, leaseMs: number): Promise<boolean>;
-  /** Gives the supervisor's lease back. */
+  /** Takes an office if it is free; which this session holds now. */
+  elect(sessionId: string, leaseMs: number): Promise<Office>;
+  /** Gives its office back. */
   resign(sessionId: string): Promise<void>;
   /** One look at all sessions; `undefined` when the lease is no longer held. */
   look(sessionId: string, leaseMs: number, withLeases: boolean): Promise<FleetView | undefined>;
+  /**
+   * Whether a connection is open on which the session reads calls: its process, or the host of it, lives then.
+   * `undefined` when this user may not ask.
+   */
+  isReading(sessionId: string): Promise<boolean | undefined>;
   /** Ends a session's lease if the evidence still holds; its workers, or `undefined` if it lives. */
   condemn(sessionId: string, evidence: DeathEvidence): Promise<HostedWorker[] | undefined>;
   /** Forgets a session whose workers and calls were dealt with. */

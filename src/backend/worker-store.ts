@@ -95,6 +95,8 @@ export interface WorkerStore {
     owner: WorkerOwner,
     reason: string,
   ): Promise<boolean>;
+  /** One worker's record. */
+  find(ref: FunctionRef, workerId: string): Promise<WorkerRecord | undefined>;
   snapshot(ref: FunctionRef): Promise<FunctionSnapshot>;
   /** Stores a definition without a worker. */
   putDefinition(ref: FunctionRef, definition: string): Promise<void>;

@@ -82,10 +82,16 @@ export class FunctionsHealthIndicator {
     const functions = this.hosted();
     const required = await this.required(redisProblem === undefined);
     const lacking = [...functions, ...required].find(({ lacks }) => lacks !== undefined);
-    const stateProblem = state === 'active' ? undefined : stateText(state);
+    const { sinceBeatMs } = this.coordinator;
+    const stateProblem =
+      state !== 'active'
+        ? stateText(state)
+        : sinceBeatMs > this.settings.leaseMs
+          ? `its lease could not be kept for ${Math.round(sinceBeatMs)} ms`
+          : undefined;
     const problem =
-      stateProblem ??
       (redisProblem === undefined ? undefined : `Redis does not answer: ${redisProblem}`) ??
+      stateProblem ??
       (lacking === undefined
         ? undefined
         : `${lacking.functionName} (workflow ${lacking.workflowId}) lacks ${lacking.lacks}`);
@@ -100,6 +106,7 @@ export class FunctionsHealthIndicator {
   }
 
   private hosted(): FunctionHealth[] {
+    const broken = new Set(this.consumer.broken().map((ref) => ref.id));
     return this.coordinator.workers().map(({ ref, workerId, registered, status, reason }) => ({
       functionName: ref.functionName,
       workflowId: ref.workflowId,
@@ -107,6 +114,7 @@ export class FunctionsHealthIndicator {
       status: registered ? status : 'not registered',
       ...(reason === undefined ? {} : { reason }),
       ...(registered ? {} : { lacks: 'its registration in Redis' }),
+      ...(broken.has(ref.id) ? { lacks: 'a stream: its key in Redis holds something else' } : {}),
     }));
   }
 

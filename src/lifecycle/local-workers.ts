@@ -22,11 +22,14 @@ export interface LocalRegistration {
   seq: number;
   status: LocalWorker['status'];
   reason: string | undefined;
+  /** Its status was changed here, and the registry has not confirmed it. */
+  untold: boolean;
 }
 
 /** The workers of this process. State only: no I/O. */
 export class LocalWorkers {
   private readonly registrations = new Map<string, LocalRegistration>();
+  private readonly operations = new Map<string, Promise<unknown>>();
 
   get size(): number {
     return this.registrations.size;
@@ -62,6 +65,7 @@ export class LocalWorkers {
       if (definition !== '') known.definition = definition;
       known.status = 'ready';
       known.reason = undefined;
+      known.untold = false;
       return known;
     }
     const registration: LocalRegistration = {
@@ -72,6 +76,7 @@ export class LocalWorkers {
       seq: 0,
       status: 'ready',
       reason: undefined,
+      untold: false,
     };
     this.registrations.set(keyOf(ref, workerId), registration);
     return registration;
@@ -88,6 +93,30 @@ export class LocalWorkers {
   /** The session is lost: the registry has none of them. */
   markUnregistered(): void {
     for (const registration of this.registrations.values()) registration.epoch = undefined;
+  }
+
+  /**
+   * Runs operations on one worker one after the other: a worker that is registered while it is being removed
+   * ends registered, and one that is removed while it registers ends removed.
+   */
+  async exclusive<T>(ref: FunctionRef, workerId: string, operation: () => Promise<T>): Promise<T> {
+    const key = keyOf(ref, workerId);
+    const before = this.operations.get(key) ?? Promise.resolve();
+    const mine = before.then(operation, operation);
+    const settled = mine.catch(() => undefined);
+    this.operations.set(key, settled);
+    try {
+      return await mine;
+    } finally {
+      if (this.operations.get(key) === settled) this.operations.delete(key);
+    }
+  }
+
+  /** Whether a worker here offers the function, able to take calls or not. */
+  offers(ref: FunctionRef): boolean {
+    for (const registration of this.registrations.values())
+      if (registration.ref.id === ref.id) return true;
+    return false;
   }
 
   /** Whether a worker here may take calls of the function. */

@@ -1,46 +1,58 @@
 import { Logger } from '@nestjs/common';
 import type { Backend } from '../backend/backend.js';
-import type { DeathEvidence } from '../backend/fleet-store.js';
+import type { DeathEvidence, HostedWorker, Office } from '../backend/fleet-store.js';
 import type { Clock, Timer } from '../common/clock.js';
 import { messageOf } from '../common/text.js';
 import type { Dispose } from '../common/typed-events.js';
 import type { FunctionRef } from '../protocol/function-ref.js';
 
 /** How often the supervisor looks. */
-export const LOOK_INTERVAL_MS = 50;
+export const LOOK_INTERVAL_MS = 30;
 /** A process whose subscription is gone gets this long to come back before it is taken for dead. */
 export const ABSENCE_GRACE_MS = 120;
 /** After the supervisor's own connection came back, everybody gets this long to return. */
 export const RETURN_GRACE_MS = 2_000;
-/** The supervisor's own lease, kept with every look: it is followed quickly when it freezes. */
+/** An office's lease, kept with every look: its holder is followed quickly when it freezes. */
 export const OFFICE_LEASE_MS = 1_000;
-/** How often the others ask whether the office is free, or its holder's presence gone. */
-export const STANDBY_INTERVAL_MS = 500;
+/** How often the deputy looks after the supervisor. */
+export const DEPUTY_INTERVAL_MS = 50;
+/** How often the others ask whether an office is free. */
+export const STANDBY_INTERVAL_MS = 2_000;
+/** A condemned session is forgotten when every read that it may have left in Redis has ended. */
+export const LINGER_MS = 3_000;
 /** A look that takes longer says that Redis, or this process, stood still. */
 const STALL_MS = 1_000;
 /** Leases are looked at every so many looks. */
-const LEASE_LOOK_FACTOR = 10;
+const LEASE_LOOK_FACTOR = 15;
 
 /**
- * Finds the dead. Every process runs one; a lease elects the one that looks.
+ * Finds the dead. Every process runs one; leases elect the one that looks, and a deputy that looks after it.
  *
- * A process is dead when its presence (its subscription) is missing in two looks and for ABSENCE_GRACE_MS:
- * a killed process loses it within milliseconds, while a broken connection is made anew after about 20 ms.
+ * A process is dead when its presence (its subscription) is missing in two looks and for ABSENCE_GRACE_MS, and
+ * no connection is open on which it reads calls: the kernel of a killed process closes all of them within
+ * milliseconds, while one that merely lost its subscriber, or whose event loop is blocked, keeps the others.
  * Or when its lease ran out: a frozen process keeps its sockets. The step that ends a session checks the
  * evidence again, so a return in the last moment wins.
  *
+ * Interleaving with a read that a lost session has left in Redis (where this user may not see connections): it can
+ * be served a call that was just handed over. So the session is not forgotten before such a read must have
+ * ended, and its calls are handed over once more then.
+ *
  * Interleavings with a supervisor's own death: every step can be repeated, and the session stays listed
  * until its last step (`bury`), so the next supervisor finds it again. A holder without presence is replaced
- * at once, a frozen one when its office lease ran out; one that comes back finds in its next look, which
- * checks and acts in one script, that it holds the office no longer.
+ * by its deputy at once, a frozen one when its office lease ran out; one that comes back finds in its next look,
+ * which checks and acts in one script, that it holds the office no longer. When both are killed at once, another
+ * takes over within OFFICE_LEASE_MS and STANDBY_INTERVAL_MS.
  */
 export class Supervisor {
   private readonly logger = new Logger('COORDINATOR');
   private readonly absentSince = new Map<string, number>();
   private readonly burying = new Set<string>();
+  /** When the calls of condemned sessions were handed over here for the first time. */
+  private readonly condemnedAt = new Map<string, number>();
   private sessionId: string | undefined;
   private timer: Timer | undefined;
-  private elected = false;
+  private office: Office = 'none';
   private turning: Promise<void> | undefined;
   private looks = 0;
   private quietUntil = 0;
@@ -54,7 +66,7 @@ export class Supervisor {
 
   /** Whether this process is the one that looks. */
   get isElected(): boolean {
-    return this.elected;
+    return this.office === 'supervisor';
   }
 
   /** Takes part under this session; again after a new one was joined. */
@@ -62,7 +74,7 @@ export class Supervisor {
     this.sessionId = sessionId;
     this.beQuiet();
     this.dispose ??= this.backend.onConnected(() => this.beQuiet());
-    this.pace(false);
+    this.pace('none');
   }
 
   /** Steps down, so that another need not wait for the lease. */
@@ -72,19 +84,18 @@ export class Supervisor {
     this.dispose?.();
     this.dispose = undefined;
     await this.turning;
-    if (!this.elected || this.sessionId === undefined) return;
-    this.elected = false;
+    if (this.office === 'none' || this.sessionId === undefined) return;
+    this.office = 'none';
     if (!this.backend.isConnected()) return;
     await this.backend.fleet.resign(this.sessionId).catch(() => undefined);
   }
 
-  /** Who looks does it often; the others only ask now and then whether the office is free. */
-  private pace(elected: boolean): void {
-    this.elected = elected;
+  /** Who looks does it often; the others only ask now and then whether an office is free. */
+  private pace(office: Office): void {
+    this.office = office;
     this.timer?.cancel();
-    const interval = elected ? LOOK_INTERVAL_MS : STANDBY_INTERVAL_MS;
-    this.timer = this.clock.every(interval, () => this.turn());
-    if (!elected) this.turn();
+    this.timer = this.clock.every(INTERVALS[office], () => this.turn());
+    if (office === 'none') this.turn();
   }
 
   private beQuiet(): void {
@@ -102,8 +113,8 @@ export class Supervisor {
   private async turnOnce(sessionId: string): Promise<void> {
     const startedAt = this.clock.now();
     try {
-      if (!this.elected) await this.stand(sessionId);
-      else await this.look(sessionId);
+      if (this.isElected) await this.look(sessionId);
+      else await this.stand(sessionId);
     } catch (error) {
       this.logger.debug(`the supervisor could not look: ${messageOf(error)}`);
       this.beQuiet();
@@ -114,11 +125,11 @@ export class Supervisor {
   }
 
   private async stand(sessionId: string): Promise<void> {
-    if (!(await this.backend.fleet.elect(sessionId, OFFICE_LEASE_MS))) return;
-    this.elected = true;
+    const office = await this.backend.fleet.elect(sessionId, OFFICE_LEASE_MS);
+    if (office === this.office || this.timer === undefined || sessionId !== this.sessionId) return;
     this.absentSince.clear();
-    if (this.timer !== undefined && sessionId === this.sessionId) this.pace(true);
-    this.logger.debug(`${sessionId} supervises the fleet`);
+    this.pace(office);
+    this.logger.debug(`${sessionId} is ${office} of the fleet`);
   }
 
   private async look(sessionId: string): Promise<void> {
@@ -130,8 +141,9 @@ export class Supervisor {
       this.looks % LEASE_LOOK_FACTOR === 0,
     );
     if (view === undefined) {
+      this.condemnedAt.clear();
       this.logger.debug(`${sessionId} supervises no longer`);
-      if (this.timer !== undefined) this.pace(false);
+      if (this.timer !== undefined) this.pace('none');
       return;
     }
     for (const ref of view.due) void this.promote(ref);
@@ -159,34 +171,24 @@ export class Supervisor {
 
   private async end(suspect: string, evidence: DeathEvidence): Promise<void> {
     if (this.burying.has(suspect)) return;
+    const condemnedAt = this.condemnedAt.get(suspect);
+    if (condemnedAt !== undefined && this.clock.now() - condemnedAt < LINGER_MS) return;
     this.burying.add(suspect);
     try {
+      if (condemnedAt === undefined && evidence === 'presence' && (await this.lives(suspect)))
+        return;
       const workers = await this.backend.fleet.condemn(suspect, evidence);
       if (workers === undefined) return;
-      const reason = evidence === 'presence' ? 'process_died' : 'lease_expired';
-      this.logger.warn(
-        `process ${suspect} is dead (${reason}): handing over the calls of ${workers.length} worker(s)`,
+      await this.handOver(
+        suspect,
+        workers,
+        evidence === 'presence' ? 'process_died' : 'lease_expired',
       );
-      const refs = new Map(workers.map(({ ref }) => [ref.id, ref]));
-      await Promise.all(
-        workers.map(({ ref, workerId }) =>
-          this.backend.workers.unregister(ref, workerId, { sessionId: suspect }, reason),
-        ),
-      );
-      await Promise.all(
-        [...refs.values()].map(async (ref) => {
-          const released = await this.backend.calls.release(ref, suspect, {
-            kind: 'lost',
-            maxDeliveries: this.maxDeliveries,
-          });
-          if (released.requeued + released.answered + released.deadLettered === 0) return;
-          this.logger.warn(
-            `${ref.functionName} (workflow ${ref.workflowId}) of ${suspect}: ${released.requeued} call(s) handed over, ` +
-              `${released.answered} answered as lost, ${released.deadLettered} dead-lettered`,
-          );
-        }),
-      );
-      await this.backend.fleet.bury(suspect);
+      if (condemnedAt === undefined) this.condemnedAt.set(suspect, this.clock.now());
+      else {
+        await this.backend.fleet.bury(suspect);
+        this.condemnedAt.delete(suspect);
+      }
     } catch (error) {
       this.logger.warn(`the calls of ${suspect} are not all handed over yet: ${messageOf(error)}`);
     } finally {
@@ -194,4 +196,49 @@ export class Supervisor {
       this.absentSince.delete(suspect);
     }
   }
+
+  /** Whether a session without presence reads calls all the same: then its lease decides. */
+  private async lives(suspect: string): Promise<boolean> {
+    if ((await this.backend.fleet.isReading(suspect)) !== true) return false;
+    this.logger.debug(`${suspect} has no presence, and reads calls: its lease decides`);
+    return true;
+  }
+
+  private async handOver(
+    suspect: string,
+    workers: readonly HostedWorker[],
+    reason: string,
+  ): Promise<void> {
+    if (!this.condemnedAt.has(suspect)) {
+      const text = `process ${suspect} is dead (${reason}): handing over the calls of ${workers.length} worker(s)`;
+      if (workers.length > 0) this.logger.warn(text);
+      else this.logger.debug(text);
+    }
+    const refs = new Map(workers.map(({ ref }) => [ref.id, ref]));
+    await Promise.all(
+      workers.map(({ ref, workerId }) =>
+        this.backend.workers.unregister(ref, workerId, { sessionId: suspect }, reason),
+      ),
+    );
+    await Promise.all([...refs.values()].map((ref) => this.release(ref, suspect)));
+  }
+
+  private async release(ref: FunctionRef, suspect: string): Promise<void> {
+    const { maxDeliveries } = this;
+    const released = await this.backend.calls.release(ref, suspect, {
+      kind: 'lost',
+      maxDeliveries,
+    });
+    if (released.requeued + released.answered + released.deadLettered === 0) return;
+    this.logger.warn(
+      `${ref.functionName} (workflow ${ref.workflowId}) of ${suspect}: ${released.requeued} call(s) handed over, ` +
+        `${released.answered} answered as lost, ${released.deadLettered} dead-lettered`,
+    );
+  }
 }
+
+const INTERVALS: Readonly<Record<Office, number>> = {
+  supervisor: LOOK_INTERVAL_MS,
+  deputy: DEPUTY_INTERVAL_MS,
+  none: STANDBY_INTERVAL_MS,
+};

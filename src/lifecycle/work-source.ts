@@ -16,8 +16,8 @@ export type SessionFate = 'condemned' | 'forgotten';
  * function is read exactly between {@link begin} (or {@link resume}) and {@link pause} or {@link end}.
  */
 export interface WorkSource {
-  /** Takes part under a new session's name; nothing is read yet. */
-  open(sessionId: string): void;
+  /** Takes part under a new session's name; nothing is read yet. `offsetMs`: see {@link pulse}. */
+  open(sessionId: string, offsetMs: number): void;
   /**
    * Makes the groups and puts the read in place; resolves when calls can arrive. A pause stays one. The
    * result: functions that began before and are read in another way now, to be registered again.

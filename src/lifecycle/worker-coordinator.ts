@@ -4,7 +4,7 @@ import { Inject, Injectable, Logger } from '@nestjs/common';
 import type { Backend } from '../backend/backend.js';
 import { reachable } from '../backend/reachable.js';
 import { BACKEND, CLOCK, KEYS, SETTINGS } from '../backend/tokens.js';
-import type { ProcessSession } from '../backend/worker-store.js';
+import type { ProcessSession, WorkerOwner } from '../backend/worker-store.js';
 import { pause, within, type Clock, type Timer } from '../common/clock.js';
 import { createDeferred } from '../common/deferred.js';
 import {
@@ -52,6 +52,10 @@ const RETRY_MS = 200;
 /** Each step of a leave waits this long for Redis to come back; who is left finds out by presence and lease. */
 const LEAVE_WAIT_MS = 1_000;
 const BOOT_WAIT_MS = 2_000;
+/** A heartbeat that takes longer does not measure Redis's clock. */
+const CLOCK_SAMPLE_MS = 200;
+/** Own records that are compared with the registry once per lease, in turn. */
+const RECORDS_PER_AUDIT = 4;
 const REGISTER_WAIT_MS = 6_000;
 
 /**
@@ -100,6 +104,9 @@ export class WorkerCoordinator {
   private sessions = 0;
   private heart: Timer | undefined;
   private beats = 0;
+  /** When the lease was kept last, on this host's clock. */
+  private beatAt = 0;
+  private offset: number | undefined;
   private beating: Promise<void> | undefined;
   private joining: Promise<void> | undefined;
   private drained: Promise<DrainReport> | undefined;
@@ -107,6 +114,7 @@ export class WorkerCoordinator {
   private dispose: Dispose | undefined;
   private active = false;
   private leftNothing = true;
+  private audited = 0;
 
   constructor(
     @Inject(BACKEND) private readonly backend: Backend,
@@ -138,6 +146,16 @@ export class WorkerCoordinator {
   /** Whether this process was registered at least once. */
   get wasActive(): boolean {
     return this.active;
+  }
+
+  /** Redis's clock minus this host's, in milliseconds, as it was measured last. */
+  get redisOffsetMs(): number | undefined {
+    return this.offset;
+  }
+
+  /** Milliseconds since the lease was kept last; 0 before there was one. */
+  get sinceBeatMs(): number {
+    return this.beatAt === 0 ? 0 : Math.max(0, this.clock.now() - this.beatAt);
   }
 
   /** How late this process's timers run, in milliseconds. */
@@ -189,8 +207,12 @@ export class WorkerCoordinator {
       }),
     ];
     // A test may have put a stub in its place: then there is no presence, and the lease has to do.
-    if (this.notifications instanceof NotificationManager)
-      disposers.push(this.notifications.on('state', () => void this.tellPresence()));
+    if (this.notifications instanceof NotificationManager) {
+      disposers.push(
+        this.notifications.on('state', () => void this.tellPresence()),
+        this.notifications.on('connected', () => void this.auditAll()),
+      );
+    }
     this.dispose = () => disposers.forEach((dispose) => dispose());
     const joined = this.join();
     await within(
@@ -223,6 +245,16 @@ export class WorkerCoordinator {
     workerId: string,
     definition: string,
   ): Promise<WorkerRecord> {
+    return this.local.exclusive(ref, workerId, () =>
+      this.registerExclusively(ref, workerId, definition),
+    );
+  }
+
+  private async registerExclusively(
+    ref: FunctionRef,
+    workerId: string,
+    definition: string,
+  ): Promise<WorkerRecord> {
     this.assertOpen();
     const registration = this.local.remember(ref, workerId, definition);
     this.follow(ref);
@@ -251,16 +283,22 @@ export class WorkerCoordinator {
   }
 
   /** Removes a worker and tells `offline`. `false` when it was not registered. */
-  async unregisterWorker(ref: FunctionRef, workerId: string, reason: string): Promise<boolean> {
+  unregisterWorker(ref: FunctionRef, workerId: string, reason: string): Promise<boolean> {
+    return this.local.exclusive(ref, workerId, () => this.remove(ref, workerId, reason));
+  }
+
+  private async remove(ref: FunctionRef, workerId: string, reason: string): Promise<boolean> {
     const registration = this.local.find(ref, workerId);
     if (registration !== undefined) {
       this.local.forget(ref, workerId);
-      if (!this.local.takesCalls(ref)) await this.work?.end(ref, this.settings.drainTimeoutMs);
+      // Another worker of the function here may be unhealthy for now: it goes on reading when it is healthy.
+      if (this.local.offers(ref)) this.follow(ref);
+      else await this.work?.end(ref, this.settings.drainTimeoutMs);
     }
     const removed = await this.backend.workers.unregister(
       ref,
       workerId,
-      ownerOf(registration),
+      ownerOf(registration, this.session),
       reason,
     );
     this.lifecycle.debug(`${workerId} of ${label(ref)} is offline (${reason})`);
@@ -280,14 +318,17 @@ export class WorkerCoordinator {
     reason: string,
   ): Promise<WorkerRecord> {
     const registration = this.local.find(ref, workerId);
-    if (registration !== undefined) this.applyHealth(registration, healthy, reason);
+    if (registration !== undefined) {
+      this.applyHealth(registration, healthy, reason);
+      registration.untold = true;
+    }
     const change = healthy
       ? ({ kind: 'healthy' } as const)
       : ({ kind: 'unhealthy', reason } as const);
     const record = await this.backend.workers.change(ref, workerId, registration?.epoch, change);
     if (record === undefined)
       throw new WorkerNotRegisteredError(ref.functionName, ref.workflowId, workerId);
-    if (registration !== undefined) registration.seq = record.seq;
+    if (registration !== undefined) this.adopt(registration, record);
     if (healthy) this.lifecycle.debug(`${workerId} of ${label(ref)} is healthy`);
     else
       this.lifecycle.warn(
@@ -324,12 +365,14 @@ export class WorkerCoordinator {
 
   /** A graceful leave of one worker from one function: shutdown told, drained, offline told. */
   async coordinateShutdown(ref: FunctionRef, workerId: string): Promise<DrainReport> {
-    await this.announceShutdown(ref, workerId, this.settings.drainTimeoutMs);
-    const nothing: DrainReport = { finished: 0, handedBack: 0 };
-    const drains = this.local.find(ref, workerId) !== undefined && !this.local.takesCalls(ref);
-    const report = drains ? await this.work?.end(ref, this.settings.drainTimeoutMs) : nothing;
-    await this.unregisterWorker(ref, workerId, 'shutdown');
-    return report ?? nothing;
+    return this.local.exclusive(ref, workerId, async () => {
+      await this.announceShutdown(ref, workerId, this.settings.drainTimeoutMs);
+      const nothing: DrainReport = { finished: 0, handedBack: 0 };
+      const drains = this.local.find(ref, workerId) !== undefined && !this.local.takesCalls(ref);
+      const report = drains ? await this.work?.end(ref, this.settings.drainTimeoutMs) : nothing;
+      await this.remove(ref, workerId, 'shutdown');
+      return report ?? nothing;
+    });
   }
 
   /**
@@ -395,7 +438,7 @@ export class WorkerCoordinator {
       this.backend.workers.unregister(
         registration.ref,
         registration.workerId,
-        ownerOf(registration),
+        ownerOf(registration, this.session),
         'shutdown',
       ),
     );
@@ -463,17 +506,22 @@ export class WorkerCoordinator {
     const before = this.presence;
     this.presence = await this.appear(sessionId);
     await before?.unsubscribe();
-    this.session = await this.backend.workers.join(
+    const sentAt = this.clock.now();
+    const session = await this.backend.workers.join(
       sessionId,
       this.settings.leaseMs,
       this.presence !== undefined,
     );
+    this.session = session;
+    this.beatAt = this.clock.now();
+    // Deadlines are on Redis's clock: how far this host's is off has to be known before the first call comes.
+    const offsetMs = (this.offset = session.epoch - (sentAt + this.beatAt) / 2);
     this.heart ??= this.clock.every(
       this.settings.leaseMs / BEATS_PER_LEASE,
       () => void this.beat(),
     );
     this.supervisor.start(sessionId);
-    this.work?.open(sessionId);
+    this.work?.open(sessionId, offsetMs);
     const registrations = this.local.all();
     await this.work?.begin(this.local.functions());
     if (this.stopping.signal.aborted) return;
@@ -580,11 +628,18 @@ export class WorkerCoordinator {
         this.processId,
         this.settings.leaseMs,
       );
-      const offsetMs = pulse.timestamp - (sentAt + this.clock.now()) / 2;
+      const answeredAt = this.clock.now();
+      // An answer that took long says little of when in between Redis's clock was read.
+      if (answeredAt - sentAt <= CLOCK_SAMPLE_MS || this.offset === undefined)
+        this.offset = pulse.timestamp - (sentAt + answeredAt) / 2;
       if (pulse.verdict !== 'alive') return await this.handleLoss(session, pulse.verdict);
-      this.work?.pulse(offsetMs);
+      this.beatAt = this.clock.now();
+      this.work?.pulse(this.offset);
       this.beats += 1;
-      if (this.beats % BEATS_PER_LEASE === 0) await this.health.tell(pulse.timestamp);
+      await this.tellUntold();
+      if (this.beats % BEATS_PER_LEASE !== 0) return;
+      await this.health.tell(pulse.timestamp);
+      await this.audit(session, RECORDS_PER_AUDIT);
     } catch (error) {
       this.logger.warn(`heartbeat failed: ${messageOf(error)}`);
     }
@@ -599,6 +654,64 @@ export class WorkerCoordinator {
     await this.work?.abandon(fate);
     if (fate === 'condemned') await this.releaseAll(session.sessionId);
     if (this.current !== 'draining') void this.join();
+  }
+
+  /**
+   * Compares records of this process's workers with the registry, some of them in turn or all: what somebody
+   * removed or Redis evicted is registered again, what was said while Redis or pub/sub was away is said, or
+   * heard, now. Of two words the registry's stands, unless this process's own has never reached it.
+   */
+  private async audit(session: ProcessSession, count: number): Promise<void> {
+    const registered = this.local.all().filter(({ epoch }) => epoch !== undefined);
+    const from = registered.length === 0 ? 0 : this.audited % registered.length;
+    const some = [...registered, ...registered].slice(
+      from,
+      from + Math.min(count, registered.length),
+    );
+    this.audited = from + some.length;
+    await Promise.all(
+      some.map(async (registration) => {
+        const { ref, workerId, status } = registration;
+        const record = await this.backend.workers.find(ref, workerId);
+        if (this.session !== session || this.local.find(ref, workerId) !== registration) return;
+        if (status === 'draining') return;
+        if (record === undefined) {
+          this.logger.warn(
+            `${workerId} of ${label(ref)} is not in the registry: registering again`,
+          );
+          await this.register(registration);
+        } else if (registration.untold) {
+          await this.changeHealth(ref, workerId, status === 'ready', registration.reason ?? '');
+        } else this.adopt(registration, record);
+      }),
+    );
+  }
+
+  /** What was said of workers here while Redis was away. */
+  private async tellUntold(): Promise<void> {
+    for (const { ref, workerId, epoch, status, reason, untold } of this.local.all())
+      if (untold && epoch !== undefined && status !== 'draining')
+        await this.changeHealth(ref, workerId, status === 'ready', reason ?? '');
+  }
+
+  /** News for this process may have been missed. */
+  private async auditAll(): Promise<void> {
+    const { session } = this;
+    if (session === undefined || this.current !== 'active') return;
+    try {
+      await this.audit(session, Infinity);
+    } catch (error) {
+      this.logger.debug(`the own records could not be compared: ${messageOf(error)}`);
+    }
+  }
+
+  /** Takes over what the registry says of a worker of this process, when it is newer. */
+  private adopt(registration: LocalRegistration, record: WorkerRecord): void {
+    registration.untold = false;
+    if (record.epoch !== registration.epoch || record.seq < registration.seq) return;
+    registration.seq = record.seq;
+    if (record.status === registration.status || record.status === 'draining') return;
+    this.applyHealth(registration, record.status === 'ready', record.reason ?? '');
   }
 
   /** What was delivered to a lost session after the supervisor had handed its calls over. */
@@ -626,7 +739,6 @@ export class WorkerCoordinator {
       this.work?.cancel(message['callId']);
       return;
     }
-    if (message['type'] !== 'health' || typeof message['healthy'] !== 'boolean') return;
     const registration = this.local
       .all()
       .find(
@@ -635,6 +747,11 @@ export class WorkerCoordinator {
           ref.workflowId === message['workflowId'] &&
           workerId === message['workerId'],
       );
+    if (message['type'] === 'unregistered' && registration?.epoch === message['epoch']) {
+      if (registration !== undefined) this.handleRemoval(registration);
+      return;
+    }
+    if (message['type'] !== 'health' || typeof message['healthy'] !== 'boolean') return;
     const seq = Number(message['seq']);
     if (registration === undefined || !(seq > registration.seq)) return;
     registration.seq = seq;
@@ -642,6 +759,14 @@ export class WorkerCoordinator {
       registration,
       message['healthy'],
       typeof message['reason'] === 'string' ? message['reason'] : '',
+    );
+  }
+
+  /** Another process has unregistered a worker of this one: it takes no calls any more. */
+  private handleRemoval({ ref, workerId }: LocalRegistration): void {
+    this.lifecycle.warn(`${workerId} of ${label(ref)} was unregistered by another process`);
+    this.unregisterWorker(ref, workerId, 'unregistered').catch((error: unknown) =>
+      this.logger.warn(`${label(ref)} could not be ended: ${messageOf(error)}`),
     );
   }
 
@@ -676,8 +801,13 @@ export class WorkerCoordinator {
   }
 }
 
-function ownerOf(registration: LocalRegistration | undefined): { epoch?: number } {
-  return registration?.epoch === undefined ? {} : { epoch: registration.epoch };
+function ownerOf(
+  registration: LocalRegistration | undefined,
+  session: ProcessSession | undefined,
+): WorkerOwner {
+  if (registration?.epoch === undefined) return {};
+  const { epoch } = registration;
+  return session === undefined ? { epoch } : { epoch, sessionId: session.sessionId };
 }
 
 function label(ref: FunctionRef): string {

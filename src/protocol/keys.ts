@@ -141,6 +141,11 @@ export class Keys {
     return `${this.prefix}nf:supervisor`;
   }
 
+  /** The lease of its deputy. */
+  deputy(): string {
+    return `${this.prefix}nf:deputy`;
+  }
+
   /** Channel of one kind of news about one function. */
   channel(type: NotificationType, ref: FunctionRef): string {
     return `${this.prefix}${CHANNEL_HEADS[type]}${ref.id}`;

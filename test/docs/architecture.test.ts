@@ -50,6 +50,7 @@ describe('docs/architecture.md', () => {
       keys.delayedFunctions(),
       keys.processes(),
       keys.supervisor(),
+      keys.deputy(),
     ];
     expect(
       tableRows(text, 'key')
@@ -73,7 +74,7 @@ describe('docs/architecture.md', () => {
       [
         ...['calls', 'workers', 'definition', 'deadLetters', 'lastEpoch', 'workflow', 'lease'],
         ...['hosted', 'replies', 'control', 'processes', 'supervisor', 'channel', 'channels'],
-        ...['delayed', 'aside', 'once', 'bells', 'grave', 'pool', 'poolDue', 'poolWake'],
+        ...['delayed', 'aside', 'once', 'bells', 'grave', 'pool', 'poolDue', 'poolWake', 'deputy'],
         ...['delayedFunctions', 'unprefixed', 'prefixedPattern', 'unprefixedPattern'],
       ].sort(),
     );

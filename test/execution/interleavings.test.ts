@@ -51,8 +51,8 @@ class ReadGate {
     };
     const conclude: CallStreams['conclude'] = (outcomes) =>
       this.refuses() ? this.unsent(backend) : calls.conclude(outcomes);
-    const submit: CallStreams['submit'] = (submissions, maxBacklog) =>
-      this.refuses() ? this.unsent(backend) : calls.submit(submissions, maxBacklog);
+    const submit: CallStreams['submit'] = (submissions, terms) =>
+      this.refuses() ? this.unsent(backend) : calls.submit(submissions, terms);
     const port = overriding(calls, { openReader, release, conclude, submit });
     return overriding(backend, { calls: port });
   }

@@ -46,7 +46,7 @@ async function withCounter() {
 async function killConnections(role: string): Promise<number> {
   const list = String(await fleet.redis.client('LIST')).split('\n');
   const ids = list
-    .filter((line) => line.includes(`name=nestjs-functions:${role} `))
+    .filter((line) => new RegExp(`name=nestjs-functions:${role}[: ]`).test(line))
     .map((line) => /^id=(\d+)/.exec(line)?.[1] ?? '');
   for (const id of ids) await fleet.redis.client('KILL', 'ID', Number(id));
   return ids.length;

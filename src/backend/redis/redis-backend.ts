@@ -38,7 +38,11 @@ export class RedisBackend implements Backend {
     this.workers = new RedisWorkerStore(this.commands, keys);
     this.deadLetters = new RedisDeadLetterStore(this.commands, keys);
     this.fleet = new RedisFleetStore(this.commands, keys);
-    this.calls = new RedisCallStreams(this.commands, (role) => this.connect(role), keys);
+    this.calls = new RedisCallStreams(
+      this.commands,
+      (role, owner) => this.connect(role, owner),
+      keys,
+    );
   }
 
   start(): void {
@@ -64,8 +68,8 @@ export class RedisBackend implements Backend {
     return Promise.resolve();
   }
 
-  private connect(role: string): RedisConnection {
-    const connection = new RedisConnection(this.source, role, this.address);
+  private connect(role: string, owner = ''): RedisConnection {
+    const connection = new RedisConnection(this.source, role, this.address, owner);
     this.open.add(connection);
     let down = false;
     connection.onLost((reason) => {

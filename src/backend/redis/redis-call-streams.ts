@@ -4,12 +4,14 @@ import type {
   CallReader,
   CallStreams,
   Cancelled,
+  Concluded,
   Outcome,
   Release,
   Released,
   ReplyReader,
   Submission,
   Submitted,
+  SubmitTerms,
 } from '../call-streams.js';
 import { GROUP, RedisCallReader } from './redis-call-reader.js';
 import type { RedisConnection } from './redis-connection.js';
@@ -18,13 +20,13 @@ import { RedisReplyReader } from './redis-reply-reader.js';
 import { RedisSubmitter } from './redis-submitter.js';
 import { around } from './redis-worker-store.js';
 import { runScript, scripts } from './scripts.js';
-import { DEAD_LETTER_CAP, REPLY_STREAM_CAP } from './stream-limits.js';
+import { DEAD_LETTER_CAP } from './stream-limits.js';
 
 const RELEASES_PER_SCRIPT = 200;
 const PROMOTIONS_PER_SCRIPT = 100;
 
 /** Makes a connection of its own for a blocking read. */
-export type ConnectionFactory = (role: string) => RedisConnection;
+export type ConnectionFactory = (role: string, owner: string) => RedisConnection;
 
 /** Calls and replies over Redis Streams. */
 export class RedisCallStreams implements CallStreams {
@@ -56,8 +58,8 @@ export class RedisCallStreams implements CallStreams {
     );
   }
 
-  submit(calls: readonly Submission[], maxBacklog: number): Promise<Submitted[]> {
-    return this.submitter.submit(calls, maxBacklog);
+  submit(calls: readonly Submission[], terms: SubmitTerms): Promise<Submitted[]> {
+    return this.submitter.submit(calls, terms);
   }
 
   async cancel(
@@ -80,7 +82,7 @@ export class RedisCallStreams implements CallStreams {
     return answer as Cancelled;
   }
 
-  conclude(outcomes: readonly Outcome[]): Promise<number[]> {
+  conclude(outcomes: readonly Outcome[]): Promise<Concluded> {
     return this.outcomes.conclude(outcomes);
   }
 
@@ -102,7 +104,6 @@ export class RedisCallStreams implements CallStreams {
               release.kind,
               release.kind === 'lost' ? release.maxDeliveries : 0,
               ...this.replyParts,
-              REPLY_STREAM_CAP,
               DEAD_LETTER_CAP,
               RELEASES_PER_SCRIPT,
               `${ref.functionName} (workflow ${ref.workflowId})`,
@@ -128,10 +129,17 @@ export class RedisCallStreams implements CallStreams {
           this.keys.aside(ref),
           this.keys.delayedFunctions(),
         ],
-        [ref.id, PROMOTIONS_PER_SCRIPT, ...this.replyParts, REPLY_STREAM_CAP],
+        [ref.id, PROMOTIONS_PER_SCRIPT, ...this.replyParts],
       ),
     );
     return Number(promoted);
+  }
+
+  async broken(refs: readonly FunctionRef[]): Promise<FunctionRef[]> {
+    const types = await this.commands.command('TYPE', (client) =>
+      Promise.all(refs.map((ref) => client.type(this.keys.calls(ref)))),
+    );
+    return refs.filter((_, index) => types[index] !== 'stream' && types[index] !== 'none');
   }
 
   async backlog(ref: FunctionRef): Promise<number> {
@@ -139,13 +147,13 @@ export class RedisCallStreams implements CallStreams {
   }
 
   openReader(consumer: string): CallReader {
-    const connection = this.connect('calls');
+    const connection = this.connect('calls', consumer);
     connection.open();
     return new RedisCallReader(connection, this.commands, this.keys, consumer);
   }
 
   openReplies(processId: string): ReplyReader {
-    const connection = this.connect('replies');
+    const connection = this.connect('replies', processId);
     connection.open();
     return new RedisReplyReader(connection, this.keys.replies(processId));
   }

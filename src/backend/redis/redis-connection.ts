@@ -14,6 +14,8 @@ export type RedisSource = string | RedisOptions | Redis;
 export const COMMAND_TIMEOUT_MS = 3_000;
 
 const DISCONNECT_TIMEOUT_MS = 200;
+/** A connection to a read-only server is kept for this long before it is tried anew. */
+const READONLY_PATIENCE_MS = 1_000;
 const FIRST_RETRY_MS = 20;
 const LAST_RETRY_MS = 500;
 
@@ -38,6 +40,7 @@ function retryDelay(attempt: number): number {
 export class RedisConnection {
   readonly client: Redis;
   private connectionCount = 0;
+  private readyAt = 0;
   private lastError: Error | undefined;
   private waiting: Deferred<void> | undefined;
   private closed = false;
@@ -48,15 +51,20 @@ export class RedisConnection {
     source: RedisSource,
     readonly role: string,
     readonly address: string,
+    /** The session or process that it belongs to, when it is known. */
+    owner = '',
   ) {
     this.client = createClient(source, {
-      connectionName: `nestjs-functions:${role}`,
+      connectionName: connectionName(role, owner),
       lazyConnect: true,
       enableOfflineQueue: false,
       maxRetriesPerRequest: 0,
       autoResubscribe: false,
       // How long a socket whose other end is gone may keep the process after its close.
       disconnectTimeout: DISCONNECT_TIMEOUT_MS,
+      // A server that became a replica: its address may lead to the new primary by now.
+      reconnectOnError: (error: Error) =>
+        error.message.includes('READONLY') && Date.now() - this.readyAt > READONLY_PATIENCE_MS,
       retryStrategy: (attempt: number) => (this.closed ? null : retryDelay(attempt)),
       // RESP2 reads streams faster, and is the same in both majors of the client.
       protocol: 2,
@@ -149,6 +157,7 @@ export class RedisConnection {
 
   private handleReady(): void {
     this.connectionCount += 1;
+    this.readyAt = Date.now();
     this.lastError = undefined;
     const waiting = this.waiting;
     this.waiting = undefined;
@@ -164,6 +173,11 @@ export class RedisConnection {
         () => undefined,
       );
   }
+}
+
+/** Name of a connection in CLIENT LIST. */
+export function connectionName(role: string, owner: string): string {
+  return `nestjs-functions:${role}${owner === '' ? '' : `:${owner}`}`;
 }
 
 function createClient(source: RedisSource, own: OwnOptions): Redis {

@@ -1,6 +1,6 @@
 import { parseFunctionId, type Keys } from '../../protocol/keys.js';
-import type { DeathEvidence, FleetStore, FleetView, HostedWorker } from '../fleet-store.js';
-import type { RedisConnection } from './redis-connection.js';
+import type { DeathEvidence, FleetStore, FleetView, HostedWorker, Office } from '../fleet-store.js';
+import { connectionName, type RedisConnection } from './redis-connection.js';
 import { around } from './redis-worker-store.js';
 import { runScript, scripts, type Script } from './scripts.js';
 
@@ -14,14 +14,28 @@ export class RedisFleetStore implements FleetStore {
     private readonly keys: Keys,
   ) {}
 
-  async elect(sessionId: string, leaseMs: number): Promise<boolean> {
-    const keys = [this.keys.supervisor(), this.keys.processes()];
+  async elect(sessionId: string, leaseMs: number): Promise<Office> {
+    const keys = [this.keys.supervisor(), this.keys.deputy(), this.keys.processes()];
     const args = [sessionId, leaseMs, this.keys.control('')];
-    return (await this.run('elect', scripts.elect, keys, args)) === 1;
+    const answer = await this.run('elect', scripts.elect, keys, args);
+    return answer === 2 ? 'supervisor' : answer === 1 ? 'deputy' : 'none';
   }
 
   async resign(sessionId: string): Promise<void> {
-    await this.run('resign', scripts.resign, [this.keys.supervisor()], [sessionId]);
+    const keys = [this.keys.supervisor(), this.keys.deputy()];
+    await this.run('resign', scripts.resign, keys, [sessionId]);
+  }
+
+  async isReading(sessionId: string): Promise<boolean | undefined> {
+    try {
+      const list = await this.commands.command('CLIENT LIST', (client) =>
+        client.client('LIST', 'TYPE', 'NORMAL'),
+      );
+      return String(list).includes(` name=${connectionName('calls', sessionId)} `);
+    } catch (error) {
+      if (error instanceof Error && error.message.startsWith('NOPERM')) return undefined;
+      throw error;
+    }
   }
 
   async look(

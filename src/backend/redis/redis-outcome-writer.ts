@@ -1,12 +1,12 @@
 import { Logger } from '@nestjs/common';
 import type { Keys } from '../../protocol/keys.js';
-import type { Outcome } from '../call-streams.js';
+import type { Concluded, Outcome } from '../call-streams.js';
 import { GROUP } from './redis-call-reader.js';
 import type { RedisConnection } from './redis-connection.js';
 import { around } from './redis-worker-store.js';
 import { ScriptKeys } from './script-keys.js';
 import { runScript, scripts, type Script } from './scripts.js';
-import { DEAD_LETTER_CAP, REPLY_STREAM_CAP } from './stream-limits.js';
+import { DEAD_LETTER_CAP, PROGRESS_CAP } from './stream-limits.js';
 
 /** Outcomes in one script: bounded so that one script stays far below a millisecond per hundred. */
 const OUTCOMES_PER_SCRIPT = 500;
@@ -28,31 +28,44 @@ export class RedisOutcomeWriter {
     this.replyParts = around(keys.replies('\0'));
   }
 
-  async conclude(outcomes: readonly Outcome[]): Promise<number[]> {
-    if (outcomes.length <= OUTCOMES_PER_SCRIPT && !outcomes.some(isSpecial))
-      return this.concludeBatch(outcomes);
-    const lost: number[] = [];
+  async conclude(outcomes: readonly Outcome[]): Promise<Concluded> {
+    if (isPlainBatch(outcomes)) return this.concludeBatch(outcomes);
+    const total = { lost: [] as number[], again: [] as number[], why: '' };
     let batch: number[] = [];
     const flush = async (): Promise<void> => {
       const indexes = batch;
       batch = [];
       if (indexes.length === 0) return;
       const mine = await this.concludeBatch(indexes.map((index) => outcomes[index] as Outcome));
-      for (const position of mine) lost.push(indexes[position] as number);
+      for (const position of mine.lost) total.lost.push(indexes[position] as number);
+      for (const position of mine.again) total.again.push(indexes[position] as number);
+      if (mine.why !== '') total.why = mine.why;
     };
     for (const [index, outcome] of outcomes.entries()) {
-      if (!isSpecial(outcome)) {
-        if (batch.push(index) === OUTCOMES_PER_SCRIPT) await flush();
-        continue;
-      }
-      await flush();
-      if (!(await this.concludeSpecial(outcome))) lost.push(index);
+      const first = outcomes[batch[0] ?? index];
+      const full = batch.length === OUTCOMES_PER_SCRIPT || first?.consumer !== outcome.consumer;
+      if (full || isSpecial(outcome)) await flush();
+      if (!isSpecial(outcome)) batch.push(index);
+      else await this.noteSpecial(outcome, index, total);
     }
     await flush();
-    return lost;
+    return total;
   }
 
-  private async concludeSpecial(outcome: Outcome): Promise<boolean> {
+  private async noteSpecial(
+    outcome: Outcome,
+    index: number,
+    total: { lost: number[]; again: number[]; why: string },
+  ): Promise<void> {
+    const answer = await this.concludeSpecial(outcome);
+    if (answer === 0) total.lost.push(index);
+    if (typeof answer !== 'string') return;
+    total.again.push(index);
+    total.why = answer;
+  }
+
+  /** 1, 0 when the call was not owned, or why it has to be said again. */
+  private async concludeSpecial(outcome: Outcome): Promise<number | string> {
     if (outcome.kind === 'bury') return this.bury(outcome);
     if (outcome.kind !== 'retry') return this.concludeOnce(outcome);
     const { ref, entryId, delayMs = 0, failure = '{}' } = outcome;
@@ -64,24 +77,20 @@ export class RedisOutcomeWriter {
     ];
     const args = [GROUP, entryId, Math.ceil(delayMs), failure, ref.id, MAX_ASIDE];
     const answer = await this.outcomeScript(scripts.postpone, keys, args);
-    if (answer !== -1) return answer === 1;
+    if (answer !== -1) return answer as number;
     this.logger.warn(
       `${ref.functionName} (workflow ${ref.workflowId}) has ${MAX_ASIDE} calls that wait for another attempt: no more are kept`,
     );
     return this.bury(outcome);
   }
 
-  private async bury({ ref, entryId, reply, failure = '{}' }: Outcome): Promise<boolean> {
+  private async bury({ ref, entryId, reply, failure = '{}' }: Outcome): Promise<number | string> {
     const keys = [this.keys.calls(ref), this.keys.deadLetters(ref)];
-    const args = [
-      ...[GROUP, entryId, reply, failure],
-      ...this.replyParts,
-      ...[REPLY_STREAM_CAP, DEAD_LETTER_CAP],
-    ];
-    return (await this.outcomeScript(scripts.bury, keys, args)) === 1;
+    const args = [...[GROUP, entryId, reply, failure], ...this.replyParts, DEAD_LETTER_CAP];
+    return (await this.outcomeScript(scripts.bury, keys, args)) as number | string;
   }
 
-  private async concludeOnce(outcome: Outcome): Promise<boolean> {
+  private async concludeOnce(outcome: Outcome): Promise<number | string> {
     const { ref, once = { key: '', keepMs: 0 } } = outcome;
     const answer = await this.outcomeScript(
       scripts.concludeOnce,
@@ -96,10 +105,10 @@ export class RedisOutcomeWriter {
         outcome.reply,
         once.keepMs,
         ...this.replyParts,
-        REPLY_STREAM_CAP,
+        PROGRESS_CAP,
       ],
     );
-    return answer === 1;
+    return answer as number | string;
   }
 
   private async outcomeScript(
@@ -114,9 +123,9 @@ export class RedisOutcomeWriter {
     }
   }
 
-  private async concludeBatch(outcomes: readonly Outcome[]): Promise<number[]> {
+  private async concludeBatch(outcomes: readonly Outcome[]): Promise<Concluded> {
     const keys = new ScriptKeys();
-    const args: (string | number)[] = [GROUP, REPLY_STREAM_CAP];
+    const args: (string | number)[] = [GROUP, outcomes[0]?.consumer ?? '', PROGRESS_CAP];
     for (const outcome of outcomes) {
       args.push(
         outcome.kind,
@@ -127,15 +136,18 @@ export class RedisOutcomeWriter {
         outcome.reply,
       );
     }
-    try {
-      const answer = await runScript(this.commands.client, scripts.conclude, keys.all, args);
-      const [lost, problem] = answer as [number[], string];
-      if (problem !== '') this.logger.error(`a reply could not be written: ${problem}`);
-      return lost;
-    } catch (error) {
-      throw this.commands.translate('conclude', error);
-    }
+    const answer = await this.outcomeScript(scripts.conclude, keys.all, args);
+    const [lost, again, why] = answer as [number[], number[], string];
+    return { lost, again, why };
   }
+}
+
+function isPlainBatch(outcomes: readonly Outcome[]): boolean {
+  if (outcomes.length > OUTCOMES_PER_SCRIPT) return false;
+  const consumer = outcomes[0]?.consumer;
+  for (const outcome of outcomes)
+    if (outcome.consumer !== consumer || isSpecial(outcome)) return false;
+  return true;
 }
 
 function isSpecial(outcome: Outcome): boolean {

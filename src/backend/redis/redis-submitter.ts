@@ -1,11 +1,10 @@
 import { CALL_VERSION, callFlags } from '../../protocol/call.js';
 import type { Keys } from '../../protocol/keys.js';
-import type { Submission, Submitted } from '../call-streams.js';
+import type { Submission, Submitted, SubmitTerms } from '../call-streams.js';
 import type { RedisConnection } from './redis-connection.js';
 import { around } from './redis-worker-store.js';
 import { ScriptKeys } from './script-keys.js';
 import { runScript, scripts } from './scripts.js';
-import { REPLY_STREAM_CAP } from './stream-limits.js';
 
 const CALLS_PER_SCRIPT = 500;
 
@@ -20,17 +19,17 @@ export class RedisSubmitter {
     this.replyParts = around(keys.replies('\0'));
   }
 
-  async submit(calls: readonly Submission[], maxBacklog: number): Promise<Submitted[]> {
+  async submit(calls: readonly Submission[], terms: SubmitTerms): Promise<Submitted[]> {
     const shared = calls.some(({ call }) => call.idempotencyKey !== undefined);
-    if (!shared && calls.length <= CALLS_PER_SCRIPT) return this.submitBatch(calls, maxBacklog);
+    if (!shared && calls.length <= CALLS_PER_SCRIPT) return this.submitBatch(calls, terms);
     const results: Promise<Submitted[]>[] = [];
     // All are sent before the first is answered: their order in the streams is the order here.
     for (const { from, to, once } of runsOf(calls)) {
       const batch = calls.slice(from, to);
       results.push(
         once
-          ? Promise.all(batch.map((submission) => this.submitOnce(submission, maxBacklog)))
-          : this.submitBatch(batch, maxBacklog),
+          ? Promise.all(batch.map((submission) => this.submitOnce(submission, terms)))
+          : this.submitBatch(batch, terms),
       );
     }
     return (await Promise.all(results)).flat();
@@ -38,10 +37,15 @@ export class RedisSubmitter {
 
   private async submitBatch(
     calls: readonly Submission[],
-    maxBacklog: number,
+    terms: SubmitTerms,
   ): Promise<Submitted[]> {
     const keys = new ScriptKeys();
-    const args: (string | number)[] = [CALL_VERSION, calls[0]?.call.replyTo ?? '', maxBacklog];
+    const args: (string | number)[] = [
+      CALL_VERSION,
+      calls[0]?.call.replyTo ?? '',
+      terms.maxBacklog,
+      terms.sentAt ?? '',
+    ];
     for (const { ref, call } of calls) {
       args.push(
         keys.of(this.keys.calls(ref)),
@@ -59,7 +63,7 @@ export class RedisSubmitter {
     }
   }
 
-  private async submitOnce({ ref, call }: Submission, maxBacklog: number): Promise<Submitted> {
+  private async submitOnce({ ref, call }: Submission, terms: SubmitTerms): Promise<Submitted> {
     const name = call.idempotencyKey ?? '';
     try {
       const answer = await runScript(
@@ -69,14 +73,14 @@ export class RedisSubmitter {
         [
           CALL_VERSION,
           call.replyTo,
-          maxBacklog,
+          terms.maxBacklog,
           call.callId,
           call.ttlMs,
           call.payload,
           callFlags(call),
           name,
           ...this.replyParts,
-          REPLY_STREAM_CAP,
+          terms.sentAt ?? '',
         ],
       );
       return toSubmitted(answer as string);
@@ -103,6 +107,7 @@ function runsOf(
 
 function toSubmitted(answer: string): Submitted {
   if (answer === '=') return 'answered';
+  if (answer === '!late') return 'late';
   if (answer.startsWith('!full ')) return { backlog: Number(answer.slice('!full '.length)) };
   return answer.startsWith('!') ? new Error(answer.slice(1)) : answer;
 }

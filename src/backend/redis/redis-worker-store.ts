@@ -176,9 +176,17 @@ export class RedisWorkerStore implements WorkerStore {
         ...this.hostedParts,
         owner.sessionId ?? '',
         EPOCH_MEMORY_MS,
+        this.controlHead,
       ],
     );
     return removed === 1;
+  }
+
+  async find(ref: FunctionRef, workerId: string): Promise<WorkerRecord | undefined> {
+    const text = await this.commands.command('HGET', (client) =>
+      client.hget(this.keys.workers(ref), workerId),
+    );
+    return text === null ? undefined : parseWorkerRecord(text);
   }
 
   async snapshot(ref: FunctionRef): Promise<FunctionSnapshot> {

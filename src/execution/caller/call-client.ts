@@ -69,6 +69,7 @@ const BLOCK_MS = 2_000;
 const READ_GRACE_MS = 1_500;
 const RETRY_MS = 50;
 const TRIM_AFTER = 1_000;
+const GIVEN_UP_LIMIT = 1_000;
 
 /**
  * The caller's side of the streams: submits calls, and settles each exactly once.
@@ -91,6 +92,8 @@ export class CallClient {
   private readonly logger = new Logger('CallFunction');
   private readonly pending = new Map<string, PendingCall>();
   private readonly batch = new TickBatch<PendingCall>((calls) => this.write(calls));
+  /** Calls that were given up lately: one that was being handed over then is not where it was taken back. */
+  private readonly givenUp = new Map<string, PendingCall>();
   private parked: PendingCall[] = [];
   private replies: ReplyReader | undefined;
   private repliesReady = false;
@@ -109,6 +112,8 @@ export class CallClient {
     private readonly clock: Clock,
     private readonly processId: string,
     private readonly maxBacklog: number,
+    /** Redis's clock minus this host's, once it is known. */
+    private readonly offsetMs: () => number | undefined,
   ) {}
 
   /** Starts a call. Every argument was checked before. */
@@ -196,7 +201,9 @@ export class CallClient {
       },
     }));
     this.submitted += live.length;
-    this.backend.calls.submit(submissions, this.maxBacklog).then(
+    const offsetMs = this.offsetMs();
+    const sentAt = offsetMs === undefined ? undefined : Math.round(now + offsetMs);
+    this.backend.calls.submit(submissions, { maxBacklog: this.maxBacklog, sentAt }).then(
       (results) => {
         for (const [index, call] of live.entries()) this.noteWritten(call, results[index]);
       },
@@ -208,6 +215,8 @@ export class CallClient {
   }
 
   private noteWritten(call: PendingCall, result: Submitted | undefined): void {
+    // Its deadline passed on the way; the timer says so, here too.
+    if (result === 'late') return;
     if (typeof result === 'string') {
       // 'answered' is no entry's id, but tells a call that was written from one that was not.
       call.entryId = result;
@@ -263,6 +272,11 @@ export class CallClient {
   private giveUp(call: PendingCall, error: Error): void {
     if (this.take(call) === undefined) return;
     call.reject(error);
+    this.givenUp.set(call.callId, call);
+    for (const [oldest] of this.givenUp) {
+      if (this.givenUp.size <= GIVEN_UP_LIMIT) break;
+      this.givenUp.delete(oldest);
+    }
     this.recall(call);
   }
 
@@ -358,10 +372,7 @@ export class CallClient {
 
   private settle({ callId, text }: RawReply): void {
     const call = this.pending.get(callId);
-    if (call === undefined) {
-      this.late += 1;
-      return;
-    }
+    if (call === undefined) return this.settleLate(callId, text);
     const reply = parseReply(text);
     if (isMalformed(reply)) {
       this.malformed += 1;
@@ -372,6 +383,17 @@ export class CallClient {
       return;
     }
     this.apply(call, reply);
+  }
+
+  /** A reply to a call that was settled otherwise; one that tells a new place of a call that was given up ends it there. */
+  private settleLate(callId: string, text: string): void {
+    this.late += 1;
+    const call = this.givenUp.get(callId);
+    if (call === undefined) return;
+    const reply = parseReply(text);
+    if (isMalformed(reply) || reply.kind !== 'moved') return;
+    call.entryId = reply.entryId;
+    this.recall(call);
   }
 
   private apply(call: PendingCall, reply: Reply): void {

@@ -67,6 +67,8 @@ export class CallConsumer implements WorkSource {
   private stopping = false;
   private allReturned = true;
   private offsetMs = 0;
+  private hasBroken = false;
+  private toldTrouble = '';
 
   constructor(
     private readonly backend: Backend,
@@ -80,9 +82,7 @@ export class CallConsumer implements WorkSource {
       trouble: (error) => this.handleTrouble(error),
       overdue: () => this.logger.warn('the read of calls is overdue: making a new connection'),
     });
-    this.settler = new Settler(backend, clock, (error) =>
-      this.logger.error(`outcomes could not be written: ${messageOf(error)}`),
-    );
+    this.settler = new Settler(backend, clock, (text) => this.logger.warn(text));
     this.runner = new CallRunner(settings, clock, this.settler, () => this.offsetMs);
   }
 
@@ -126,10 +126,12 @@ export class CallConsumer implements WorkSource {
   pulse(offsetMs: number): void {
     this.offsetMs = offsetMs;
     this.reads.pulse();
+    if (this.hasBroken) void this.findBroken().catch(() => undefined);
   }
 
-  open(sessionId: string): void {
+  open(sessionId: string, offsetMs: number): void {
     this.sessionId = sessionId;
+    this.offsetMs = offsetMs;
     this.reads.pulse();
     if (this.lanes.size > 0) this.ensureReader();
   }
@@ -149,6 +151,14 @@ export class CallConsumer implements WorkSource {
     const moved = this.lanes.begin(lanes);
     await this.reads.nextTurn();
     return moved;
+  }
+
+  /** Functions that cannot be read, because their key holds something else than a stream. */
+  broken(): FunctionRef[] {
+    return this.lanes
+      .all()
+      .filter((lane) => lane.broken)
+      .map((lane) => lane.ref);
   }
 
   poolOf(ref: FunctionRef): string {
@@ -232,7 +242,9 @@ export class CallConsumer implements WorkSource {
   /** Removes a call that waits for a place here, and that nobody waits for any more. */
   private discard(call: RawCall, callId: string): void {
     const { ref, entryId } = call;
-    this.settler.add({ ref, entryId, callId, replyTo: '', kind: 'discard', reply: '' }, () =>
+    const consumer = this.sessionId;
+    const kind = 'discard';
+    this.settler.add({ ref, entryId, consumer, callId, replyTo: '', kind, reply: '' }, () =>
       this.held.delete(heldKey(call)),
     );
   }
@@ -245,6 +257,7 @@ export class CallConsumer implements WorkSource {
   }
 
   private accept(calls: readonly RawCall[]): void {
+    this.toldTrouble = '';
     const unwanted = new Map<FunctionRef, RawCall[]>();
     for (const call of calls) {
       const key = heldKey(call);
@@ -268,7 +281,7 @@ export class CallConsumer implements WorkSource {
   private begun(lane: Lane, raw: RawCall): void {
     const key = heldKey(raw);
     this.lanes.start(lane);
-    const call = this.runner.start(lane, raw, {
+    const call = this.runner.start(lane, raw, this.sessionId, {
       ended: () => {
         if (!this.running.delete(key)) return;
         this.lanes.end(lane);
@@ -318,15 +331,16 @@ export class CallConsumer implements WorkSource {
     let handedBack = 0;
     for (const { calls } of waiting) handedBack += calls.length;
     const returned = Promise.all(waiting.map(({ lane, calls }) => this.handBack(lane.ref, calls)));
-    const mine = [...this.running.values()].filter((call) => lanes.includes(call.lane));
+    // Those that start later belong to whoever began the function anew meanwhile.
+    const mine = [...this.running.entries()].filter(([, call]) => lanes.includes(call.lane));
     await within(
       this.clock,
       limitMs,
-      Promise.all(mine.map((call) => call.done)),
+      Promise.all(mine.map(([, call]) => call.done)),
       () => new ClosedError('drain'),
     ).catch(() => undefined);
     await returned;
-    const late = [...this.running.entries()].filter(([, call]) => lanes.includes(call.lane));
+    const late = mine.filter(([key, call]) => this.running.get(key) === call);
     for (const lane of lanes) {
       const entries = late.filter(([, call]) => call.lane === lane);
       for (const [key, call] of entries) {
@@ -371,7 +385,7 @@ export class CallConsumer implements WorkSource {
       });
     } catch (error) {
       const lasts = !this.stopping && session === this.sessionId;
-      if (lasts && isFunctionsError(error, 'BACKEND_UNAVAILABLE')) {
+      if (lasts) {
         void this.handBackLater(ref, calls, started);
         return;
       }
@@ -403,9 +417,32 @@ export class CallConsumer implements WorkSource {
       await this.backend.calls.ensureGroups(begun.map((lane) => lane.ref)).catch(() => undefined);
       return;
     }
-    if (!isFunctionsError(error, 'BACKEND_UNAVAILABLE'))
-      this.logger.error(`reading calls failed: ${messageOf(error)}`);
+    if (error instanceof Error && error.message.startsWith('WRONGTYPE')) await this.findBroken();
+    if (!isFunctionsError(error, 'BACKEND_UNAVAILABLE')) this.tellTrouble(messageOf(error));
     await pause(this.clock, RETRY_MS);
+  }
+
+  /** One line for as long as it is the same. */
+  private tellTrouble(text: string): void {
+    if (this.toldTrouble !== text) this.logger.error(`reading calls failed: ${text}`);
+    this.toldTrouble = text;
+  }
+
+  /** One key that is no stream would keep all functions from being read: its function is left out until it is one. */
+  private async findBroken(): Promise<void> {
+    const begun = this.lanes.all().filter((lane) => lane.begun);
+    const broken = await this.backend.calls.broken(begun.map((lane) => lane.ref));
+    const changed = this.lanes.noteBroken(new Set(broken.map((ref) => ref.id)));
+    this.hasBroken = broken.length > 0;
+    if (!changed) return;
+    for (const { functionName, workflowId } of broken)
+      this.logger.error(
+        `the calls of ${functionName} (workflow ${workflowId}) cannot be read: its key holds no stream. Delete that key.`,
+      );
+    await this.backend.calls.ensureGroups(
+      begun.filter((lane) => !lane.broken).map((lane) => lane.ref),
+    );
+    this.reads.nudge();
   }
 }
 

@@ -49,14 +49,16 @@ export class CallRun implements RunningCall, EchoSource {
   private readonly finished = createDeferred();
   private readonly payload: ReturnType<typeof parseCallPayload>;
   private readonly echoes: ((ending: Ending, carriedOut: boolean) => void)[] = [];
-  /** The reply that `context.return()` gave. */
+  /** The reply that `context.return()` gave, and whether Redis has it. */
   private answer = '';
+  private answerWritten = false;
   private lost = false;
 
   /** @param offsetMs Redis's clock minus this host's */
   constructor(
     readonly lane: Lane,
     readonly raw: RawCall,
+    readonly consumer: string,
     readonly entry: CallEntry,
     private readonly observer: CallObserver,
     private readonly surroundings: RunSurroundings,
@@ -241,9 +243,11 @@ export class CallRun implements RunningCall, EchoSource {
     if (this.lost) return;
     const { callId } = this.entry;
     const final = ending.reply === '' ? { ...ending, reply: this.answer } : ending;
+    // An answer that Redis has not confirmed goes along once more: the caller takes the first.
+    const said = this.answerWritten ? ending : final;
     if (ending.kind !== 'retry' && final.reply !== '')
       this.surroundings.results.remember(this.lane.ref, callId, final.reply);
-    this.surroundings.settler.add(this.outcome(ending), (owned) => {
+    this.surroundings.settler.add(this.outcome(said), (owned) => {
       this.observer.settled();
       this.finished.resolve();
       for (const echo of this.echoes) echo(final, owned);
@@ -257,11 +261,15 @@ export class CallRun implements RunningCall, EchoSource {
 
   private giveAnswer(result: string): void {
     this.answer = encodeResult(result, this.surroundings.settings.workerId);
-    this.say('answer', this.answer);
+    this.say('answer', this.answer, (owned) => (this.answerWritten = owned));
   }
 
-  private say(kind: 'progress' | 'answer', reply: string): void {
-    if (!this.lost) this.surroundings.settler.add(this.outcome({ kind, reply }), () => undefined);
+  private say(
+    kind: 'progress' | 'answer',
+    reply: string,
+    done: (owned: boolean) => void = () => undefined,
+  ): void {
+    if (!this.lost) this.surroundings.settler.add(this.outcome({ kind, reply }), done);
   }
 
   private outcome(ending: Ending): Outcome {
@@ -269,6 +277,7 @@ export class CallRun implements RunningCall, EchoSource {
     const outcome = {
       ref: this.lane.ref,
       entryId,
+      consumer: this.consumer,
       callId,
       replyTo: ending.reply === '' ? '' : replyTo,
       ...ending,

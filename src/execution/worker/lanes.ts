@@ -20,6 +20,8 @@ export interface Lane {
   begun: boolean;
   /** Takes no new calls for now. */
   paused: boolean;
+  /** Its key holds something else than a stream: it is not read, or none of the functions would be. */
+  broken: boolean;
   running: number;
   /** Delivered and not started: what a read brought beyond the free places. */
   readonly queue: RawCall[];
@@ -77,6 +79,7 @@ export class Lanes {
       ref: hosted.ref,
       begun: false,
       paused: false,
+      broken: false,
       running: 0,
       queue: [],
       poolId: '',
@@ -139,6 +142,17 @@ export class Lanes {
   resume(lane: Lane): void {
     lane.paused = false;
     this.note(lane);
+  }
+
+  /** Notes which functions cannot be read; whether that is news. */
+  noteBroken(broken: ReadonlySet<string>): boolean {
+    let changed = false;
+    for (const lane of this.lanes.values()) {
+      const now = broken.has(lane.ref.id);
+      if (lane.broken !== now) changed = true;
+      lane.broken = now;
+    }
+    return changed;
   }
 
   /** Whether a call of the lane can start now. */
@@ -308,6 +322,7 @@ export class Lanes {
     return (
       lane.begun &&
       !lane.paused &&
+      !lane.broken &&
       lane.queue.length === 0 &&
       lane.running < lane.hosted.concurrency
     );

@@ -179,6 +179,7 @@ export class ReadLoop {
           await this.intake.recover(reader);
         }
         await this.turn(reader);
+        this.turnedAt = this.clock.now();
       } catch (error) {
         if (this.stopping || this.reader !== reader) break;
         await this.intake.trouble(error);
@@ -197,8 +198,7 @@ export class ReadLoop {
   }
 
   private async turn(reader: CallReader): Promise<void> {
-    this.turnedAt = this.clock.now();
-    this.fenced = this.turnedAt - this.pulsedAt > this.leaseMs * LEASE_PART;
+    this.fenced = this.clock.now() - this.pulsedAt > this.leaseMs * LEASE_PART;
     const plan = this.fenced ? undefined : this.lanes.plan();
     if (plan === undefined) await this.change();
     else if (plan.kind === 'streams') await this.readStreams(reader, plan);

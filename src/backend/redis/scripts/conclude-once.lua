@@ -2,24 +2,31 @@
 -- KEYS: 1 calls, 2 once
 -- ARGV: 1 group, 2 kind, 3 entry id, 4 callId, 5 process to answer or '', 6 the key's name, 7 reply or '',
 --       8 how long a result is kept, in milliseconds, 9 reply stream before the process, 10 and after it,
---       11 length that it may have
--- Answer: 1, or 0 when the call was not owned
+--       11 length above which a reply stream takes no progress
+-- Answer: 1, 0 when the call was not owned, or why it has to be said again
 -- @include tell
 local calls, once, kind, id, reply = KEYS[1], KEYS[2], ARGV[2], ARGV[3], ARGV[7]
-if kind == 'answer' then
-  if #redis.call('XPENDING', calls, ARGV[1], id, id, 1) == 0 then return 0 end
-elseif kind ~= 'progress' then
-  if redis.call('XACK', calls, ARGV[1], id) == 0 then return 0 end
-  redis.call('XDEL', calls, id)
+local function finish()
+  if kind == 'settle' or kind == 'discard' then
+    redis.call('XACK', calls, ARGV[1], id)
+    redis.call('XDEL', calls, id)
+  end
+  return 1
 end
-if reply == '' then return 1 end
+if kind ~= 'progress' then
+  local pending = redis.pcall('XPENDING', calls, ARGV[1], id, id, 1)
+  if pending.err or #pending == 0 then return 0 end
+end
+if reply == '' then return finish() end
+if kind == 'progress' and redis.call('XLEN', ARGV[9] .. ARGV[5] .. ARGV[10]) >= tonumber(ARGV[11]) then return 1 end
 local fields = { i = ARGV[4], r = ARGV[5], k = ARGV[6] }
-tell({ ARGV[9], ARGV[10], ARGV[11] }, calls, { get = function(name) return fields[name] end }, reply)
+local problem = tell({ ARGV[9], ARGV[10] }, calls, { get = function(name) return fields[name] end }, reply)
 if kind == 'progress' then return 1 end
+if problem then return problem end
 redis.call('DEL', once)
 -- A failure is told to who waits and then forgotten: the next call with this key runs.
 if string.sub(reply, 1, 8) == '{"k":"r"' then
   redis.call('HSET', once, 'reply', reply)
   redis.call('PEXPIRE', once, ARGV[8])
 end
-return 1
+return finish()

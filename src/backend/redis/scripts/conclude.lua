@@ -1,48 +1,117 @@
--- Carries out the outcomes of one tick. An outcome that is tied to ownership changes nothing when its entry
--- is no longer pending: a call that was handed over lives on under a new entry id, so the old one is gone.
+-- Carries out outcomes of calls that one consumer ran. What is owned is answered first, then acknowledged and
+-- deleted, all in one step: an answer that cannot be written leaves its call pending, to be concluded again.
 -- KEYS: streams of calls and of replies, in the order of their indexes in ARGV
--- ARGV: 1 group, 2 length that a reply stream may have, then per outcome:
+-- ARGV: 1 group, 2 consumer, 3 length above which a reply stream takes no progress, then per outcome:
 --       kind, index of its calls key, entry id, index of its reply key (0: none), callId, reply
--- Answer: { zero-based numbers of the outcomes whose call was not owned, why a reply could not be written or '' }
-local group, cap = ARGV[1], ARGV[2]
-local lost, replies, order, done = {}, {}, {}, {}
-for at = 3, #ARGV, 6 do
-  local kind, calls, id = ARGV[at], KEYS[tonumber(ARGV[at + 1])], ARGV[at + 2]
-  local owned = true
-  if kind == 'settle' or kind == 'discard' then
-    owned = redis.call('XACK', calls, group, id) == 1
-    if owned then
-      local ids = done[calls]
-      if not ids then
-        ids = {}
-        done[calls] = ids
-      end
-      ids[#ids + 1] = id
-    end
-  elseif kind == 'answer' then
-    owned = #redis.call('XPENDING', calls, group, id, id, 1) == 1
+-- Answer: { zero-based numbers of the outcomes whose call was not owned, of those that have to be said again,
+--         why, or '' }
+local group, consumer, cap = ARGV[1], ARGV[2], tonumber(ARGV[3])
+local lost, again, why = {}, {}, ''
+
+-- Which ids of a stream are owned. Claiming what one holds changes nothing, and tells for all in one command.
+local function owned_of(calls, ids)
+  local owned = {}
+  local claimed = redis.pcall('XCLAIM', calls, group, consumer, 0, unpack(ids))
+  if not claimed.err then
+    for i = 1, #claimed do owned[claimed[i]] = true end
+  elseif string.find(claimed.err, 'WRONGTYPE', 1, true) then
+    return owned
+  elseif not string.find(claimed.err, 'NOGROUP', 1, true) then
+    return nil, claimed.err
   end
-  if not owned then
-    lost[#lost + 1] = (at - 3) / 6
-  elseif ARGV[at + 3] ~= '0' then
-    local key = KEYS[tonumber(ARGV[at + 3])]
-    local batch = replies[key]
+  if not claimed.err and #claimed == #ids - 1 then return owned end
+  -- Its group was deleted by hand: an entry that is still there, and that nobody holds, is its finisher's.
+  for i = 1, #ids - 1 do
+    if not owned[ids[i]] then
+      local there = redis.pcall('XRANGE', calls, ids[i], ids[i])
+      if not there.err and #there == 1 then owned[ids[i]] = true end
+    end
+  end
+  return owned
+end
+
+local ids_of, streams = {}, {}
+for at = 4, #ARGV, 6 do
+  if ARGV[at] ~= 'progress' then
+    local index = ARGV[at + 1]
+    local ids = ids_of[index]
+    if not ids then
+      ids = {}
+      ids_of[index] = ids
+      streams[#streams + 1] = index
+    end
+    ids[#ids + 1] = ARGV[at + 2]
+  end
+end
+local owned_in, problem_in = {}, {}
+for i = 1, #streams do
+  local index = streams[i]
+  local ids = ids_of[index]
+  ids[#ids + 1] = 'JUSTID'
+  owned_in[index], problem_in[index] = owned_of(KEYS[tonumber(index)], ids)
+end
+
+local replies, order, room = {}, {}, {}
+for at = 4, #ARGV, 6 do
+  local number, kind, index, id, reply_index = (at - 4) / 6, ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3]
+  local counts = true
+  if kind == 'progress' then
+    if room[reply_index] == nil then
+      local length = redis.pcall('XLEN', KEYS[tonumber(reply_index)])
+      room[reply_index] = type(length) == 'number' and length < cap
+    end
+    counts = room[reply_index]
+  elseif problem_in[index] then
+    counts = false
+    again[#again + 1] = number
+    why = problem_in[index]
+  elseif not owned_in[index][id] then
+    counts = false
+    lost[#lost + 1] = number
+  end
+  if counts then
+    local batch = replies[reply_index]
     if not batch then
-      batch = {}
-      replies[key] = batch
-      order[#order + 1] = key
+      batch = { numbers = {}, fields = {}, done = {} }
+      replies[reply_index] = batch
+      order[#order + 1] = reply_index
     end
-    batch[#batch + 1] = ARGV[at + 4]
-    batch[#batch + 1] = ARGV[at + 5]
+    if reply_index ~= '0' then
+      batch.fields[#batch.fields + 1] = ARGV[at + 4]
+      batch.fields[#batch.fields + 1] = ARGV[at + 5]
+    end
+    if kind ~= 'progress' then batch.numbers[#batch.numbers + 1] = number end
+    if kind == 'settle' or kind == 'discard' then
+      local done = batch.done[index]
+      if not done then
+        done = {}
+        batch.done[index] = done
+      end
+      done[#done + 1] = id
+    end
   end
 end
-for calls, ids in pairs(done) do
-  redis.call('XDEL', calls, unpack(ids))
-end
--- A reply stream that cannot be written (it is no stream, or full of memory) costs nobody else an answer.
-local problem = ''
+
 for i = 1, #order do
-  local added = redis.pcall('XADD', order[i], 'NOMKSTREAM', 'MAXLEN', '~', cap, '*', unpack(replies[order[i]]))
-  if type(added) == 'table' and added.err then problem = added.err end
+  local batch = replies[order[i]]
+  local added = true
+  if #batch.fields > 0 then
+    added = redis.pcall('XADD', KEYS[tonumber(order[i])], 'NOMKSTREAM', '*', unpack(batch.fields))
+    -- Nothing that is said again changes that this key is no stream.
+    if type(added) == 'table' and added.err and string.find(added.err, 'WRONGTYPE', 1, true) then
+      why = added.err
+      added = false
+    end
+  end
+  if type(added) == 'table' and added.err then
+    why = added.err
+    for j = 1, #batch.numbers do again[#again + 1] = batch.numbers[j] end
+  else
+    for index, ids in pairs(batch.done) do
+      local calls = KEYS[tonumber(index)]
+      redis.pcall('XACK', calls, group, unpack(ids))
+      redis.call('XDEL', calls, unpack(ids))
+    end
+  end
 end
-return { lost, problem }
+return { lost, again, why }

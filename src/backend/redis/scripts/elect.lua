@@ -1,12 +1,21 @@
--- Takes or keeps the supervisor's lease. A holder whose presence is missing is dead: it is not waited for.
--- KEYS: 1 supervisor, 2 processes
+-- Takes or keeps an office. A supervisor whose presence is missing is dead, and is not waited for.
+-- KEYS: 1 supervisor, 2 deputy, 3 processes
 -- ARGV: 1 sessionId, 2 leaseMs, 3 control channel's head
--- Answer: 1 when this session holds it
-local holder = redis.call('GET', KEYS[1])
-if holder and holder ~= ARGV[1] then
-  local dead = redis.call('HGET', KEYS[2], holder) == 'present'
+-- Answer: 2 as supervisor, 1 as deputy, 0 as neither
+local function is_dead(holder)
+  return redis.call('HGET', KEYS[3], holder) == 'present'
     and tonumber(redis.call('PUBSUB', 'NUMSUB', ARGV[3] .. holder)[2]) == 0
-  if not dead then return 0 end
 end
-redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
-return 1
+
+local holder = redis.call('GET', KEYS[1])
+if not holder or holder == ARGV[1] or is_dead(holder) then
+  redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+  if redis.call('GET', KEYS[2]) == ARGV[1] then redis.call('DEL', KEYS[2]) end
+  return 2
+end
+local deputy = redis.call('GET', KEYS[2])
+if not deputy or deputy == ARGV[1] then
+  redis.call('SET', KEYS[2], ARGV[1], 'PX', ARGV[2])
+  return 1
+end
+return 0

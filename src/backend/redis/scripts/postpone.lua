@@ -9,9 +9,7 @@ local calls, id = KEYS[1], ARGV[2]
 if #redis.call('XPENDING', calls, ARGV[1], id, id, 1) == 0 then return 0 end
 if redis.call('HLEN', KEYS[3]) >= tonumber(ARGV[6]) then return -1 end
 local found = redis.call('XRANGE', calls, id, id)[1]
-redis.call('XACK', calls, ARGV[1], id)
 if not found then return 0 end
-redis.call('XDEL', calls, id)
 local entry = entry_of(found[2])
 entry.set('a', string.format('%d', (tonumber(entry.get('a') or '1') or 1) + 1))
 entry.set('f', string.format('%d', (tonumber(entry.get('f') or '0') or 0) + 1))
@@ -22,4 +20,6 @@ local due = string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000) + 
 redis.call('HSET', KEYS[3], id, cmsgpack.pack(entry.fields))
 redis.call('ZADD', KEYS[2], due, id)
 redis.call('ZADD', KEYS[4], 'LT', due, ARGV[5])
+redis.call('XACK', calls, ARGV[1], id)
+redis.call('XDEL', calls, id)
 return 1

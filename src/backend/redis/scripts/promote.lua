@@ -1,7 +1,6 @@
 -- Puts calls of a function that are due back into its stream.
 -- KEYS: 1 calls, 2 delayed, 3 aside, 4 delayed functions
--- ARGV: 1 function id, 2 how many at the most, 3 reply stream before the process, 4 and after it,
---       5 length that it may have
+-- ARGV: 1 function id, 2 how many at the most, 3 reply stream before the process, 4 and after it
 -- Answer: how many
 -- @include entry
 -- @include ring
@@ -13,14 +12,14 @@ local due = redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', now, 'LIMIT', 0, ARGV[2
 local moved
 for i = 1, #due do
   local packed = redis.call('HGET', KEYS[3], due[i])
-  redis.call('ZREM', KEYS[2], due[i])
   if packed then
-    redis.call('HDEL', KEYS[3], due[i])
     local entry = entry_of(cmsgpack.unpack(packed))
     moved = redis.call('XADD', calls, '*', unpack(entry.fields))
     if entry.get('k') then redis.call('HSET', once_key(calls, entry.get('k')), 'entry', moved) end
-    tell({ ARGV[3], ARGV[4], ARGV[5] }, calls, entry, cjson.encode({ k = 'm', d = moved }))
+    tell({ ARGV[3], ARGV[4] }, calls, entry, cjson.encode({ k = 'm', d = moved }))
   end
+  redis.call('HDEL', KEYS[3], due[i])
+  redis.call('ZREM', KEYS[2], due[i])
 end
 if moved then ring(calls, now) end
 local next_due = redis.call('ZRANGE', KEYS[2], 0, 0, 'WITHSCORES')

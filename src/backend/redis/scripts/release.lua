@@ -3,8 +3,8 @@
 -- nothing: DELCONSUMER would destroy what is pending.
 -- KEYS: 1 calls, 2 dead letters
 -- ARGV: 1 group, 2 consumer, 3 'lost' or 'handed-back', 4 maxDeliveries, 5 reply stream before the process,
---       6 and after it, 7 length that a reply stream may have, 8 length that the dead letters may have,
---       9 how many calls at the most, 10 function's name for texts,
+--       6 and after it, 7 length that the dead letters may have,
+--       8 how many calls at the most, 9 function's name for texts,
 --       then for 'handed-back' per call: entry id, 1 or 0 (its handler had started)
 -- Answer: { requeued, answered, dead-lettered, 1 when more are left }
 -- @include entry
@@ -12,9 +12,9 @@
 -- @include tell
 local calls, dead, group, consumer, mode = KEYS[1], KEYS[2], ARGV[1], ARGV[2], ARGV[3]
 if redis.call('EXISTS', calls) == 0 then return { 0, 0, 0, 0 } end
-local limit = tonumber(ARGV[9])
+local limit = tonumber(ARGV[8])
 local requeued, answered, buried = 0, 0, 0
-local reply_parts = { ARGV[5], ARGV[6], ARGV[7] }
+local reply_parts = { ARGV[5], ARGV[6] }
 local time = redis.call('TIME')
 local now = string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000))
 
@@ -29,24 +29,20 @@ end
 local function bury(entry, losses)
   buried = buried + 1
   entry.set('reason', 'MAX_DELIVERIES')
-  redis.call('XADD', dead, 'MAXLEN', '~', ARGV[8], '*', unpack(entry.fields))
+  redis.call('XADD', dead, 'MAXLEN', '~', ARGV[7], '*', unpack(entry.fields))
   fail(entry, 'MAX_DELIVERIES',
-    ARGV[10] .. ' lost its worker ' .. losses .. ' times and was moved to the dead letters. Look for what ' ..
+    ARGV[9] .. ' lost its worker ' .. losses .. ' times and was moved to the dead letters. Look for what ' ..
     'its handler does to its process; maxDeliveries sets the bound.',
     { attempts = losses })
 end
 
-local function let_go(id, started)
-  local found = redis.call('XRANGE', calls, id, id)[1]
-  if redis.call('XACK', calls, group, id) == 0 then return end
-  if not found then return end
-  redis.call('XDEL', calls, id)
+local function place(id, found, started)
   local entry = entry_of(found[2])
   local attempt = tonumber(entry.get('a') or '1') or 1
   if entry.get('m') and started then
     answered = answered + 1
     fail(entry, 'WORKER_LOST',
-      'The worker that ran ' .. ARGV[10] .. ' was lost, and delivery at-most-once forbids running it again.',
+      'The worker that ran ' .. ARGV[9] .. ' was lost, and delivery at-most-once forbids running it again.',
       { attempt = attempt, reason = mode })
     return
   end
@@ -66,6 +62,16 @@ local function let_go(id, started)
   tell(reply_parts, calls, entry, cjson.encode({ k = 'm', d = moved }))
 end
 
+-- The new place of a call, or its answer, first: when Redis refuses that, the call stays where it is.
+local function let_go(id, started)
+  local pending = redis.pcall('XPENDING', calls, group, id, id, 1)
+  if pending.err or #pending == 0 or pending[1][2] ~= consumer then return end
+  local found = redis.call('XRANGE', calls, id, id)[1]
+  if found then place(id, found, started) end
+  redis.call('XACK', calls, group, id)
+  redis.call('XDEL', calls, id)
+end
+
 if mode == 'lost' then
   local ok, pending = pcall(redis.call, 'XPENDING', calls, group, '-', '+', limit, consumer)
   if not ok then return { 0, 0, 0, 0 } end
@@ -73,7 +79,7 @@ if mode == 'lost' then
   if requeued > 0 then ring(calls, now) end
   if #pending == limit then return { requeued, answered, buried, 1 } end
 else
-  for at = 11, #ARGV, 2 do let_go(ARGV[at], ARGV[at + 1] == '1') end
+  for at = 10, #ARGV, 2 do let_go(ARGV[at], ARGV[at + 1] == '1') end
   if requeued > 0 then ring(calls, now) end
 end
 local ok, left = pcall(redis.call, 'XPENDING', calls, group, '-', '+', 1, consumer)

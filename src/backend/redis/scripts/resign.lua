@@ -1,6 +1,9 @@
--- Gives the supervisor's lease back.
--- KEYS: 1 supervisor
+-- Gives an office back.
+-- KEYS: 1 supervisor, 2 deputy
 -- ARGV: 1 sessionId
--- Answer: 1 when this session held it
-if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end
-return 0
+-- Answer: 1 when this session held one
+local held = 0
+for i = 1, 2 do
+  if redis.call('GET', KEYS[i]) == ARGV[1] then held = redis.call('DEL', KEYS[i]) end
+end
+return held

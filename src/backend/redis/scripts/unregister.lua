@@ -2,7 +2,7 @@
 -- KEYS: 1 workers, 2 last epoch, 3 bells, 4 calls
 -- ARGV: 1 workerId, 2 epoch or '', 3 channel, 4 functionName, 5 workflowId, 6 reason,
 --       7 function id, 8 hosted key before the session, 9 and after it, 10 sessionId or '',
---       11 how long the epoch is remembered, in milliseconds
+--       11 how long the epoch is remembered, in milliseconds, 12 control channel's head
 -- Answer: 1 when it was registered (in that epoch, by that session), else 0
 -- @include pools
 -- @include ring
@@ -31,4 +31,13 @@ redis.pcall('PUBLISH', ARGV[3], cjson.encode({
     seq = record.seq + 1, timestamp = time[1] * 1000 + math.floor(time[2] / 1000), reason = ARGV[6],
   },
 }))
+if ARGV[10] == '' then
+  -- Its own process knows, or has to learn, that it is not to take calls any more.
+  redis.pcall('PUBLISH', ARGV[12] .. tostring(record.processId), cjson.encode({
+    pattern = 'control',
+    data = {
+      type = 'unregistered', functionName = ARGV[4], workflowId = ARGV[5], workerId = ARGV[1], epoch = record.epoch,
+    },
+  }))
+end
 return 1

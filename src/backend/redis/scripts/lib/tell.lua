@@ -1,27 +1,35 @@
 -- Answers a call: its caller, or everybody who shares it by an idempotency key.
--- reply_parts: reply stream's key before the process, after it, length that it may have
+-- reply_parts: reply stream's key before the process, and after it
 local function tell_one(reply_parts, process, callId, value)
   -- pcall: a stream that cannot be written costs nobody else an answer. No stream: the caller is gone.
   local key = reply_parts[1] .. process .. reply_parts[2]
-  return redis.pcall('XADD', key, 'NOMKSTREAM', 'MAXLEN', '~', reply_parts[3], '*', callId, value)
+  return redis.pcall('XADD', key, 'NOMKSTREAM', '*', callId, value)
 end
 
 local function once_key(calls, name)
   return string.sub(calls, 1, -6) .. 'once:' .. name
 end
 
+-- The result: why it could not be written, if Redis may let it in later; else nothing.
 local function tell(reply_parts, calls, entry, value)
   local name, callId, process = entry.get('k'), entry.get('i'), entry.get('r')
-  local told = false
+  local told, problem = false, nil
+  local function to(address, id)
+    local added = tell_one(reply_parts, address, id, value)
+    if type(added) == 'table' and added.err and not string.find(added.err, 'WRONGTYPE', 1, true) then
+      problem = added.err
+    end
+  end
   if name then
     local flat = redis.call('HGETALL', once_key(calls, name))
     for i = 1, #flat, 2 do
       local sharer = string.match(flat[i], '^w:(.*)$')
       if sharer then
-        tell_one(reply_parts, flat[i + 1], sharer, value)
+        to(flat[i + 1], sharer)
         if sharer == callId then told = true end
       end
     end
   end
-  if not told and callId and process and process ~= '' then tell_one(reply_parts, process, callId, value) end
+  if not told and callId and process and process ~= '' then to(process, callId) end
+  return problem
 end
