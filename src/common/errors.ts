@@ -346,17 +346,33 @@ export class DrainingError extends FunctionsError {
   }
 }
 
-/** Redis cannot be reached, or did not answer in time. */
+/** Redis cannot be reached, refuses the connection, or did not answer in time. */
 export class BackendUnavailableError extends FunctionsError {
   constructor(operation: string, where: string, cause?: unknown) {
-    const why = cause instanceof Error ? ` (${cause.message})` : '';
+    const problem = reasonOf(cause);
+    const why = problem === undefined ? '' : ` (${problem})`;
     super(
       ERROR_CODES.BACKEND_UNAVAILABLE,
-      `${operation} got no answer from Redis at ${where}${why}. Check that it runs there and that the ` +
-        'connection option, or REDIS_URL, names it; the library reconnects by itself.',
+      isReply(cause)
+        ? `${operation} failed: Redis at ${where} refuses the connection${why}. Check user, password and database ` +
+            'number in the connection option, or REDIS_URL; the library tries again by itself.'
+        : `${operation} got no answer from Redis at ${where}${why}. Check that it runs there and that the ` +
+            'connection option, or REDIS_URL, names it; the library reconnects by itself.',
       { details: { operation, where }, retryable: true, cause },
     );
   }
+}
+
+function reasonOf(cause: unknown): string | undefined {
+  if (typeof cause === 'string') return cause;
+  if (!(cause instanceof Error)) return undefined;
+  // An address that has several, none of which answers, gives an error without a message.
+  return cause.message === '' ? String((cause as { code?: unknown }).code ?? cause.name) : cause.message;
+}
+
+/** An error that the server answered with, as the client makes it: WRONGPASS, NOAUTH, ERR, NOPERM, ... */
+function isReply(cause: unknown): boolean {
+  return cause instanceof Error && cause.name === 'ReplyError';
 }
 
 /** The application is shutting down, or has. */

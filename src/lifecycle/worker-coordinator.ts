@@ -5,7 +5,7 @@ import type { Backend } from '../backend/backend.js';
 import { reachable } from '../backend/reachable.js';
 import { BACKEND, CLOCK, KEYS, SETTINGS } from '../backend/tokens.js';
 import type { ProcessSession } from '../backend/worker-store.js';
-import { pause, within, type Clock, type Timer } from '../common/clock.js';
+import { holdingProcess, pause, within, type Clock, type Timer } from '../common/clock.js';
 import { createDeferred } from '../common/deferred.js';
 import {
   BackendUnavailableError,
@@ -177,7 +177,8 @@ export class WorkerCoordinator {
 
   /**
    * Joins the fleet and registers what is hosted. Resolves when done, or after 2 s without Redis, and goes
-   * on in the background then: an application boots, and says in /health that it is not ready.
+   * on in the background then: an application boots, and says in /health that it is not ready. The wait keeps
+   * the process alive: without a connection nothing else may, and a boot would end without a word.
    */
   async start(): Promise<void> {
     if (this.current !== 'idle') return;
@@ -192,15 +193,17 @@ export class WorkerCoordinator {
     if (this.notifications instanceof NotificationManager)
       disposers.push(this.notifications.on('state', () => void this.tellPresence()));
     this.dispose = () => disposers.forEach((dispose) => dispose());
-    const joined = this.join();
-    await within(
-      this.clock,
+    await holdingProcess(
       BOOT_WAIT_MS,
-      joined,
-      () => new BackendUnavailableError('joining', this.backend.address),
-    ).catch((error: unknown) =>
-      this.logger.warn(
-        `${messageOf(error)} The application starts; its functions register when Redis answers.`,
+      within(
+        this.clock,
+        BOOT_WAIT_MS,
+        this.join(),
+        () => new BackendUnavailableError('joining', this.backend.address),
+      ).catch((error: unknown) =>
+        this.logger.warn(
+          `${messageOf(error)} The application starts; its functions register when Redis answers.`,
+        ),
       ),
     );
   }
