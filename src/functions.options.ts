@@ -329,7 +329,8 @@ function clientViolations(
 
 /** A number, or its digits: an environment's variable is a string, and the client reads those too. */
 function isWhole(value: unknown, least: number, most: number): boolean {
-  if (typeof value === 'string') return /^\d{1,10}$/.test(value) && isWhole(Number(value), least, most);
+  if (typeof value === 'string')
+    return /^\d{1,10}$/.test(value) && isWhole(Number(value), least, most);
   return Number.isInteger(value) && Number(value) >= least && Number(value) <= most;
 }
 

@@ -243,13 +243,22 @@ export class NoWorkerError extends FunctionsError {
 
 /** No worker became ready within the wait. */
 export class ReadinessTimeoutError extends FunctionsError {
-  constructor(functionName: string, workflowId: string, timeoutMs: number, situation: string) {
+  /** @param cause what kept the registry from being read: then nothing is known about workers */
+  constructor(
+    functionName: string,
+    workflowId: string,
+    timeoutMs: number,
+    situation: string,
+    cause?: unknown,
+  ) {
     super(
       ERROR_CODES.READINESS_TIMEOUT,
-      `No worker of ${functionName} (workflow ${workflowId}) became ready within ${timeoutMs} ms: ` +
-        `${situation}. Check that a worker process with this exact function name and workflowId runs on the ` +
-        'same Redis and keyPrefix, or raise readinessTimeoutMs.',
-      { details: { functionName, workflowId, timeoutMs, situation }, retryable: true },
+      `No worker of ${functionName} (workflow ${workflowId}) became ready within ${timeoutMs} ms: ${situation}` +
+        (cause === undefined
+          ? '. Check that a worker process with this exact function name and workflowId runs on the same Redis ' +
+            'and keyPrefix, or raise readinessTimeoutMs.'
+          : ''),
+      { details: { functionName, workflowId, timeoutMs, situation }, retryable: true, cause },
     );
   }
 }
@@ -346,7 +355,7 @@ export class DrainingError extends FunctionsError {
   }
 }
 
-/** Redis cannot be reached, refuses the connection, or did not answer in time. */
+/** Redis cannot be reached, refuses this client, or did not answer in time. */
 export class BackendUnavailableError extends FunctionsError {
   constructor(operation: string, where: string, cause?: unknown) {
     const problem = reasonOf(cause);
@@ -354,8 +363,8 @@ export class BackendUnavailableError extends FunctionsError {
     super(
       ERROR_CODES.BACKEND_UNAVAILABLE,
       isReply(cause)
-        ? `${operation} failed: Redis at ${where} refuses the connection${why}. Check user, password and database ` +
-            'number in the connection option, or REDIS_URL; the library tries again by itself.'
+        ? `${operation} failed: Redis at ${where} refuses this client${why}. Check user, password, permissions ` +
+            'and database number in the connection option, or REDIS_URL; the library tries again by itself.'
         : `${operation} got no answer from Redis at ${where}${why}. Check that it runs there and that the ` +
             'connection option, or REDIS_URL, names it; the library reconnects by itself.',
       { details: { operation, where }, retryable: true, cause },
@@ -367,11 +376,14 @@ function reasonOf(cause: unknown): string | undefined {
   if (typeof cause === 'string') return cause;
   if (!(cause instanceof Error)) return undefined;
   // An address that has several, none of which answers, gives an error without a message.
-  return cause.message === '' ? String((cause as { code?: unknown }).code ?? cause.name) : cause.message;
+  if (cause.message !== '') return cause.message;
+  const { code } = cause as { code?: unknown };
+  return typeof code === 'string' ? code : cause.name;
 }
 
-/** An error that the server answered with, as the client makes it: WRONGPASS, NOAUTH, ERR, NOPERM, ... */
+/** An error that the server answered with, or its text: WRONGPASS, NOAUTH, ERR, NOPERM, ... */
 function isReply(cause: unknown): boolean {
+  if (typeof cause === 'string') return /^[A-Z]{3,} /.test(cause);
   return cause instanceof Error && cause.name === 'ReplyError';
 }
 

@@ -164,9 +164,12 @@ export class Supervisor {
       const workers = await this.backend.fleet.condemn(suspect, evidence);
       if (workers === undefined) return;
       const reason = evidence === 'presence' ? 'process_died' : 'lease_expired';
-      this.logger.warn(
-        `process ${suspect} is dead (${reason}): handing over the calls of ${workers.length} worker(s)`,
-      );
+      if (workers.length === 0)
+        this.logger.debug(`process ${suspect} is dead (${reason}); it hosted nothing`);
+      else
+        this.logger.warn(
+          `process ${suspect} is dead (${reason}): handing over the calls of ${workers.length} worker(s)`,
+        );
       const refs = new Map(workers.map(({ ref }) => [ref.id, ref]));
       await Promise.all(
         workers.map(({ ref, workerId }) =>

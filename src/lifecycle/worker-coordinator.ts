@@ -4,7 +4,7 @@ import { Inject, Injectable, Logger } from '@nestjs/common';
 import type { Backend } from '../backend/backend.js';
 import { reachable } from '../backend/reachable.js';
 import { BACKEND, CLOCK, KEYS, SETTINGS } from '../backend/tokens.js';
-import type { ProcessSession } from '../backend/worker-store.js';
+import type { ProcessSession, WorkerChange } from '../backend/worker-store.js';
 import { holdingProcess, pause, within, type Clock, type Timer } from '../common/clock.js';
 import { createDeferred } from '../common/deferred.js';
 import {
@@ -21,6 +21,7 @@ import { encodeName, type FunctionRef } from '../protocol/function-ref.js';
 import { isRecord } from '../protocol/json.js';
 import type { Keys } from '../protocol/keys.js';
 import type { WorkerRecord } from '../protocol/worker-record.js';
+import type { WorkerNews } from '../readiness/readiness-view.js';
 import { EventLoopProbe } from './event-loop-probe.js';
 import { HealthNews } from './health-news.js';
 import { LocalWorkers, type LocalRegistration, type LocalWorker } from './local-workers.js';
@@ -42,6 +43,15 @@ export interface CoordinatorEvents {
   state: { readonly from: CoordinatorState; readonly to: CoordinatorState };
   /** A worker of this process is registered (again). */
   registered: { readonly ref: FunctionRef; readonly workerId: string; readonly epoch: number };
+  /**
+   * The registry has a change that this process made, and it is told to everybody. Emitted before the promise of
+   * the change resolves; `definition` is set when the worker registered.
+   */
+  told: {
+    readonly ref: FunctionRef;
+    readonly news: WorkerNews;
+    readonly definition: string | undefined;
+  };
   /** The lease had run out: calls may have been handed over, everything registers anew. */
   lost: { readonly sessionId: string };
 }
@@ -95,6 +105,7 @@ export class WorkerCoordinator {
   private current: CoordinatorState = 'idle';
   private work: WorkSource | undefined;
   private startNow: () => Promise<void> = () => this.start();
+  private hosts: (ref: FunctionRef) => boolean = () => false;
   private session: ProcessSession | undefined;
   private presence: Subscription | undefined;
   private sessions = 0;
@@ -167,6 +178,16 @@ export class WorkerCoordinator {
   /** Sets what starts the process when a worker is registered before the application is up. */
   onEarlyRegistration(start: () => Promise<void>): void {
     this.startNow = start;
+  }
+
+  /** Sets what says which functions this process will host once it starts. */
+  announce(hosts: (ref: FunctionRef) => boolean): void {
+    this.hosts = hosts;
+  }
+
+  /** Whether this process hosts the function and has not begun to register. */
+  willHost(ref: FunctionRef): boolean {
+    return this.current === 'idle' && this.hosts(ref);
   }
 
   /** Announces functions that this process hosts under its default workerId; before {@link start}. */
@@ -260,12 +281,7 @@ export class WorkerCoordinator {
       this.local.forget(ref, workerId);
       if (!this.local.takesCalls(ref)) await this.work?.end(ref, this.settings.drainTimeoutMs);
     }
-    const removed = await this.backend.workers.unregister(
-      ref,
-      workerId,
-      ownerOf(registration),
-      reason,
-    );
+    const removed = await this.remove(ref, workerId, registration, reason);
     this.lifecycle.debug(`${workerId} of ${label(ref)} is offline (${reason})`);
     return removed;
   }
@@ -287,10 +303,7 @@ export class WorkerCoordinator {
     const change = healthy
       ? ({ kind: 'healthy' } as const)
       : ({ kind: 'unhealthy', reason } as const);
-    const record = await this.backend.workers.change(ref, workerId, registration?.epoch, change);
-    if (record === undefined)
-      throw new WorkerNotRegisteredError(ref.functionName, ref.workflowId, workerId);
-    if (registration !== undefined) registration.seq = record.seq;
+    const record = await this.change(ref, workerId, registration, change);
     if (healthy) this.lifecycle.debug(`${workerId} of ${label(ref)} is healthy`);
     else
       this.lifecycle.warn(
@@ -312,13 +325,10 @@ export class WorkerCoordinator {
     const registration = this.local.find(ref, workerId);
     if (registration !== undefined) registration.status = 'draining';
     this.follow(ref);
-    const record = await this.backend.workers.change(ref, workerId, registration?.epoch, {
+    const record = await this.change(ref, workerId, registration, {
       kind: 'draining',
       estimatedDowntimeMs,
     });
-    if (record === undefined)
-      throw new WorkerNotRegisteredError(ref.functionName, ref.workflowId, workerId);
-    if (registration !== undefined) registration.seq = record.seq;
     this.lifecycle.debug(
       `${workerId} of ${label(ref)} is shutting down, back in about ${estimatedDowntimeMs} ms`,
     );
@@ -384,23 +394,19 @@ export class WorkerCoordinator {
       () => new ClosedError('join'),
     ).catch(() => undefined);
     for (const registration of registered) registration.status = 'draining';
-    await this.each(registered, 'announce the shutdown', ({ ref, workerId, epoch }) =>
-      this.backend.workers.change(ref, workerId, epoch, {
-        kind: 'draining',
-        estimatedDowntimeMs: this.settings.drainTimeoutMs,
-      }),
+    const leaving = {
+      kind: 'draining',
+      estimatedDowntimeMs: this.settings.drainTimeoutMs,
+    } as const;
+    await this.each(registered, 'announce the shutdown', (registration) =>
+      this.tellChange(registration.ref, registration.workerId, registration, leaving),
     );
     const report = (await this.work?.drain(this.settings.drainTimeoutMs)) ?? {
       finished: 0,
       handedBack: 0,
     };
     await this.each(registered, 'tell offline', (registration) =>
-      this.backend.workers.unregister(
-        registration.ref,
-        registration.workerId,
-        ownerOf(registration),
-        'shutdown',
-      ),
+      this.remove(registration.ref, registration.workerId, registration, 'shutdown'),
     );
     this.local.clear();
     if (registered.length > 0) {
@@ -410,6 +416,50 @@ export class WorkerCoordinator {
       );
     }
     return report;
+  }
+
+  /** @throws WorkerNotRegisteredError */
+  private async change(
+    ref: FunctionRef,
+    workerId: string,
+    registration: LocalRegistration | undefined,
+    change: WorkerChange,
+  ): Promise<WorkerRecord> {
+    const record = await this.tellChange(ref, workerId, registration, change);
+    if (record === undefined)
+      throw new WorkerNotRegisteredError(ref.functionName, ref.workflowId, workerId);
+    return record;
+  }
+
+  private async tellChange(
+    ref: FunctionRef,
+    workerId: string,
+    registration: LocalRegistration | undefined,
+    change: WorkerChange,
+  ): Promise<WorkerRecord | undefined> {
+    const epoch = registration?.epoch;
+    const record = await this.backend.workers.change(ref, workerId, epoch, change);
+    if (record === undefined) return undefined;
+    if (registration !== undefined) registration.seq = record.seq;
+    this.events.emit('told', { ref, news: newsOf(record), definition: undefined });
+    return record;
+  }
+
+  private async remove(
+    ref: FunctionRef,
+    workerId: string,
+    registration: LocalRegistration | undefined,
+    reason: string,
+  ): Promise<boolean> {
+    const owner = ownerOf(registration);
+    const removed = await this.backend.workers.unregister(ref, workerId, owner, reason);
+    // Nothing can come after it in its epoch. Of another process's worker the epoch is not known here, and its
+    // news have to say it.
+    if (removed && owner.epoch !== undefined) {
+      const news = { workerId, epoch: owner.epoch, seq: Infinity, timestamp: 0, reason } as const;
+      this.events.emit('told', { ref, news: { ...news, status: 'gone' }, definition: undefined });
+    }
+    return removed;
   }
 
   /** Does something for every worker that the registry has; a failure is said and stops nobody else. */
@@ -548,6 +598,7 @@ export class WorkerCoordinator {
     });
     registration.epoch = record.epoch;
     registration.seq = record.seq;
+    this.events.emit('told', { ref, news: newsOf(record), definition: record.definition });
     this.lifecycle.debug(
       `${workerId} of ${label(ref)} is ready (epoch ${record.epoch}, seq ${record.seq})`,
     );
@@ -594,7 +645,8 @@ export class WorkerCoordinator {
   }
 
   private async handleLoss(session: ProcessSession, fate: SessionFate): Promise<void> {
-    const why = fate === 'condemned' ? 'it was declared dead' : 'Redis was emptied';
+    const why =
+      fate === 'condemned' ? `it was declared dead${this.lateness()}` : 'Redis was emptied';
     this.logger.warn(`the lease of ${session.sessionId} is gone (${why}): registering anew`);
     this.session = undefined;
     this.local.markUnregistered();
@@ -602,6 +654,15 @@ export class WorkerCoordinator {
     await this.work?.abandon(fate);
     if (fate === 'condemned') await this.releaseAll(session.sessionId);
     if (this.current !== 'draining') void this.join();
+  }
+
+  /** What made a process look frozen that was not: heartbeats wait for the event loop. */
+  private lateness(): string {
+    const { leaseMs } = this.settings;
+    const lateMs = Math.round(this.loop.worstLagMs(2 * leaseMs));
+    return lateMs < leaseMs / 2
+      ? ''
+      : `: its event loop was ${lateMs} ms late, and leaseMs is ${leaseMs}`;
   }
 
   /** What was delivered to a lost session after the supervisor had handed its calls over. */
@@ -677,6 +738,10 @@ export class WorkerCoordinator {
     if (this.current === 'draining' || this.current === 'stopped')
       throw new ClosedError('WorkerCoordinator');
   }
+}
+
+function newsOf({ workerId, epoch, seq, status, reason, timestamp }: WorkerRecord): WorkerNews {
+  return { workerId, epoch, seq, status, reason, timestamp };
 }
 
 function ownerOf(registration: LocalRegistration | undefined): { epoch?: number } {

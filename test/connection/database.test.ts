@@ -53,7 +53,7 @@ describe('a database that cannot be selected', () => {
     expect(app.get(WorkerCoordinator).state).toBe('joining');
     await expect(app.get(FunctionRegistry).getAvailableFunctions()).rejects.toMatchObject({
       code: 'BACKEND_UNAVAILABLE',
-      message: expect.stringMatching(/refuses the connection \(ERR DB index is out of range\)/),
+      message: expect.stringMatching(/refuses this client \(ERR DB index is out of range\)/),
     });
     const said = logger.of('REDIS', 'error');
     expect(said).toEqual([expect.stringMatching(/^database 9 of redis:\/\/.* cannot be used/)]);
