@@ -371,6 +371,7 @@ function healthViolations(health: unknown): OptionViolation[] {
   for (const [index, fn] of (Array.isArray(required) ? required : []).entries()) {
     const fine =
       isRecord(fn) &&
+      Object.keys(fn).every((name) => name === 'functionName' || name === 'workflowId') &&
       isName(fn['functionName']) &&
       (fn['workflowId'] === undefined || isName(fn['workflowId']));
     if (!fine) {

@@ -195,11 +195,16 @@ export class PayloadTooLargeError extends FunctionsError {
 
 /** Two handlers of one process claim the same function. */
 export class DuplicateHandlerError extends FunctionsError {
+  /** @param first where the handler is, as `Class.method (Module)` */
   constructor(functionName: string, workflowId: string, first: string, second: string) {
+    const [method] = first.split(' (');
     super(
       ERROR_CODES.DUPLICATE_HANDLER,
-      `Both ${first} and ${second} handle ${functionName} (workflow ${workflowId}). A process runs a ` +
-        'function through one handler: rename one, or give it another workflowId.',
+      second.split(' (')[0] === method
+        ? `${method} handles ${functionName} (workflow ${workflowId}), and its class is provided twice: ${first} and ` +
+            `${second}. Provide it in one module, and export it from there.`
+        : `Both ${first} and ${second} handle ${functionName} (workflow ${workflowId}). A process runs a ` +
+            'function through one handler: rename one, or give it another workflowId.',
       { details: { functionName, workflowId, handlers: [first, second] } },
     );
   }

@@ -3,6 +3,7 @@ import type { Backend } from '../backend/backend.js';
 import { BACKEND, CLOCK, KEYS, SETTINGS } from '../backend/tokens.js';
 import { pause, within, type Clock, type Timer } from '../common/clock.js';
 import { BackendUnavailableError, ClosedError, InvalidArgumentError } from '../common/errors.js';
+import { assertKnownKeys } from '../common/known-keys.js';
 import type { Settings } from '../common/settings.js';
 import { messageOf, redactUrl, show } from '../common/text.js';
 import { TypedEvents, type Dispose } from '../common/typed-events.js';
@@ -307,9 +308,14 @@ export class FunctionReadinessWatcher {
   }
 }
 
+const WAIT_OPTIONS: ReadonlySet<string> = new Set<keyof WaitOptions>(['timeoutMs', 'signal']);
+
 function waitOptions(options: number | WaitOptions): WaitOptions {
   if (typeof options === 'number') return { timeoutMs: options };
-  if (isRecord(options)) return options;
+  if (isRecord(options)) {
+    assertKnownKeys(options, WAIT_OPTIONS, (key) => `options.${key}`);
+    return options;
+  }
   throw new InvalidArgumentError(
     'options',
     show(options),

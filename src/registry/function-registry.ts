@@ -19,7 +19,7 @@ import { CallClient, type CallResult } from '../execution/caller/call-client.js'
 import { WorkerCoordinator } from '../lifecycle/worker-coordinator.js';
 import { joinPayload } from '../protocol/call.js';
 import {
-  assertDefinition,
+  assertKnownDefinition,
   checkParameters,
   encodeDefinition,
   type FunctionDefinition,
@@ -74,7 +74,7 @@ export class FunctionRegistry {
   async registerFunction(definition: FunctionDefinition): Promise<void> {
     if (!isRecord(definition))
       throw new InvalidArgumentError('definition', show(definition), '{ name, workflowId, ... }');
-    assertDefinition(definition);
+    assertKnownDefinition(definition);
     await this.backend.workers.putDefinition(
       functionRef(definition.name, definition.workflowId),
       encodeDefinition(definition),

@@ -59,7 +59,7 @@ export class HandlerRegistrar {
 function definitionOf(metadata: HandlerMetadata, workflowId: string): FunctionDefinition {
   const parameters =
     metadata.parameters ??
-    (metadata.input === undefined ? undefined : parametersOf(metadata.input));
+    (metadata.input === undefined ? undefined : parametersOf(metadata.name, metadata.input));
   return {
     name: metadata.name,
     workflowId: metadata.workflowId ?? workflowId,

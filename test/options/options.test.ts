@@ -339,6 +339,7 @@ describe('health', () => {
     [{ required: [{ functionName: 'a' }, {}] }, 'health.required[1]'],
     [{ required: [{ functionName: '' }] }, 'health.required[0]'],
     [{ required: [{ functionName: 'a', workflowId: 7 }] }, 'health.required[0]'],
+    [{ required: [{ functionName: 'a', workflow: 'w' }] }, 'health.required[0]'],
     [{ url: '/health' }, 'health.url'],
   ])('is refused with its path: %j', (health, path) => {
     expect(violationsOf({ health }).map((violation) => violation.path)).toEqual([path]);

@@ -9,7 +9,6 @@ import {
 import { startRedis, type StartedRedis } from '../../tools/redis.mjs';
 import { Fleet, rootModule } from '../harness/apps.js';
 import { CapturingLogger } from '../harness/capturing-logger.js';
-import { eventually } from '../harness/eventually.js';
 import { hosting } from '../harness/host.js';
 import { NestApps } from '../harness/nest-apps.js';
 import { TcpProxy } from '../harness/tcp-proxy.js';
