@@ -8,7 +8,7 @@ COPY . .
 RUN npm run build
 
 FROM node:20-slim
-ENV NODE_ENV=production PORT=3000
+ENV NODE_ENV=production PORT=3000 HOST=0.0.0.0
 WORKDIR /app
 COPY --from=build /app/package.json /app/.swcrc ./
 COPY --from=build /app/node_modules ./node_modules

@@ -21,11 +21,13 @@ import type { Backend } from './backend/backend.js';
 import type { RedisSource } from './backend/redis/redis-connection.js';
 import { BACKEND, CLOCK, KEYS, SETTINGS } from './backend/tokens.js';
 import { systemClock, type Clock } from './common/clock.js';
-import { InvalidOptionsError } from './common/errors.js';
+import { InvalidOptionsError, type OptionViolation } from './common/errors.js';
 import type { Settings } from './common/settings.js';
+import { show } from './common/text.js';
 import { CallClient } from './execution/caller/call-client.js';
 import { CallConsumer } from './execution/worker/call-consumer.js';
 import {
+  ALLOWED,
   assertHealth,
   resolveHealth,
   resolveOptions,
@@ -39,6 +41,7 @@ import { createHealthController } from './health/health-controller.js';
 import { FunctionLifecycleNotifier } from './lifecycle/function-lifecycle-notifier.js';
 import { WorkerCoordinator } from './lifecycle/worker-coordinator.js';
 import { NotificationManager } from './notifications/notification-manager.js';
+import { isRecord } from './protocol/json.js';
 import { Keys } from './protocol/keys.js';
 import { FunctionReadinessWatcher } from './readiness/function-readiness-watcher.js';
 import { DeadLetters } from './registry/dead-letters.js';
@@ -65,6 +68,22 @@ export interface FunctionsAsyncOptions extends Pick<ModuleMetadata, 'imports'> {
 }
 
 const RESOLVED = Symbol('nestjs-functions.ResolvedOptions');
+/** The runtime as the module class gets it: what stands for it until `forRoot` says how it is made, refuses. */
+const CONFIGURED_RUNTIME = Symbol('nestjs-functions.ConfiguredRuntime');
+
+const NOT_CONFIGURED: FactoryProvider<FunctionsRuntime> = {
+  provide: CONFIGURED_RUNTIME,
+  useFactory: () => {
+    throw new InvalidOptionsError([
+      {
+        path: 'imports',
+        value: 'FunctionsModule as it is',
+        allowed: 'FunctionsModule.forRoot() or FunctionsModule.forRootAsync({ useFactory }), once',
+      },
+    ]);
+  },
+};
+const CONFIGURED: Provider = { provide: CONFIGURED_RUNTIME, useExisting: FunctionsRuntime };
 
 /** Everything that an application may inject. */
 const EXPORTED = [
@@ -176,10 +195,10 @@ class FunctionsCoreModule implements OnModuleInit, OnApplicationShutdown {
  * });
  * ```
  */
-@Module({})
+@Module({ providers: [NOT_CONFIGURED] })
 export class FunctionsModule implements OnApplicationBootstrap, OnModuleDestroy {
   constructor(
-    @Inject(FunctionsRuntime) private readonly runtime: FunctionsRuntime,
+    @Inject(CONFIGURED_RUNTIME) private readonly runtime: FunctionsRuntime,
     @Inject(ModulesContainer) modules: ModulesContainer,
   ) {
     // Nest calls the hooks of modules by their distance from the root (which has 1): the farthest first at the
@@ -204,6 +223,7 @@ export class FunctionsModule implements OnApplicationBootstrap, OnModuleDestroy 
     const resolved = resolveOptions(options);
     return {
       module: FunctionsModule,
+      providers: [CONFIGURED],
       imports: [
         FunctionsCoreModule.create(
           { provide: RESOLVED, useValue: resolved },
@@ -214,13 +234,19 @@ export class FunctionsModule implements OnApplicationBootstrap, OnModuleDestroy 
     };
   }
 
-  /** As {@link forRoot}, with options that come from a factory, a class or an existing provider. */
+  /**
+   * As {@link forRoot}, with options that come from a factory, a class or an existing provider.
+   *
+   * @throws InvalidOptionsError
+   */
   static forRootAsync(options: FunctionsAsyncOptions): DynamicModule {
+    assertAsyncOptions(options);
     assertHealth(options.health);
     const path = resolveHealth(options.health, '')?.path;
     const [factory, ...others] = asyncProviders(options);
     return {
       module: FunctionsModule,
+      providers: [CONFIGURED],
       imports: [
         {
           ...FunctionsCoreModule.create(factory, options.imports, path),
@@ -239,6 +265,47 @@ export class FunctionsModule implements OnApplicationBootstrap, OnModuleDestroy 
   }
 }
 
+const SOURCES = ['useFactory', 'useClass', 'useExisting'] as const;
+const ONE_SOURCE = 'one of useFactory, useClass, useExisting';
+const ASYNC_FIELDS: readonly string[] = ['imports', 'inject', ...SOURCES, 'health'];
+
+/** @throws InvalidOptionsError */
+function assertAsyncOptions(options: unknown): asserts options is FunctionsAsyncOptions {
+  const violations = isRecord(options)
+    ? asyncViolations(options)
+    : [violation('options', show(options), '{ useFactory }, { useClass } or { useExisting }')];
+  if (violations.length > 0) throw new InvalidOptionsError(violations);
+}
+
+function asyncViolations(options: Record<string, unknown>): OptionViolation[] {
+  const unknown = Object.keys(options).filter((name) => !ASYNC_FIELDS.includes(name));
+  const sources = SOURCES.filter((name) => options[name] !== undefined);
+  const { useFactory, useClass, inject } = options;
+  return [
+    ...unknown.map((name) =>
+      Object.hasOwn(ALLOWED, name)
+        ? violation(name, 'beside the factory', `in what the factory returns: () => ({ ${name} })`)
+        : violation(name, 'an option that does not exist', `one of ${ASYNC_FIELDS.join(', ')}`),
+    ),
+    ...(sources.length === 1
+      ? []
+      : [violation('forRootAsync', sources.join(' and ') || 'no source of options', ONE_SOURCE)]),
+    ...(useFactory === undefined || typeof useFactory === 'function'
+      ? []
+      : [violation('useFactory', show(useFactory), 'a function that returns the options')]),
+    ...(useClass === undefined || typeof useClass === 'function'
+      ? []
+      : [violation('useClass', show(useClass), 'a class with createFunctionsOptions()')]),
+    ...(inject === undefined || Array.isArray(inject)
+      ? []
+      : [violation('inject', show(inject), 'an array of what the factory is given')]),
+  ];
+}
+
+function violation(path: string, value: string, allowed: string): OptionViolation {
+  return { path, value, allowed };
+}
+
 function asyncProviders(
   options: FunctionsAsyncOptions,
 ): [FactoryProvider<ResolvedOptions>, ...Provider[]] {
@@ -255,23 +322,28 @@ function asyncProviders(
       },
     ];
   }
-  const token = useExisting ?? useClass;
-  if (token === undefined) {
-    throw new InvalidOptionsError([
-      {
-        path: 'forRootAsync',
-        value: 'no source of options',
-        allowed: 'one of useFactory, useClass, useExisting',
-      },
-    ]);
-  }
+  const token = (useExisting ?? useClass) as InjectionToken<FunctionsOptionsFactory>;
   const factory: FactoryProvider<ResolvedOptions> = {
     provide: RESOLVED,
     inject: [token],
-    useFactory: async (source: FunctionsOptionsFactory) =>
-      resolve(await source.createFunctionsOptions()),
+    useFactory: async (source: FunctionsOptionsFactory) => {
+      assertOptionsFactory(useExisting === undefined ? 'useClass' : 'useExisting', source);
+      return resolve(await source.createFunctionsOptions());
+    },
   };
-  return useExisting === undefined && useClass !== undefined ? [factory, useClass] : [factory];
+  return useClass === undefined ? [factory] : [factory, useClass];
+}
+
+function assertOptionsFactory(path: string, source: unknown): void {
+  const { createFunctionsOptions } = (source ?? {}) as Partial<FunctionsOptionsFactory>;
+  if (typeof createFunctionsOptions === 'function') return;
+  throw new InvalidOptionsError([
+    violation(
+      path,
+      show(source),
+      'something that has createFunctionsOptions(), which returns the options',
+    ),
+  ]);
 }
 
 function withStaticHealth(

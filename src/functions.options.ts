@@ -271,13 +271,67 @@ function connectionViolations(connection: unknown, path: string): OptionViolatio
   if (typeof connection === 'string') {
     if (!/^rediss?:\/\/./.test(connection) || !URL.canParse(connection))
       return refuse(show(redactUrl(connection)));
-    return clientPrefixViolations(path, new URL(connection).searchParams.get('keyPrefix'));
+    return urlViolations(new URL(connection), path);
   }
   if (!isRecord(connection)) return refuse(show(connection));
   if (connection['isCluster'] === true) return refuse('a Cluster');
   const options = connection['options'];
   const client = isRecord(options) ? options : connection;
-  return clientPrefixViolations(path, client['keyPrefix']);
+  return [...clientViolations(client), ...clientPrefixViolations(path, client['keyPrefix'])];
+}
+
+/** What a URL says that the client would misread, and go elsewhere. */
+function urlViolations(url: URL, path: string): OptionViolation[] {
+  const database = url.pathname.replace(/^\/|\/$/g, '');
+  const given = { port: url.port || undefined, db: database || undefined };
+  // A password that was not encoded ends the address early, and its rest looks like a database.
+  const isSecret = `${url.pathname}${url.search}${url.hash}`.includes('@');
+  return [
+    ...clientViolations({ ...given, ...Object.fromEntries(url.searchParams) }, path).map(
+      (violation) => (isSecret ? { ...violation, value: '***' } : violation),
+    ),
+    ...clientPrefixViolations(path, url.searchParams.get('keyPrefix')),
+  ];
+}
+
+const MAX_DATABASE = 2_147_483_647;
+const URL_BELONGS = "no such field: a URL is given as it is, connection: 'redis://host:6379'";
+
+/** The fields of a connection that the client takes without a check, and what is allowed for each. */
+const CLIENT_FIELDS: Readonly<
+  Record<string, { readonly allowed: string; readonly fits: (value: unknown) => boolean }>
+> = {
+  host: {
+    allowed: 'a host name or address',
+    fits: (value) => typeof value === 'string' && value.trim() !== '',
+  },
+  port: { allowed: 'a whole number from 1 to 65535', fits: (value) => isWhole(value, 1, 65_535) },
+  db: {
+    allowed: 'a database number, 0 or more',
+    fits: (value) => isWhole(value, 0, MAX_DATABASE),
+  },
+  url: { allowed: URL_BELONGS, fits: () => false },
+  uri: { allowed: URL_BELONGS, fits: () => false },
+};
+
+function clientViolations(
+  client: Readonly<Record<string, unknown>>,
+  path = 'connection',
+): OptionViolation[] {
+  return Object.entries(CLIENT_FIELDS)
+    .filter(([field, { fits }]) => client[field] !== undefined && !fits(client[field]))
+    .map(([field, { allowed }]) => {
+      const value = client[field];
+      const shown = typeof value === 'string' ? redactUrl(value) : value;
+      return { path: `${path}.${field}`, value: show(shown), allowed };
+    });
+}
+
+/** A number, or its digits: an environment's variable is a string, and the client reads those too. */
+function isWhole(value: unknown, least: number, most: number): boolean {
+  if (typeof value === 'string')
+    return /^\d{1,10}$/.test(value) && isWhole(Number(value), least, most);
+  return Number.isInteger(value) && Number(value) >= least && Number(value) <= most;
 }
 
 function clientPrefixViolations(path: string, prefix: unknown): OptionViolation[] {
@@ -317,6 +371,7 @@ function healthViolations(health: unknown): OptionViolation[] {
   for (const [index, fn] of (Array.isArray(required) ? required : []).entries()) {
     const fine =
       isRecord(fn) &&
+      Object.keys(fn).every((name) => name === 'functionName' || name === 'workflowId') &&
       isName(fn['functionName']) &&
       (fn['workflowId'] === undefined || isName(fn['workflowId']));
     if (!fine) {

@@ -9,6 +9,7 @@ import { CallConsumer } from './execution/worker/call-consumer.js';
 import { WorkerCoordinator } from './lifecycle/worker-coordinator.js';
 import { NotificationManager } from './notifications/notification-manager.js';
 import { FunctionReadinessWatcher } from './readiness/function-readiness-watcher.js';
+import { REGISTERS_LATER } from './readiness/situation.js';
 import { HandlerRegistrar } from './registry/handler-registrar.js';
 
 const HOOKS_CHECK_MS = 1_000;
@@ -44,8 +45,20 @@ export class FunctionsRuntime {
     this.backend.start();
     if (this.notifications instanceof NotificationManager) this.notifications.start();
     if (this.watcher instanceof FunctionReadinessWatcher) this.watcher.start();
-    if (this.coordinator instanceof WorkerCoordinator)
+    if (this.coordinator instanceof WorkerCoordinator) {
       this.coordinator.onEarlyRegistration(() => this.join());
+      this.coordinator.announce((ref) => this.registrar.hosts(ref));
+    }
+    this.introduce();
+  }
+
+  /** The watcher stands below the coordinator, and hears from it all the same. */
+  private introduce(): void {
+    const { watcher, coordinator } = this;
+    if (!(watcher instanceof FunctionReadinessWatcher)) return;
+    if (!(coordinator instanceof WorkerCoordinator)) return;
+    coordinator.on('told', ({ ref, news, definition }) => watcher.learn(ref, news, definition));
+    watcher.explainWith((ref) => (coordinator.willHost(ref) ? REGISTERS_LATER : undefined));
   }
 
   /** When the application is up: host the handlers and join the fleet. Safe to call twice. */

@@ -27,7 +27,7 @@ export {
   type HandlerSettings,
 } from './registry/function-handler.decorator.js';
 export type { RetryPolicy } from './execution/worker/retry-policy.js';
-export type { InputClass } from './registry/input-pipe.js';
+export type { InputClass } from './registry/input-class.js';
 export { FunctionContext } from './execution/worker/function-context.js';
 
 export {

@@ -10,6 +10,7 @@ const LEAVE_LIMIT_MS = 15_000;
 /** What the example brings along when it is run on its own; in a container others do. */
 export class Company {
   private readonly workers = new Set<ChildProcess>();
+  private leaving = false;
   private stopRedis: (() => Promise<void>) | undefined;
 
   /** A Redis, if REDIS_URL names none; the worker processes read the variable, too. */
@@ -21,23 +22,39 @@ export class Company {
     process.env['REDIS_URL'] = redis.url;
   }
 
-  startWorkers(count: number): void {
-    for (let i = 0; i < count; i += 1) {
-      const args = [...process.execArgv, '--import', LOADER, WORKER];
-      const worker = spawn(process.execPath, args, {
-        stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
+  /** Resolves when all of them are ready. */
+  async startWorkers(count: number): Promise<void> {
+    await Promise.all(Array.from({ length: count }, () => this.startWorker()));
+  }
+
+  private startWorker(): Promise<void> {
+    const args = [...process.execArgv, '--import', LOADER, WORKER];
+    const worker = spawn(process.execPath, args, {
+      stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
+    });
+    this.workers.add(worker);
+    return new Promise((resolve, reject) => {
+      worker.once('message', () => resolve());
+      worker.once('exit', (code, signal) => {
+        this.workers.delete(worker);
+        if (!this.leaving)
+          reject(new Error(`worker ${worker.pid} ended (${code ?? signal}) before it was ready`));
       });
-      worker.once('exit', () => this.workers.delete(worker));
-      this.workers.add(worker);
-    }
+    });
   }
 
   get pids(): number[] {
     return [...this.workers].map(({ pid }) => pid ?? -1);
   }
 
+  /** From here on a worker that ends does what it should: Ctrl-C reaches all processes of the terminal at once. */
+  prepareToLeave(): void {
+    this.leaving = true;
+  }
+
   /** Tells the workers to go, waits for them, and stops the Redis. */
   async leave(): Promise<void> {
+    this.prepareToLeave();
     const gone = [...this.workers].map(
       (worker) => new Promise((resolve) => worker.once('exit', resolve)),
     );

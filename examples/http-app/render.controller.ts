@@ -1,21 +1,15 @@
-import {
-  Body,
-  Controller,
-  Get,
-  HttpCode,
-  Post,
-  ServiceUnavailableException,
-  ValidationPipe,
-} from '@nestjs/common';
+import { Body, Controller, Get, HttpCode, Post, ValidationPipe } from '@nestjs/common';
 import {
   EnhancedFunctionRegistry,
-  isFunctionsError,
   type AvailableFunction,
   type InstantWorkerStatus,
 } from 'nestjs-functions';
 import { render, RenderInput, type RenderResult } from './render.contract.js';
 
-/** The caller's side: a controller that injects the registry. */
+/** A client's mistake is answered with 400 here, before anything is called. */
+const CHECKED = new ValidationPipe({ whitelist: true, forbidNonWhitelisted: true });
+
+/** The caller's side: a controller that injects the registry. What a call fails with, FunctionsErrorFilter answers. */
 @Controller()
 export class RenderController {
   constructor(private readonly functions: EnhancedFunctionRegistry) {}
@@ -23,14 +17,8 @@ export class RenderController {
   /** Waits for a worker for up to 5 s: a deploy or a restart of the workers is not seen from outside. */
   @Post('render')
   @HttpCode(200)
-  async render(@Body(new ValidationPipe()) input: RenderInput): Promise<RenderResult> {
-    try {
-      return await this.functions.call(render, input, { readinessTimeoutMs: 5_000 });
-    } catch (error) {
-      if (isFunctionsError(error) && error.retryable)
-        throw new ServiceUnavailableException({ code: error.code, message: error.message });
-      throw error;
-    }
+  render(@Body(CHECKED) input: RenderInput): Promise<RenderResult> {
+    return this.functions.call(render, input, { readinessTimeoutMs: 5_000 });
   }
 
   /** Who can run it, from memory. */

@@ -15,6 +15,8 @@ async function main(): Promise<void> {
   app.enableShutdownHooks([], { useProcessExit: true });
   const coordinator = app.get(WorkerCoordinator);
   Logger.log(`${coordinator.workerId}: ${coordinator.state}`, 'Worker');
+  await coordinator.whenActive();
+  process.send?.('ready');
   process.once('disconnect', () => process.kill(process.pid, 'SIGTERM'));
 }
 

@@ -62,3 +62,13 @@ export async function within<T>(
     timer?.cancel();
   }
 }
+
+/** Settles as `work` does, and keeps the process alive meanwhile, `ms` at the most. */
+export async function holdingProcess<T>(ms: number, work: Promise<T>): Promise<T> {
+  const hold = setTimeout(() => undefined, ms);
+  try {
+    return await work;
+  } finally {
+    clearTimeout(hold);
+  }
+}

@@ -195,11 +195,16 @@ export class PayloadTooLargeError extends FunctionsError {
 
 /** Two handlers of one process claim the same function. */
 export class DuplicateHandlerError extends FunctionsError {
+  /** @param first where the handler is, as `Class.method (Module)` */
   constructor(functionName: string, workflowId: string, first: string, second: string) {
+    const [method] = first.split(' (');
     super(
       ERROR_CODES.DUPLICATE_HANDLER,
-      `Both ${first} and ${second} handle ${functionName} (workflow ${workflowId}). A process runs a ` +
-        'function through one handler: rename one, or give it another workflowId.',
+      second.split(' (')[0] === method
+        ? `${method} handles ${functionName} (workflow ${workflowId}), and its class is provided twice: ${first} and ` +
+            `${second}. Provide it in one module, and export it from there.`
+        : `Both ${first} and ${second} handle ${functionName} (workflow ${workflowId}). A process runs a ` +
+            'function through one handler: rename one, or give it another workflowId.',
       { details: { functionName, workflowId, handlers: [first, second] } },
     );
   }
@@ -243,13 +248,22 @@ export class NoWorkerError extends FunctionsError {
 
 /** No worker became ready within the wait. */
 export class ReadinessTimeoutError extends FunctionsError {
-  constructor(functionName: string, workflowId: string, timeoutMs: number, situation: string) {
+  /** @param cause what kept the registry from being read: then nothing is known about workers */
+  constructor(
+    functionName: string,
+    workflowId: string,
+    timeoutMs: number,
+    situation: string,
+    cause?: unknown,
+  ) {
     super(
       ERROR_CODES.READINESS_TIMEOUT,
-      `No worker of ${functionName} (workflow ${workflowId}) became ready within ${timeoutMs} ms: ` +
-        `${situation}. Check that a worker process with this exact function name and workflowId runs on the ` +
-        'same Redis and keyPrefix, or raise readinessTimeoutMs.',
-      { details: { functionName, workflowId, timeoutMs, situation }, retryable: true },
+      `No worker of ${functionName} (workflow ${workflowId}) became ready within ${timeoutMs} ms: ${situation}` +
+        (cause === undefined
+          ? '. Check that a worker process with this exact function name and workflowId runs on the same Redis ' +
+            'and keyPrefix, or raise readinessTimeoutMs.'
+          : ''),
+      { details: { functionName, workflowId, timeoutMs, situation }, retryable: true, cause },
     );
   }
 }
@@ -346,17 +360,36 @@ export class DrainingError extends FunctionsError {
   }
 }
 
-/** Redis cannot be reached, or did not answer in time. */
+/** Redis cannot be reached, refuses this client, or did not answer in time. */
 export class BackendUnavailableError extends FunctionsError {
   constructor(operation: string, where: string, cause?: unknown) {
-    const why = cause instanceof Error ? ` (${cause.message})` : '';
+    const problem = reasonOf(cause);
+    const why = problem === undefined ? '' : ` (${problem})`;
     super(
       ERROR_CODES.BACKEND_UNAVAILABLE,
-      `${operation} got no answer from Redis at ${where}${why}. Check that it runs there and that the ` +
-        'connection option, or REDIS_URL, names it; the library reconnects by itself.',
+      isReply(cause)
+        ? `${operation} failed: Redis at ${where} refuses this client${why}. Check user, password, permissions ` +
+            'and database number in the connection option, or REDIS_URL; the library tries again by itself.'
+        : `${operation} got no answer from Redis at ${where}${why}. Check that it runs there and that the ` +
+            'connection option, or REDIS_URL, names it; the library reconnects by itself.',
       { details: { operation, where }, retryable: true, cause },
     );
   }
+}
+
+function reasonOf(cause: unknown): string | undefined {
+  if (typeof cause === 'string') return cause;
+  if (!(cause instanceof Error)) return undefined;
+  // An address that has several, none of which answers, gives an error without a message.
+  if (cause.message !== '') return cause.message;
+  const { code } = cause as { code?: unknown };
+  return typeof code === 'string' ? code : cause.name;
+}
+
+/** An error that the server answered with, or its text: WRONGPASS, NOAUTH, ERR, NOPERM, ... */
+function isReply(cause: unknown): boolean {
+  if (typeof cause === 'string') return /^[A-Z]{3,} /.test(cause);
+  return cause instanceof Error && cause.name === 'ReplyError';
 }
 
 /** The application is shutting down, or has. */

@@ -4,8 +4,8 @@ import { Inject, Injectable, Logger } from '@nestjs/common';
 import type { Backend } from '../backend/backend.js';
 import { reachable } from '../backend/reachable.js';
 import { BACKEND, CLOCK, KEYS, SETTINGS } from '../backend/tokens.js';
-import type { ProcessSession, WorkerOwner } from '../backend/worker-store.js';
-import { pause, within, type Clock, type Timer } from '../common/clock.js';
+import type { ProcessSession, WorkerChange, WorkerOwner } from '../backend/worker-store.js';
+import { holdingProcess, pause, within, type Clock, type Timer } from '../common/clock.js';
 import { createDeferred } from '../common/deferred.js';
 import {
   BackendUnavailableError,
@@ -21,6 +21,7 @@ import { encodeName, type FunctionRef } from '../protocol/function-ref.js';
 import { isRecord } from '../protocol/json.js';
 import type { Keys } from '../protocol/keys.js';
 import type { WorkerRecord } from '../protocol/worker-record.js';
+import type { WorkerNews } from '../readiness/readiness-view.js';
 import { EventLoopProbe } from './event-loop-probe.js';
 import { HealthNews } from './health-news.js';
 import { LocalWorkers, type LocalRegistration, type LocalWorker } from './local-workers.js';
@@ -42,6 +43,15 @@ export interface CoordinatorEvents {
   state: { readonly from: CoordinatorState; readonly to: CoordinatorState };
   /** A worker of this process is registered (again). */
   registered: { readonly ref: FunctionRef; readonly workerId: string; readonly epoch: number };
+  /**
+   * The registry has a change that this process made, and it is told to everybody. Emitted before the promise of
+   * the change resolves; `definition` is set when the worker registered.
+   */
+  told: {
+    readonly ref: FunctionRef;
+    readonly news: WorkerNews;
+    readonly definition: string | undefined;
+  };
   /** The lease had run out: calls may have been handed over, everything registers anew. */
   lost: { readonly sessionId: string };
 }
@@ -99,6 +109,7 @@ export class WorkerCoordinator {
   private current: CoordinatorState = 'idle';
   private work: WorkSource | undefined;
   private startNow: () => Promise<void> = () => this.start();
+  private hosts: (ref: FunctionRef) => boolean = () => false;
   private session: ProcessSession | undefined;
   private presence: Subscription | undefined;
   private sessions = 0;
@@ -187,6 +198,16 @@ export class WorkerCoordinator {
     this.startNow = start;
   }
 
+  /** Sets what says which functions this process will host once it starts. */
+  announce(hosts: (ref: FunctionRef) => boolean): void {
+    this.hosts = hosts;
+  }
+
+  /** Whether this process hosts the function and has not begun to register. */
+  willHost(ref: FunctionRef): boolean {
+    return this.current === 'idle' && this.hosts(ref);
+  }
+
   /** Announces functions that this process hosts under its default workerId; before {@link start}. */
   host(functions: readonly { readonly ref: FunctionRef; readonly definition: string }[]): void {
     for (const { ref, definition } of functions)
@@ -195,7 +216,8 @@ export class WorkerCoordinator {
 
   /**
    * Joins the fleet and registers what is hosted. Resolves when done, or after 2 s without Redis, and goes
-   * on in the background then: an application boots, and says in /health that it is not ready.
+   * on in the background then: an application boots, and says in /health that it is not ready. The wait keeps
+   * the process alive: without a connection nothing else may, and a boot would end without a word.
    */
   async start(): Promise<void> {
     if (this.current !== 'idle') return;
@@ -214,15 +236,17 @@ export class WorkerCoordinator {
       );
     }
     this.dispose = () => disposers.forEach((dispose) => dispose());
-    const joined = this.join();
-    await within(
-      this.clock,
+    await holdingProcess(
       BOOT_WAIT_MS,
-      joined,
-      () => new BackendUnavailableError('joining', this.backend.address),
-    ).catch((error: unknown) =>
-      this.logger.warn(
-        `${messageOf(error)} The application starts; its functions register when Redis answers.`,
+      within(
+        this.clock,
+        BOOT_WAIT_MS,
+        this.join(),
+        () => new BackendUnavailableError('joining', this.backend.address),
+      ).catch((error: unknown) =>
+        this.logger.warn(
+          `${messageOf(error)} The application starts; its functions register when Redis answers.`,
+        ),
       ),
     );
   }
@@ -295,12 +319,7 @@ export class WorkerCoordinator {
       if (this.local.offers(ref)) this.follow(ref);
       else await this.work?.end(ref, this.settings.drainTimeoutMs);
     }
-    const removed = await this.backend.workers.unregister(
-      ref,
-      workerId,
-      ownerOf(registration, this.session),
-      reason,
-    );
+    const removed = await this.tellOffline(ref, workerId, registration, reason);
     this.lifecycle.debug(`${workerId} of ${label(ref)} is offline (${reason})`);
     return removed;
   }
@@ -325,9 +344,7 @@ export class WorkerCoordinator {
     const change = healthy
       ? ({ kind: 'healthy' } as const)
       : ({ kind: 'unhealthy', reason } as const);
-    const record = await this.backend.workers.change(ref, workerId, registration?.epoch, change);
-    if (record === undefined)
-      throw new WorkerNotRegisteredError(ref.functionName, ref.workflowId, workerId);
+    const record = await this.change(ref, workerId, registration, change);
     if (registration !== undefined) this.adopt(registration, record);
     if (healthy) this.lifecycle.debug(`${workerId} of ${label(ref)} is healthy`);
     else
@@ -350,13 +367,10 @@ export class WorkerCoordinator {
     const registration = this.local.find(ref, workerId);
     if (registration !== undefined) registration.status = 'draining';
     this.follow(ref);
-    const record = await this.backend.workers.change(ref, workerId, registration?.epoch, {
+    const record = await this.change(ref, workerId, registration, {
       kind: 'draining',
       estimatedDowntimeMs,
     });
-    if (record === undefined)
-      throw new WorkerNotRegisteredError(ref.functionName, ref.workflowId, workerId);
-    if (registration !== undefined) registration.seq = record.seq;
     this.lifecycle.debug(
       `${workerId} of ${label(ref)} is shutting down, back in about ${estimatedDowntimeMs} ms`,
     );
@@ -424,23 +438,19 @@ export class WorkerCoordinator {
       () => new ClosedError('join'),
     ).catch(() => undefined);
     for (const registration of registered) registration.status = 'draining';
-    await this.each(registered, 'announce the shutdown', ({ ref, workerId, epoch }) =>
-      this.backend.workers.change(ref, workerId, epoch, {
-        kind: 'draining',
-        estimatedDowntimeMs: this.settings.drainTimeoutMs,
-      }),
+    const leaving = {
+      kind: 'draining',
+      estimatedDowntimeMs: this.settings.drainTimeoutMs,
+    } as const;
+    await this.each(registered, 'announce the shutdown', (registration) =>
+      this.tellChange(registration.ref, registration.workerId, registration, leaving),
     );
     const report = (await this.work?.drain(this.settings.drainTimeoutMs)) ?? {
       finished: 0,
       handedBack: 0,
     };
     await this.each(registered, 'tell offline', (registration) =>
-      this.backend.workers.unregister(
-        registration.ref,
-        registration.workerId,
-        ownerOf(registration, this.session),
-        'shutdown',
-      ),
+      this.tellOffline(registration.ref, registration.workerId, registration, 'shutdown'),
     );
     this.local.clear();
     if (registered.length > 0) {
@@ -450,6 +460,50 @@ export class WorkerCoordinator {
       );
     }
     return report;
+  }
+
+  /** @throws WorkerNotRegisteredError */
+  private async change(
+    ref: FunctionRef,
+    workerId: string,
+    registration: LocalRegistration | undefined,
+    change: WorkerChange,
+  ): Promise<WorkerRecord> {
+    const record = await this.tellChange(ref, workerId, registration, change);
+    if (record === undefined)
+      throw new WorkerNotRegisteredError(ref.functionName, ref.workflowId, workerId);
+    return record;
+  }
+
+  private async tellChange(
+    ref: FunctionRef,
+    workerId: string,
+    registration: LocalRegistration | undefined,
+    change: WorkerChange,
+  ): Promise<WorkerRecord | undefined> {
+    const epoch = registration?.epoch;
+    const record = await this.backend.workers.change(ref, workerId, epoch, change);
+    if (record === undefined) return undefined;
+    if (registration !== undefined) registration.seq = record.seq;
+    this.events.emit('told', { ref, news: newsOf(record), definition: undefined });
+    return record;
+  }
+
+  private async tellOffline(
+    ref: FunctionRef,
+    workerId: string,
+    registration: LocalRegistration | undefined,
+    reason: string,
+  ): Promise<boolean> {
+    const owner = ownerOf(registration, this.session);
+    const removed = await this.backend.workers.unregister(ref, workerId, owner, reason);
+    // Nothing can come after it in its epoch. Of another process's worker the epoch is not known here, and its
+    // news have to say it.
+    if (removed && owner.epoch !== undefined) {
+      const news = { workerId, epoch: owner.epoch, seq: Infinity, timestamp: 0, reason } as const;
+      this.events.emit('told', { ref, news: { ...news, status: 'gone' }, definition: undefined });
+    }
+    return removed;
   }
 
   /** Does something for every worker that the registry has; a failure is said and stops nobody else. */
@@ -593,6 +647,7 @@ export class WorkerCoordinator {
     });
     registration.epoch = record.epoch;
     registration.seq = record.seq;
+    this.events.emit('told', { ref, news: newsOf(record), definition: record.definition });
     this.lifecycle.debug(
       `${workerId} of ${label(ref)} is ready (epoch ${record.epoch}, seq ${record.seq})`,
     );
@@ -646,7 +701,8 @@ export class WorkerCoordinator {
   }
 
   private async handleLoss(session: ProcessSession, fate: SessionFate): Promise<void> {
-    const why = fate === 'condemned' ? 'it was declared dead' : 'Redis was emptied';
+    const why =
+      fate === 'condemned' ? `it was declared dead${this.lateness()}` : 'Redis was emptied';
     this.logger.warn(`the lease of ${session.sessionId} is gone (${why}): registering anew`);
     this.session = undefined;
     this.local.markUnregistered();
@@ -712,6 +768,15 @@ export class WorkerCoordinator {
     registration.seq = record.seq;
     if (record.status === registration.status || record.status === 'draining') return;
     this.applyHealth(registration, record.status === 'ready', record.reason ?? '');
+  }
+
+  /** What made a process look frozen that was not: heartbeats wait for the event loop. */
+  private lateness(): string {
+    const { leaseMs } = this.settings;
+    const lateMs = Math.round(this.loop.worstLagMs(2 * leaseMs));
+    return lateMs < leaseMs / 2
+      ? ''
+      : `: its event loop was ${lateMs} ms late, and leaseMs is ${leaseMs}`;
   }
 
   /** What was delivered to a lost session after the supervisor had handed its calls over. */
@@ -799,6 +864,10 @@ export class WorkerCoordinator {
     if (this.current === 'draining' || this.current === 'stopped')
       throw new ClosedError('WorkerCoordinator');
   }
+}
+
+function newsOf({ workerId, epoch, seq, status, reason, timestamp }: WorkerRecord): WorkerNews {
+  return { workerId, epoch, seq, status, reason, timestamp };
 }
 
 function ownerOf(

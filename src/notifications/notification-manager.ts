@@ -2,7 +2,7 @@ import { Inject, Injectable, Logger } from '@nestjs/common';
 import type { Backend } from '../backend/backend.js';
 import { BACKEND, CLOCK, KEYS, SETTINGS } from '../backend/tokens.js';
 import type { Clock, Timer } from '../common/clock.js';
-import { ClosedError } from '../common/errors.js';
+import { ClosedError, isFunctionsError } from '../common/errors.js';
 import type { Settings } from '../common/settings.js';
 import { messageOf, quote } from '../common/text.js';
 import { callIsolated, TypedEvents, type Dispose } from '../common/typed-events.js';
@@ -120,6 +120,7 @@ export class NotificationManager {
   private current: NotificationState = 'connecting';
   /** Counts connections, and attempts to subscribe anew on one: what is no longer the latest gives up. */
   private connection = 0;
+  private lastLoss: string | undefined;
   private retry: Timer | undefined;
   private published = 0;
   private received = 0;
@@ -145,6 +146,11 @@ export class NotificationManager {
   /** Where the subscription connection stands. */
   get state(): NotificationState {
     return this.current;
+  }
+
+  /** Why there is no connection, as far as it is known; `undefined` while there is one. */
+  get problem(): string | undefined {
+    return this.lastLoss;
   }
 
   /** Listens to the manager itself; the result removes the listener. */
@@ -272,13 +278,14 @@ export class NotificationManager {
     const acknowledged = kind === 'channel' ? bus.subscribe(names) : bus.psubscribe(names);
     acknowledged.then(
       () => {
+        this.refused.delete(kind);
         this.refused.delete(summary(kind, names));
         this.logger.debug(`subscribed to ${summary(kind, names)}`);
         const unwanted = names.filter((name) => !this.topics[kind].has(name));
         if (!inOrder) void this.takeBack(kind, unwanted);
       },
       (error: unknown) => {
-        this.reportRefused(summary(kind, names), messageOf(error));
+        this.reportRefused(kind, summary(kind, names), error);
         for (const name of names) {
           const topic = this.topics[kind].get(name);
           if (topic?.acknowledged === acknowledged) topic.acknowledged = undefined;
@@ -353,12 +360,14 @@ export class NotificationManager {
       !this.backend.bus.isConnected()
     )
       return;
+    this.lastLoss = undefined;
     this.transition('connected');
     this.events.emit('connected', { channels: channels.length, patterns: patterns.length });
   }
 
   private handleLoss(reason: string): void {
     this.connection += 1;
+    this.lastLoss = reason;
     for (const topics of Object.values(this.topics)) {
       for (const topic of topics.values()) topic.acknowledged = undefined;
     }
@@ -406,12 +415,16 @@ export class NotificationManager {
     this.events.emit('dropped', { channel, reason });
   }
 
-  /** Tried again and again, and said once until it works. */
-  private reportRefused(what: string, reason: string): void {
-    const text = `could not subscribe to ${what}: ${reason}`;
-    if (this.refused.has(what)) this.logger.debug(text);
+  /**
+   * Tried again and again, and said once until it works: while Redis is away once for all topics of a kind,
+   * whose names change with every attempt to join; a topic that Redis refuses once for that topic.
+   */
+  private reportRefused(kind: Kind, topics: string, error: unknown): void {
+    const problem = isFunctionsError(error, 'BACKEND_UNAVAILABLE') ? kind : topics;
+    const text = `could not subscribe to ${topics}: ${messageOf(error)}`;
+    if (this.refused.has(problem)) this.logger.debug(text);
     else this.logger.warn(text);
-    if (this.refused.size < REMEMBERED_PROBLEMS) this.refused.add(what);
+    if (this.refused.size < REMEMBERED_PROBLEMS) this.refused.add(problem);
   }
 
   private transition(to: NotificationState, reason?: string): void {

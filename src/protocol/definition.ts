@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto';
 import { InvalidArgumentError, type ParameterViolation } from '../common/errors.js';
+import { assertKnownKeys } from '../common/known-keys.js';
 import { show } from '../common/text.js';
 import { assertName } from './function-ref.js';
 import { decodeJson, encodeJson, isRecord } from './json.js';
@@ -73,6 +74,33 @@ export function assertDefinition(definition: FunctionDefinition): void {
     seen.add(parameter.name);
   }
   encodeJson('definition', definition, MAX_DEFINITION_BYTES);
+}
+
+const FUNCTION_FIELDS: ReadonlySet<string> = new Set<keyof FunctionDefinition>([
+  'name',
+  'workflowId',
+  'description',
+  'parameters',
+]);
+const PARAMETER_FIELDS: ReadonlySet<string> = new Set<keyof ParameterDefinition>([
+  'name',
+  'type',
+  'required',
+  'default',
+  'description',
+]);
+
+/**
+ * {@link assertDefinition} for one that an application wrote: a field that does not exist is refused as well. One
+ * that is stored may come from a newer version of this package, and have more.
+ *
+ * @throws InvalidNameError, InvalidArgumentError, PayloadNotSerializableError
+ */
+export function assertKnownDefinition(definition: FunctionDefinition): void {
+  assertDefinition(definition);
+  assertKnownKeys(definition, FUNCTION_FIELDS, (key) => `definition.${key}`);
+  for (const [index, parameter] of (definition.parameters ?? []).entries())
+    assertKnownKeys(parameter, PARAMETER_FIELDS, (key) => `parameters[${index}].${key}`);
 }
 
 function assertParameter(path: string, parameter: ParameterDefinition): void {
@@ -150,6 +178,8 @@ export function checkParameters(
       ? parameters[parameter.name]
       : undefined;
     if (Object.hasOwn(parameters, parameter.name)) known += 1;
+    // class-validator takes null for nothing where a property is optional.
+    if (value === null && parameter.required !== true) continue;
     if (value === undefined) {
       if (parameter.required === true && parameter.default === undefined) {
         violations.push({

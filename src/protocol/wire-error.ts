@@ -58,7 +58,7 @@ function describe(error: unknown): WireError {
   return {
     code: codeOf(own.code),
     message: textOf(error.message),
-    name: textOf(error.name),
+    name: nameOf(error),
     ...detailsOf(own.details),
     ...(typeof own.retryable === 'boolean' ? { retryable: own.retryable } : {}),
   };
@@ -90,7 +90,7 @@ function asHttpException(error: Error): WireError | undefined {
   return {
     code: `HTTP_${String(status)}`,
     message: textOf(error.message),
-    name: textOf(error.name),
+    name: nameOf(error),
     retryable: status === 429 || status === 503,
     ...detailsOf(isRecord(response) ? { status, ...response } : { status }),
   };
@@ -103,14 +103,20 @@ function asRpcException(error: Error): WireError | undefined {
   const inner: unknown = candidate.getError();
   if (isRecord(inner))
     return {
-      name: textOf(error.name),
+      name: nameOf(error),
       ...describeThrownValue({ message: textOf(error.message), ...inner }),
     };
   return {
     code: ERROR_CODES.HANDLER_FAILED,
     message: textOf(error.message),
-    name: textOf(error.name),
+    name: nameOf(error),
   };
+}
+
+/** The name that an error gives itself, else that of its class: most classes (RpcException, too) leave it at `Error`. */
+function nameOf(error: Error): string {
+  const name = textOf(error.name);
+  return name === 'Error' ? textOf(error.constructor?.name ?? name) : name;
 }
 
 /** Nothing keeps a class from giving its message, or name, another type than a string. */

@@ -1,16 +1,18 @@
 import { Inject, Injectable, Logger } from '@nestjs/common';
 import type { Backend } from '../backend/backend.js';
 import { BACKEND, CLOCK, KEYS, SETTINGS } from '../backend/tokens.js';
-import type { Clock, Timer } from '../common/clock.js';
-import { ClosedError, InvalidArgumentError } from '../common/errors.js';
+import { pause, within, type Clock, type Timer } from '../common/clock.js';
+import { BackendUnavailableError, ClosedError, InvalidArgumentError } from '../common/errors.js';
+import { assertKnownKeys } from '../common/known-keys.js';
 import type { Settings } from '../common/settings.js';
-import { messageOf, show } from '../common/text.js';
+import { messageOf, redactUrl, show } from '../common/text.js';
 import { TypedEvents, type Dispose } from '../common/typed-events.js';
 import { NotificationManager } from '../notifications/notification-manager.js';
 import { functionRef, type FunctionRef } from '../protocol/function-ref.js';
 import { isRecord } from '../protocol/json.js';
 import type { Keys } from '../protocol/keys.js';
 import { FunctionWatch, type WatchContext, type WorkerInfo } from './function-watch.js';
+import type { WorkerNews } from './readiness-view.js';
 
 /** How long, and until what, to wait. */
 export interface WaitOptions {
@@ -32,6 +34,8 @@ export interface ReadinessEvents {
 export const MAX_TIMEOUT_MS = 2_147_483_647;
 /** Watches with waiters are read at this multiple of the poll interval even when all is well. */
 const SAFETY_NET_FACTOR = 10;
+/** How long an answer that shall come at once may wait for a connection that is just being made. */
+const FIRST_READ_MS = 1_000;
 /** A watch that nobody asked for between two sweeps is stopped. */
 const SWEEP_INTERVAL_MS = 300_000;
 
@@ -57,6 +61,9 @@ export class FunctionReadinessWatcher {
   private polling: Timer | undefined;
   private tick = 0;
   private degradedTold = false;
+  /** When Redis was first seen to be away; absent while it is there. */
+  private awaySince: number | undefined;
+  private explain: (ref: FunctionRef) => string | undefined = () => undefined;
   private closed = false;
 
   constructor(
@@ -75,14 +82,22 @@ export class FunctionReadinessWatcher {
         if (Logger.isLevelEnabled('debug')) this.logger.debug(text());
       },
       warn: (text) => this.logger.warn(text),
+      outage: () => this.outage(),
+      explain: (ref) => this.explain(ref),
       modeChanged: () => this.tellMode(),
     };
   }
 
   /** Follows the connection; the module calls it. */
   start(): void {
+    this.awayMs();
     // The registry may come back before the subscription does: no reason to wait for the next poll.
-    this.disposers = [this.backend.onConnected(() => this.handleReturn())];
+    this.disposers = [
+      this.backend.onConnected(() => {
+        this.awaySince = undefined;
+        this.handleReturn();
+      }),
+    ];
     // A test may have put a stub in its place: then there is no pub/sub, and polling has to do.
     if (this.notifications instanceof NotificationManager) {
       this.disposers.push(
@@ -140,11 +155,36 @@ export class FunctionReadinessWatcher {
     return watch;
   }
 
-  /** The watch of a function after its first read. */
+  /**
+   * The watch of a function whose registry was read, for who wants an answer now: from memory when it was read
+   * before. While Redis has been away for longer it fails at once; a connection that is just being made, or
+   * lost, gets a second.
+   *
+   * @throws BackendUnavailableError, ClosedError
+   */
   async watchSynced(ref: FunctionRef): Promise<FunctionWatch> {
     const watch = this.watch(ref);
-    if (!watch.view.synced) await watch.start();
+    if (watch.view.synced) return watch;
+    const unavailable = (): Error => this.outage() ?? this.unavailable(watch.problem());
+    const limitMs = FIRST_READ_MS - this.awayMs();
+    if (limitMs <= 0) throw unavailable();
+    // Subscribing may take longer than that, and must not keep the registry from being read.
+    const direct = pause(this.clock, limitMs / 2).then(() =>
+      watch.view.synced ? undefined : watch.read(),
+    );
+    await within(this.clock, limitMs, Promise.race([watch.start(), direct]), unavailable);
+    if (!watch.view.synced) throw unavailable();
     return watch;
+  }
+
+  /** Takes in what this process changed in the registry: its own view knows it before anybody is told. */
+  learn(ref: FunctionRef, news: WorkerNews, definition: string | undefined): void {
+    this.watches.get(ref.id)?.learn(news, definition);
+  }
+
+  /** Sets what else this process knows about functions that have no worker. */
+  explainWith(explain: (ref: FunctionRef) => string | undefined): void {
+    this.explain = explain;
   }
 
   /** Whether the function is watched by this process. */
@@ -184,7 +224,25 @@ export class FunctionReadinessWatcher {
     this.events.clear();
   }
 
+  private outage(): Error | undefined {
+    if (this.backend.isConnected()) return undefined;
+    const { problem } = this.notifications;
+    return this.unavailable(problem === undefined ? undefined : redactUrl(problem));
+  }
+
+  private unavailable(cause: unknown): Error {
+    return new BackendUnavailableError('reading the registry', this.backend.address, cause);
+  }
+
+  /** How long Redis has been away, as far as this process noticed. */
+  private awayMs(): number {
+    if (this.backend.isConnected()) return 0;
+    this.awaySince ??= this.clock.now();
+    return this.clock.now() - this.awaySince;
+  }
+
   private handleLoss(): void {
+    this.awayMs();
     for (const watch of this.watches.values()) watch.degrade();
     this.tellMode();
     this.ensurePolling();
@@ -202,6 +260,7 @@ export class FunctionReadinessWatcher {
 
   private poll(): void {
     this.tick += 1;
+    this.awayMs();
     const slow = this.tick % SAFETY_NET_FACTOR === 0;
     let needed = false;
     for (const watch of this.watches.values()) {
@@ -249,9 +308,14 @@ export class FunctionReadinessWatcher {
   }
 }
 
+const WAIT_OPTIONS: ReadonlySet<string> = new Set<keyof WaitOptions>(['timeoutMs', 'signal']);
+
 function waitOptions(options: number | WaitOptions): WaitOptions {
   if (typeof options === 'number') return { timeoutMs: options };
-  if (isRecord(options)) return options;
+  if (isRecord(options)) {
+    assertKnownKeys(options, WAIT_OPTIONS, (key) => `options.${key}`);
+    return options;
+  }
   throw new InvalidArgumentError(
     'options',
     show(options),

@@ -6,7 +6,8 @@ import type { NotificationManager, Subscription } from '../notifications/notific
 import type { FunctionRef } from '../protocol/function-ref.js';
 import type { Keys } from '../protocol/keys.js';
 import type { Notification } from '../protocol/notification.js';
-import { ReadinessView, type KnownWorker } from './readiness-view.js';
+import { ReadinessView, type KnownWorker, type WorkerNews } from './readiness-view.js';
+import { situationOf } from './situation.js';
 
 /** A worker that can take a call. */
 export interface WorkerInfo {
@@ -24,6 +25,10 @@ export interface WatchContext {
   readonly clock: Clock;
   readonly debug: (text: () => string) => void;
   readonly warn: (text: string) => void;
+  /** What keeps Redis from being asked; `undefined` while it can be. */
+  readonly outage: () => Error | undefined;
+  /** What this process knows about a function without a worker besides the registry. */
+  readonly explain: (ref: FunctionRef) => string | undefined;
   /** The watch is live now, or is polling now. */
   readonly modeChanged: () => void;
 }
@@ -55,6 +60,17 @@ interface Waiter {
  * 5. the connection breaks anywhere: `connected` is told after every topic is acknowledged anew, and each
  *    starts again with a read. Between loss and return the registry is polled while somebody waits.
  * 6. two reads overtake each other: the one that began earlier is ignored by the view.
+ *
+ * What this process itself changes in the registry ({@link learn}) comes twice: from the answer to its command,
+ * and as news on another connection. Both carry the (epoch, seq) that Redis gave the change, so
+ * - answer, then news: the news are stale.
+ * - news, then answer: the answer is stale, and what was told since by others stays.
+ * - the answer while a read is under way that began before the change: the worker is touched, so the read does
+ *   not take it back; a read that began after it has it already.
+ * - the answer after another process took the worker's place: the higher epoch stays.
+ * - a worker that left has no further change in its epoch, so its leaving counts as the last one, even though
+ *   the answer does not say its seq: news of before that are still on their way are stale.
+ * A watch that begins after the answer reads the registry, which has the change.
  */
 export class FunctionWatch {
   readonly view = new ReadinessView();
@@ -67,6 +83,7 @@ export class FunctionWatch {
   private reading: Promise<void> | undefined;
   private readAgain = false;
   private definitionStale = false;
+  private readProblem: unknown;
 
   constructor(
     readonly ref: FunctionRef,
@@ -117,7 +134,10 @@ export class FunctionWatch {
         reject(error);
       };
       const timer = this.context.clock.after(timeoutMs, () => {
-        settle(new ReadinessTimeoutError(functionName, workflowId, timeoutMs, this.situation()));
+        const situation = this.situation();
+        settle(
+          new ReadinessTimeoutError(functionName, workflowId, timeoutMs, situation, this.problem()),
+        );
       });
       const abort = (): void =>
         settle(new CallCancelledError(functionName, workflowId, signal?.reason));
@@ -131,21 +151,22 @@ export class FunctionWatch {
     });
   }
 
+  /** What keeps the registry from being read; `undefined` when what is known is up to date. */
+  problem(): unknown {
+    return this.context.outage() ?? (this.view.synced ? undefined : this.readProblem);
+  }
+
   /** Why nobody can take a call, for errors. */
   situation(): string {
-    if (!this.view.synced) return 'the registry in Redis could not be read yet';
-    const workers = this.view.workers();
-    if (workers.length > 0) {
-      const states = workers
-        .slice(0, 5)
-        .map(
-          (w) => `${w.workerId} is ${w.status}${w.reason === undefined ? '' : ` (${w.reason})`}`,
-        );
-      return `${states.join(', ')}${workers.length > 5 ? `, and ${workers.length - 5} more` : ''}`;
-    }
-    return this.view.definition === undefined
-      ? 'no worker ever registered a function of this name in this workflow'
-      : 'it is registered, and no worker is there now';
+    const { view, ref } = this;
+    const problem = this.problem();
+    const known =
+      this.context.explain(ref) ??
+      (view.synced ? situationOf(view.workers(), view.definition) : undefined);
+    if (problem === undefined) return known ?? 'the registry in Redis could not be read yet';
+    return known === undefined
+      ? `the registry in Redis could not be read: ${messageOf(problem)}`
+      : `${known} (as far as it is known here: ${messageOf(problem)})`;
   }
 
   /** Reads the registry once more: the safety net, and the way without pub/sub. */
@@ -157,6 +178,21 @@ export class FunctionWatch {
     }
     this.reading = this.readUntilFresh().finally(() => (this.reading = undefined));
     return this.reading;
+  }
+
+  /**
+   * Takes in what this process changed in the registry, without waiting for the news of it.
+   *
+   * @param definition fingerprint of the definition that a worker registered; `undefined` when it did not register
+   */
+  learn(news: WorkerNews, definition: string | undefined): void {
+    if (this.isStopped()) return;
+    const applied = this.view.applyNews(news);
+    this.context.debug(
+      () => `${news.workerId} is ${news.status} for ${this.name()}, by this process: ${applied}`,
+    );
+    if (applied === 'applied') this.settleWaiters();
+    if (definition !== undefined) this.followDefinition(definition);
   }
 
   /** Ends the watch; everyone who waits gets `error`. */
@@ -200,9 +236,11 @@ export class FunctionWatch {
     try {
       const snapshot = await this.context.workers.snapshot(this.ref);
       this.view.applySnapshot(snapshot, sync);
+      this.readProblem = undefined;
       this.definitionStale = this.readAgain;
     } catch (error) {
       this.view.abandonSync(sync);
+      this.readProblem = error;
       this.context.debug(
         () => `the registry could not be read for ${this.name()}: ${messageOf(error)}`,
       );
@@ -224,10 +262,14 @@ export class FunctionWatch {
       () => `${notification.type} of ${notification.workerId} for ${this.name()}: ${applied}`,
     );
     if (applied === 'applied') this.settleWaiters();
-    const redefined =
-      notification.type === 'ready' && (notification.definition ?? '') !== this.view.fingerprint;
-    if (redefined) this.definitionStale = true;
-    if (redefined || applied === 'unknown-worker') void this.read();
+    if (applied === 'unknown-worker') void this.read();
+    if (notification.type === 'ready') this.followDefinition(notification.definition ?? '');
+  }
+
+  private followDefinition(fingerprint: string): void {
+    if (fingerprint === this.view.fingerprint) return;
+    this.definitionStale = true;
+    void this.read();
   }
 
   private settleWaiters(): void {

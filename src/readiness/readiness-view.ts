@@ -12,6 +12,11 @@ export interface KnownWorker {
   readonly reason: string | undefined;
 }
 
+/** What a worker became, and when by Redis's clock. */
+export interface WorkerNews extends KnownWorker {
+  readonly timestamp: number;
+}
+
 /** What an applied notification changed. */
 export type Applied =
   /** Older than what is known, or about a worker that left before the last read. */
@@ -122,16 +127,19 @@ export class ReadinessView {
 
   /** Applies a notification. */
   applyNotification(notification: Notification): Applied {
-    const { workerId, epoch, seq } = notification;
-    const before = this.known.get(workerId);
-    if (before === undefined) {
-      if (notification.timestamp < this.syncedAt) return 'stale';
-      if (notification.type === 'health') return 'unknown-worker';
-    } else if (!isNewer(notification, before)) {
-      return 'stale';
-    }
-    this.sync?.touched.add(workerId);
-    this.known.set(workerId, { workerId, epoch, seq, ...statusOf(notification) });
+    const { workerId, epoch, seq, timestamp } = notification;
+    const isUnknown = !this.known.has(workerId) && timestamp >= this.syncedAt;
+    if (isUnknown && notification.type === 'health') return 'unknown-worker';
+    return this.applyNews({ workerId, epoch, seq, timestamp, ...statusOf(notification) });
+  }
+
+  /** Applies what a change of the registry made of a worker: as good as its notification. */
+  applyNews({ timestamp, ...worker }: WorkerNews): 'applied' | 'stale' {
+    const before = this.known.get(worker.workerId);
+    const isStale = before === undefined ? timestamp < this.syncedAt : !isNewer(worker, before);
+    if (isStale) return 'stale';
+    this.sync?.touched.add(worker.workerId);
+    this.known.set(worker.workerId, worker);
     this.recount();
     return 'applied';
   }

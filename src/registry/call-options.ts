@@ -1,4 +1,5 @@
 import { InvalidArgumentError } from '../common/errors.js';
+import { assertKnownKeys } from '../common/known-keys.js';
 import { show } from '../common/text.js';
 import { isIdempotencyKey, type Delivery } from '../protocol/call.js';
 import { encodeJson, isRecord } from '../protocol/json.js';
@@ -32,13 +33,28 @@ export interface CallOptions {
   readonly onProgress?: ((value: unknown) => void) | undefined;
 }
 
+const KNOWN: ReadonlySet<string> = new Set<keyof CallOptions>([
+  'workflowId',
+  'item',
+  'timeoutMs',
+  'readinessTimeoutMs',
+  'signal',
+  'ifUnavailable',
+  'delivery',
+  'idempotencyKey',
+  'headers',
+  'onProgress',
+]);
+const pathOf = (key: string): string => `options.${key}`;
+
 /**
- * Refuses options of the wrong type before anything is sent.
+ * Refuses options of the wrong type, or that do not exist, before anything is sent.
  *
  * @throws InvalidArgumentError
  */
 export function assertCallOptions(options: CallOptions): void {
   if (!isRecord(options)) throw new InvalidArgumentError('options', show(options), 'an object');
+  assertKnownKeys(options, KNOWN, pathOf);
   if (options.workflowId !== undefined && typeof options.workflowId !== 'string')
     throw new InvalidArgumentError('workflowId', show(options.workflowId), 'a name');
   if (options.timeoutMs !== undefined) assertTimeout('timeoutMs', options.timeoutMs);

@@ -2,6 +2,7 @@ import { Inject, Injectable } from '@nestjs/common';
 import type { Backend } from '../backend/backend.js';
 import { BACKEND } from '../backend/tokens.js';
 import { InvalidArgumentError } from '../common/errors.js';
+import { assertKnownKeys } from '../common/known-keys.js';
 import { show } from '../common/text.js';
 import { parseDeadLetter, type DeadLetter } from '../protocol/dead-letter.js';
 import { functionRef } from '../protocol/function-ref.js';
@@ -17,6 +18,8 @@ export interface DeadLetterPage {
 
 const DEFAULT_LIMIT = 100;
 const MAX_LIMIT = 1_000;
+const PAGE_FIELDS: ReadonlySet<string> = new Set<keyof DeadLetterPage>(['after', 'limit']);
+const RETRY_OPTIONS: ReadonlySet<string> = new Set(['timeoutMs']);
 const LETTER_ID = /^\d{1,19}-\d{1,19}$/;
 
 /**
@@ -46,6 +49,7 @@ export class DeadLetters {
     page: DeadLetterPage = {},
   ): Promise<DeadLetter[]> {
     const ref = functionRef(functionName, workflowId);
+    assertKnownKeys(page, PAGE_FIELDS, (key) => `page.${key}`);
     const { after = '', limit = DEFAULT_LIMIT } = page;
     if (after !== '') assertId('after', after);
     if (!Number.isInteger(limit) || limit < 1 || limit > MAX_LIMIT) {
@@ -76,6 +80,7 @@ export class DeadLetters {
   ): Promise<boolean> {
     const ref = functionRef(functionName, workflowId);
     assertId('id', id);
+    assertKnownKeys(options, RETRY_OPTIONS, (key) => `options.${key}`);
     const { timeoutMs } = options;
     if (timeoutMs !== undefined) assertTimeout('timeoutMs', timeoutMs);
     return (await this.backend.deadLetters.requeue(ref, id, timeoutMs)) !== undefined;

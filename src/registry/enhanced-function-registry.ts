@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { Inject, Injectable, Logger } from '@nestjs/common';
 import type { Backend } from '../backend/backend.js';
 import { BACKEND, CLOCK, SETTINGS } from '../backend/tokens.js';
-import { within, type Clock } from '../common/clock.js';
+import type { Clock } from '../common/clock.js';
 import { CallCancelledError, InvalidArgumentError, NoWorkerError } from '../common/errors.js';
 import type { Settings } from '../common/settings.js';
 import { show } from '../common/text.js';
@@ -65,7 +65,7 @@ export class EnhancedFunctionRegistry extends FunctionRegistry {
    * @param fn a contract of `defineFunction`, or a function's name
    * @param parameters named arguments, checked against the function's definition
    * @throws RemoteFunctionError the handler failed: its code, message and details
-   * @throws NoWorkerError, ReadinessTimeoutError, CallCancelledError, DeadlineExceededError, WorkerLostError,
+   * @throws NoWorkerError, BackendUnavailableError, ReadinessTimeoutError, CallCancelledError, DeadlineExceededError, WorkerLostError,
    * MaxDeliveriesError, OutcomeUnknownError, ClosedError
    * @throws InvalidNameError, InvalidArgumentError, InvalidParametersError, PayloadNotSerializableError,
    * PayloadTooLargeError
@@ -128,14 +128,13 @@ export class EnhancedFunctionRegistry extends FunctionRegistry {
    * first question starts the watch and reads the registry.
    *
    * @throws InvalidNameError, ClosedError
+   * @throws BackendUnavailableError the registry was never read, and Redis is away
    */
   async getInstantWorkerStatus(
     functionName: string,
     workflowId: string,
   ): Promise<InstantWorkerStatus> {
-    const ref = functionRef(functionName, workflowId);
-    const watch = this.watcher.watch(ref);
-    if (!watch.view.synced) await watch.start();
+    const watch = await this.watcher.watchSynced(functionRef(functionName, workflowId));
     return {
       available: watch.view.healthy > 0,
       workers: watch.view.registered,
@@ -217,8 +216,7 @@ export class EnhancedFunctionRegistry extends FunctionRegistry {
     // What the definition forbids should not wait for a worker first.
     if (watch.definitionKnown) this.assertParameters(ref, watch.view.definition, parameters);
     const readinessTimeoutMs = options.readinessTimeoutMs ?? this.settings.readinessTimeoutMs;
-    if (options.ifUnavailable === 'fail')
-      await this.assertAvailable(ref, watch, readinessTimeoutMs, options.signal);
+    if (options.ifUnavailable === 'fail') await this.assertAvailable(ref, options.signal);
     else {
       this.logger.debug(`${callId} waits for a worker of ${label(ref)}`);
       await this.watcher.waitForFunction(ref.functionName, ref.workflowId, {
@@ -243,18 +241,13 @@ export class EnhancedFunctionRegistry extends FunctionRegistry {
     return this.send(callId, ref, payload, options);
   }
 
-  private async assertAvailable(
-    ref: FunctionRef,
-    watch: FunctionWatch,
-    limitMs: number,
-    signal: AbortSignal | undefined,
-  ): Promise<void> {
+  private async assertAvailable(ref: FunctionRef, signal: AbortSignal | undefined): Promise<void> {
     const { functionName, workflowId } = ref;
     if (signal?.aborted === true)
       throw new CallCancelledError(functionName, workflowId, signal.reason);
-    const unavailable = (): Error => new NoWorkerError(functionName, workflowId, watch.situation());
-    if (!watch.view.synced) await within(this.clock, limitMs, watch.start(), unavailable);
-    if (watch.view.healthy === 0) throw unavailable();
+    const watch = await this.watcher.watchSynced(ref);
+    if (watch.view.healthy === 0)
+      throw new NoWorkerError(functionName, workflowId, watch.situation());
   }
 
   private refOf(

@@ -1,4 +1,10 @@
+import { InvalidArgumentError } from '../common/errors.js';
+import { assertKnownKeys } from '../common/known-keys.js';
+import { show } from '../common/text.js';
 import { functionRef } from '../protocol/function-ref.js';
+import { isRecord } from '../protocol/json.js';
+
+const CONTRACT_FIELDS: ReadonlySet<string> = new Set(['name', 'workflowId']);
 
 declare const types: unique symbol;
 
@@ -15,7 +21,7 @@ export interface FunctionContract<Input, Output> {
 /**
  * A contract that both sides share: a call, and a handler, of the wrong shape do not compile.
  *
- * @throws InvalidNameError
+ * @throws InvalidNameError, InvalidArgumentError
  * @example
  * ```ts
  * export const resize = defineFunction<{ url: string; width: number }, { url: string }>({ name: 'resize', workflowId: 'media' });
@@ -30,6 +36,14 @@ export function defineFunction<Input extends object, Output = unknown>(contract:
   readonly name: string;
   readonly workflowId?: string;
 }): FunctionContract<Input, Output> {
+  if (!isRecord(contract)) {
+    throw new InvalidArgumentError(
+      'The argument of defineFunction',
+      show(contract),
+      "{ name: 'resize', workflowId: 'media' }",
+    );
+  }
+  assertKnownKeys(contract, CONTRACT_FIELDS, (key) => `${key} of defineFunction`);
   functionRef(contract.name, contract.workflowId ?? 'default');
   return Object.freeze({
     kind: 'function-contract',

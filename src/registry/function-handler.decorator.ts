@@ -1,5 +1,6 @@
 import 'reflect-metadata';
 import { InvalidArgumentError } from '../common/errors.js';
+import { assertKnownKeys } from '../common/known-keys.js';
 import { show } from '../common/text.js';
 import type { FunctionContext } from '../execution/worker/function-context.js';
 import {
@@ -7,9 +8,11 @@ import {
   type ResolvedRetryPolicy,
   type RetryPolicy,
 } from '../execution/worker/retry-policy.js';
-import { assertDefinition, type ParameterDefinition } from '../protocol/definition.js';
+import { assertKnownDefinition, type ParameterDefinition } from '../protocol/definition.js';
+import { isRecord } from '../protocol/json.js';
 import type { FunctionContract } from './function-contract.js';
-import { InputPipe, type InputClass } from './input-pipe.js';
+import { assertInputClass, type InputClass } from './input-class.js';
+import { InputPipe } from './input-pipe.js';
 
 /** Metadata on a method: what function it handles. */
 export const HANDLER_METADATA = 'nestjs-functions:handler';
@@ -81,8 +84,7 @@ export function FunctionHandler(
   options: FunctionHandlerOptions | FunctionContract<object, unknown>,
   settings: HandlerSettings & { readonly input?: InputClass } = {},
 ): MethodDecorator {
-  const merged: FunctionHandlerOptions = { ...(options as FunctionHandlerOptions), ...settings };
-  const metadata = checked(merged);
+  const metadata = checked(merged(options, settings));
   return (target, key, descriptor: PropertyDescriptor | undefined) => {
     if (descriptor === undefined) {
       throw new InvalidArgumentError(
@@ -103,16 +105,53 @@ export function FunctionHandler(
     Reflect.defineMetadata(ENTRY_PROVIDER_METADATA, true, target.constructor);
     Reflect.defineMetadata(
       ARGUMENTS_METADATA,
-      argumentsMetadata(metadata.input),
+      argumentsMetadata(metadata),
       target.constructor,
       key,
     );
   };
 }
 
+const OPTIONS: ReadonlySet<string> = new Set<keyof FunctionHandlerOptions>([
+  'name',
+  'workflowId',
+  'input',
+  'description',
+  'parameters',
+  'concurrency',
+  'retry',
+]);
+const SETTINGS: ReadonlySet<string> = new Set(
+  [...OPTIONS].filter((name) => name !== 'name' && name !== 'workflowId'),
+);
+const CONTRACT: ReadonlySet<string> = new Set(['kind', ...OPTIONS]);
+
+function merged(options: unknown, settings: unknown): FunctionHandlerOptions {
+  if (!isRecord(options)) {
+    const name = typeof options === 'string' && options !== '' ? options : 'resize';
+    throw new InvalidArgumentError(
+      'The argument of @FunctionHandler',
+      show(options),
+      `{ name: '${name}' }, or a contract of defineFunction()`,
+    );
+  }
+  if (!isRecord(settings)) {
+    throw new InvalidArgumentError(
+      'The second argument of @FunctionHandler',
+      show(settings),
+      'an object such as { input: ResizeInput, concurrency: 8 }',
+    );
+  }
+  const isContract = options['kind'] === 'function-contract';
+  const where = typeof options['name'] === 'string' ? options['name'] : '@FunctionHandler';
+  assertKnownKeys(options, isContract ? CONTRACT : OPTIONS, (key) => `${key} of ${where}`);
+  assertKnownKeys(settings, SETTINGS, (key) => `${key} of ${where}`);
+  return { ...options, ...settings } as unknown as FunctionHandlerOptions;
+}
+
 function checked(options: FunctionHandlerOptions): HandlerMetadata {
   const { name, workflowId, input, concurrency, parameters, description } = options;
-  assertDefinition({
+  assertKnownDefinition({
     name,
     workflowId: workflowId ?? 'default',
     ...(description === undefined ? {} : { description }),
@@ -125,13 +164,7 @@ function checked(options: FunctionHandlerOptions): HandlerMetadata {
       'a whole number, 1 or more',
     );
   }
-  if (input !== undefined && typeof input !== 'function') {
-    throw new InvalidArgumentError(
-      `input of ${name}`,
-      show(input),
-      'a class with class-validator decorators',
-    );
-  }
+  if (input !== undefined) assertInputClass(name, input);
   return { ...options, workflowId, input, resolvedRetry: resolveRetry(name, options.retry) };
 }
 
@@ -139,12 +172,12 @@ function checked(options: FunctionHandlerOptions): HandlerMetadata {
 const BODY = 3;
 const OTHER = 99;
 
-function argumentsMetadata(input: InputClass | undefined): Record<string, unknown> {
+function argumentsMetadata({ input, name }: HandlerMetadata): Record<string, unknown> {
   return {
     [`${BODY}:0`]: {
       index: 0,
       data: undefined,
-      pipes: input === undefined ? [] : [new InputPipe(input)],
+      pipes: input === undefined ? [] : [new InputPipe(input, name)],
     },
     [`${OTHER}:1`]: { index: 1, data: undefined, pipes: [] },
   };

@@ -19,7 +19,7 @@ import { CallClient, type CallResult } from '../execution/caller/call-client.js'
 import { WorkerCoordinator } from '../lifecycle/worker-coordinator.js';
 import { joinPayload } from '../protocol/call.js';
 import {
-  assertDefinition,
+  assertKnownDefinition,
   checkParameters,
   encodeDefinition,
   type FunctionDefinition,
@@ -30,6 +30,7 @@ import { encodeJson, isRecord } from '../protocol/json.js';
 import { toWireError, type WireError } from '../protocol/wire-error.js';
 import type { WorkerRecord } from '../protocol/worker-record.js';
 import { assertTimeout } from '../readiness/function-readiness-watcher.js';
+import { REGISTERS_LATER, situationOf } from '../readiness/situation.js';
 import { encodeHeaders, type CallOptions } from './call-options.js';
 
 /** A function of a workflow, and whether it can be called now. */
@@ -73,7 +74,7 @@ export class FunctionRegistry {
   async registerFunction(definition: FunctionDefinition): Promise<void> {
     if (!isRecord(definition))
       throw new InvalidArgumentError('definition', show(definition), '{ name, workflowId, ... }');
-    assertDefinition(definition);
+    assertKnownDefinition(definition);
     await this.backend.workers.putDefinition(
       functionRef(definition.name, definition.workflowId),
       encodeDefinition(definition),
@@ -335,8 +336,10 @@ export class FunctionRegistry {
   ): Promise<FunctionDefinition | undefined> {
     const deadline = this.clock.now() + timeoutMs;
     for (;;) {
+      let problem: unknown;
       const snapshot = await this.backend.workers.snapshot(ref).catch((error: unknown) => {
         if (!isFunctionsError(error, 'BACKEND_UNAVAILABLE')) throw error;
+        problem = error;
         return undefined;
       });
       if (snapshot !== undefined && healthy(snapshot).length > 0) return snapshot.definition;
@@ -344,9 +347,12 @@ export class FunctionRegistry {
       if (left <= 0) {
         const situation =
           snapshot === undefined
-            ? 'the registry in Redis could not be read'
-            : 'none is registered and healthy';
-        throw new ReadinessTimeoutError(ref.functionName, ref.workflowId, timeoutMs, situation);
+            ? `the registry in Redis could not be read: ${messageOf(problem)}`
+            : this.coordinator.willHost(ref)
+              ? REGISTERS_LATER
+              : situationOf(snapshot.workers, snapshot.definition);
+        const { functionName, workflowId } = ref;
+        throw new ReadinessTimeoutError(functionName, workflowId, timeoutMs, situation, problem);
       }
       await pause(this.clock, Math.min(this.settings.pollIntervalMs, left));
     }

@@ -24,6 +24,12 @@ export interface FoundHandler {
   readonly invoke: HostedFunction['invoke'];
 }
 
+interface DecoratedMethod {
+  readonly prototype: object;
+  readonly name: string;
+  readonly metadata: HandlerMetadata;
+}
+
 type Wrapper = ReturnType<DiscoveryService['getProviders']>[number];
 type Method = (input: unknown, context: FunctionContext) => unknown;
 type ExternalCallback = (input: unknown, context: FunctionContext) => Promise<unknown>;
@@ -42,21 +48,36 @@ export class HandlerExplorer {
   ) {}
 
   explore(): FoundHandler[] {
-    return [...this.discovery.getProviders(), ...this.discovery.getControllers()]
-      .filter((wrapper) => !wrapper.isAlias)
-      .flatMap((wrapper) => this.handlersOf(wrapper));
+    return this.wrappers().flatMap((wrapper) =>
+      this.methodsOf(wrapper).map(({ prototype, name, metadata }) => ({
+        metadata,
+        source: `${wrapper.name}.${name} (${wrapper.host?.name ?? 'no module'})`,
+        invoke: this.invoker(wrapper, prototype, name),
+      })),
+    );
   }
 
-  private handlersOf(wrapper: Wrapper): FoundHandler[] {
+  /** What is decorated, without anything made of it. */
+  metadata(): HandlerMetadata[] {
+    return this.wrappers().flatMap((wrapper) =>
+      this.methodsOf(wrapper).map(({ metadata }) => metadata),
+    );
+  }
+
+  private wrappers(): Wrapper[] {
+    return [...this.discovery.getProviders(), ...this.discovery.getControllers()].filter(
+      (wrapper) => !wrapper.isAlias,
+    );
+  }
+
+  private methodsOf(wrapper: Wrapper): DecoratedMethod[] {
     const prototype = prototypeOf(wrapper);
     if (prototype === undefined) return [];
     return this.scanner.getAllMethodNames(prototype).flatMap((name) => {
       const method: unknown = (prototype as Record<string, unknown>)[name];
       if (typeof method !== 'function') return [];
       const metadata = Reflect.getMetadata(HANDLER_METADATA, method) as HandlerMetadata | undefined;
-      if (metadata === undefined) return [];
-      const source = `${wrapper.name}.${name} (${wrapper.host?.name ?? 'no module'})`;
-      return [{ metadata, source, invoke: this.invoker(wrapper, prototype, name) }];
+      return metadata === undefined ? [] : [{ prototype, name, metadata }];
     });
   }
 

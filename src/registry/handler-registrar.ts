@@ -4,7 +4,7 @@ import type { Settings } from '../common/settings.js';
 import { CallConsumer } from '../execution/worker/call-consumer.js';
 import { WorkerCoordinator } from '../lifecycle/worker-coordinator.js';
 import { encodeDefinition, type FunctionDefinition } from '../protocol/definition.js';
-import { functionRef } from '../protocol/function-ref.js';
+import { functionRef, type FunctionRef } from '../protocol/function-ref.js';
 import { parametersOf } from './definition-from-class.js';
 import type { HandlerMetadata } from './function-handler.decorator.js';
 import { HandlerExplorer, type FoundHandler } from './handler-explorer.js';
@@ -29,8 +29,19 @@ export class HandlerRegistrar {
     this.coordinator.host(this.explorer.explore().map((handler) => this.host(handler)));
   }
 
+  /** Whether a handler of this function will be hosted; for a process that has not begun to. */
+  hosts(ref: FunctionRef): boolean {
+    if (!this.settings.worker) return false;
+    return this.explorer
+      .metadata()
+      .some(
+        ({ name, workflowId }) =>
+          name === ref.functionName && (workflowId ?? this.settings.workflowId) === ref.workflowId,
+      );
+  }
+
   private host({ metadata, source, invoke }: FoundHandler): {
-    ref: ReturnType<typeof functionRef>;
+    ref: FunctionRef;
     definition: string;
   } {
     const definition = definitionOf(metadata, this.settings.workflowId);
@@ -48,7 +59,7 @@ export class HandlerRegistrar {
 function definitionOf(metadata: HandlerMetadata, workflowId: string): FunctionDefinition {
   const parameters =
     metadata.parameters ??
-    (metadata.input === undefined ? undefined : parametersOf(metadata.input));
+    (metadata.input === undefined ? undefined : parametersOf(metadata.name, metadata.input));
   return {
     name: metadata.name,
     workflowId: metadata.workflowId ?? workflowId,

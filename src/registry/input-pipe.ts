@@ -1,24 +1,23 @@
-import { plainToInstance } from 'class-transformer';
+import { plainToInstance, type ClassConstructor } from 'class-transformer';
 import { validate, type ValidationError } from 'class-validator';
 import { InvalidInputError } from '../common/errors.js';
-
-/** A class with class-validator decorators. */
-export type InputClass<Input extends object = object> = new (...args: never[]) => Input;
+import type { InputClass } from './input-class.js';
 
 /** Turns parameters into an instance of the handler's input class, or refuses them with what is wrong. */
 export class InputPipe {
-  constructor(private readonly input: InputClass) {}
+  constructor(
+    private readonly input: InputClass,
+    private readonly functionName: string,
+  ) {}
 
   async transform(value: unknown): Promise<unknown> {
-    const instance: object =
-      value instanceof this.input
-        ? value
-        : plainToInstance(this.input as new () => object, value ?? {});
+    const Class = this.input as unknown as ClassConstructor<object>;
+    const instance: object = value instanceof Class ? value : plainToInstance(Class, value ?? {});
     const errors = await validate(instance, {
       forbidUnknownValues: true,
       validationError: { target: false, value: false },
     });
-    if (errors.length > 0) throw new InvalidInputError(this.input.name, describe(errors, ''));
+    if (errors.length > 0) throw new InvalidInputError(this.functionName, describe(errors, ''));
     return instance;
   }
 }

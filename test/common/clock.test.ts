@@ -1,3 +1,5 @@
+import { execFile } from 'node:child_process';
+import { promisify } from 'node:util';
 import { afterEach, beforeEach, describe, expect, it, jest } from '@jest/globals';
 import { pause, systemClock, within } from '../../src/common/clock.js';
 import { createDeferred } from '../../src/common/deferred.js';
@@ -60,5 +62,19 @@ describe('the clock', () => {
     const limited = within(systemClock, 100, never.promise, () => new Error('late'));
     jest.advanceTimersByTime(100);
     await expect(limited).rejects.toThrow('late');
+  });
+});
+
+describe('a wait that holds the process', () => {
+  it('is not cut short because nothing else keeps the process alive', async () => {
+    const url = (path: string): string => new URL(`../../${path}`, import.meta.url).href;
+    const program = `
+      import { holdingProcess, systemClock, within } from '${url('src/common/clock.ts')}';
+      const wait = within(systemClock, 20, new Promise(() => undefined), () => new Error('the limit'));
+      await holdingProcess(10_000, wait).catch((error) => console.log(error.message));`;
+    const { stdout } = await promisify(execFile)(process.execPath, [
+      ...['--import', url('tools/register-ts.mjs'), '--input-type=module', '--eval', program],
+    ]);
+    expect(stdout).toBe('the limit\n');
   });
 });

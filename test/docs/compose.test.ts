@@ -61,6 +61,8 @@ describe('docker-compose.yml', () => {
       `http://127.0.0.1:${caller.environment?.['PORT']}/health`,
     );
     expect(caller.ports).toEqual([`3000:${caller.environment?.['PORT']}`]);
+    // The example listens to its own host alone unless it is told otherwise.
+    expect(caller.environment?.['HOST']).toBe('0.0.0.0');
   });
 
   it('runs several workers', () => {

@@ -25,12 +25,15 @@ const [example = '', ...snippets] = blocks('ts');
 
 /** What the snippets take for granted. */
 const PRELUDE = `
-import { Body, Controller, Injectable, Module, Post } from '@nestjs/common';
-import { NestFactory } from '@nestjs/core';
+import {
+  ArgumentsHost, Body, Catch, Controller, HttpException, Injectable, Module, Post,
+} from '@nestjs/common';
+import { BaseExceptionFilter, NestFactory } from '@nestjs/core';
 import { EventPattern, Payload } from '@nestjs/microservices';
 import { IsInt, IsUrl, Max } from 'class-validator';
 import {
-  defineFunction, EnhancedFunctionRegistry, FunctionContext, FunctionHandler, FunctionsModule, FunctionsTransport,
+  defineFunction, EnhancedFunctionRegistry, FunctionContext, FunctionHandler, FunctionsError, FunctionsModule,
+  FunctionsTransport,
   isFunctionsError, type FunctionLifecycleNotifier, type NotificationManager,
 } from 'nestjs-functions';
 declare class ConfigService { getOrThrow(key: string): string; }
@@ -146,11 +149,20 @@ describe('the README', () => {
       const caller = start();
       await caller.printed(/calling; without a worker/);
       const worker = start('worker');
-      await worker.printed(/worker ready/);
+      await worker.printed(/worker active/);
       const answer = await caller.printed(/Hello you, from process (\d+)/);
       expect(answer[1]).toBe(String(worker.pid));
       expect(await caller.exit()).toBe(0);
       expect(await worker.stop()).toBe('SIGTERM');
+    }, 60_000);
+
+    it('does not call a worker ready that has no Redis', async () => {
+      const env = { REDIS_URL: 'redis://127.0.0.1:1' };
+      const worker = new ExampleProcess(join(folder, 'hello.ts'), ['worker'], env);
+      running.push(worker);
+      await worker.printed(/worker joining/);
+      const [text] = await worker.printed(/got no answer from Redis at redis:\/\/127\.0\.0\.1:1/);
+      expect(text).toContain('no answer');
     }, 60_000);
   });
 });

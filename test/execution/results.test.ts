@@ -1,5 +1,6 @@
 import { afterEach, describe, expect, it, jest } from '@jest/globals';
 import { Logger, NotFoundException, ServiceUnavailableException } from '@nestjs/common';
+import { RpcException } from '@nestjs/microservices';
 import {
   EnhancedFunctionRegistry,
   FunctionError,
@@ -100,6 +101,24 @@ describe('what a failed call throws', () => {
       retryable: false,
       remoteName: 'TypeError',
     });
+  });
+
+  class Unnamed extends Error {}
+
+  it.each<[string, unknown]>([
+    ['RpcException', new RpcException({ code: 'LATE', message: 'too late' })],
+    ['RpcException', new RpcException('too late')],
+    ['NotFoundException', new NotFoundException()],
+    ['Unnamed', new Unnamed('of a class that does not set its name')],
+    ['Chosen', Object.assign(new Error('named by hand'), { name: 'Chosen' })],
+    ['Error', new Error('plain')],
+    ['Error', 'a string, which has no class'],
+    ['Error', { code: 'OWN', message: 'an object of no class' }],
+  ])('has %s as remoteName, as docs/errors.md says', async (remoteName, thrown) => {
+    const registry = await withHandler(() => {
+      throw thrown;
+    });
+    expect(await failureOf(registry)).toMatchObject({ remoteName });
   });
 
   it.each(['a string', undefined, { message: 'said so', code: 'OWN' }])(

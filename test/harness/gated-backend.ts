@@ -12,7 +12,14 @@ import { rootModule } from './apps.js';
 
 /** A port's method that a test can stop at. */
 export type GatedCall =
-  'bus.subscribe' | 'bus.unsubscribe' | 'bus.psubscribe' | 'bus.publish' | 'workers.snapshot';
+  | 'bus.subscribe'
+  | 'bus.unsubscribe'
+  | 'bus.psubscribe'
+  | 'bus.publish'
+  | 'workers.snapshot'
+  | 'workers.register'
+  | 'workers.change'
+  | 'workers.unregister';
 
 /** `before`: Redis has not seen it. `after`: Redis has answered, and the caller does not know yet. */
 export type Stage = 'before' | 'after';

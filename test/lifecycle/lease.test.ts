@@ -77,6 +77,33 @@ describe('a process that was declared dead', () => {
     },
   );
 
+  it('says how late its event loop was, when that is why', async () => {
+    const warn = jest.spyOn(Logger.prototype, 'warn').mockImplementation(() => undefined);
+    newFleet();
+    const app = await fleet.start({ providers: [hosting('work', () => 1)], options });
+    const lost = event(app, 'lost');
+    await condemnAll(fleet);
+    const blockedUntil = Date.now() + 2 * options.leaseMs;
+    while (Date.now() < blockedUntil);
+    await lost;
+    expect(warn.mock.calls.map(String).join('\n')).toMatch(
+      /it was declared dead: its event loop was \d{3} ms late, and leaseMs is 400/,
+    );
+  });
+
+  it('says nothing of its event loop when that was in time', async () => {
+    const warn = jest.spyOn(Logger.prototype, 'warn').mockImplementation(() => undefined);
+    newFleet();
+    const app = await fleet.start({
+      providers: [hosting('work', () => 1)],
+      options: { ...options, leaseMs: 4_000 },
+    });
+    const lost = event(app, 'lost');
+    await condemnAll(fleet);
+    await lost;
+    expect(warn.mock.calls.map(String).join('\n')).toMatch(/\(it was declared dead\)/);
+  });
+
   it('aborts what it runs, and the call runs again as attempt 2 under the same id', async () => {
     newFleet();
     const stage = new Stage();

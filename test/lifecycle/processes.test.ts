@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { afterEach, beforeEach, describe, expect, it, jest } from '@jest/globals';
+import { Logger } from '@nestjs/common';
 import {
   EnhancedFunctionRegistry,
   MaxDeliveriesError,
@@ -54,6 +55,26 @@ async function startWorker(
   await worker.message('ready', 30_000);
   return worker;
 }
+
+describe('a dead process', () => {
+  it('that hosted nothing is forgotten without a warning', async () => {
+    const said = { warn: [] as string[], debug: [] as string[] };
+    for (const level of ['warn', 'debug'] as const) {
+      jest.spyOn(Logger.prototype, level).mockImplementation((text: unknown) => {
+        said[level].push(String(text));
+      });
+    }
+    jest.spyOn(Logger, 'isLevelEnabled').mockReturnValue(true);
+    const listed = `${fleet.prefix}nf:processes`;
+    await fleet.redis.hset(listed, 'caller-1.1', 'present');
+    await eventually('it is forgotten', async () => (await fleet.redis.hlen(listed)) === 1);
+    jest.restoreAllMocks();
+    expect(said.debug).toContainEqual(
+      expect.stringMatching(/^process caller-1\.1 is dead \(\w+\); it hosted nothing$/),
+    );
+    expect(said.warn.filter((text) => text.includes('caller-1.1'))).toEqual([]);
+  });
+});
 
 const calls = (name: string): string => `${fleet.prefix}nf:{${name}:default}:calls`;
 

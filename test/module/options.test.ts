@@ -15,6 +15,7 @@ import {
 } from '../../src/index.js';
 import { startRedis } from '../../tools/redis.mjs';
 import { redisUrl, uniquePrefix } from '../harness/apps.js';
+import { caught } from '../harness/caught.js';
 import { eventually } from '../harness/eventually.js';
 import { NestApps } from '../harness/nest-apps.js';
 
@@ -35,6 +36,26 @@ function root(
 ): DynamicModule {
   return { module: Root, imports: [functions, ...imports], providers: [Greeter] };
 }
+
+describe('FunctionsModule', () => {
+  const apps = new NestApps();
+  afterEach(() => apps.close());
+
+  it('imported as it is says how it is imported', async () => {
+    const module = { module: Root, imports: [FunctionsModule] };
+    await expect(apps.context(module)).rejects.toMatchObject({
+      code: 'INVALID_OPTIONS',
+      message: expect.stringMatching(
+        /imports = FunctionsModule as it is: FunctionsModule\.forRoot\(\)/,
+      ),
+    });
+  });
+
+  it('imported as it is beside a configured one says so, too', async () => {
+    const module = root(FunctionsModule.forRoot(apps.options()), FunctionsModule);
+    await expect(apps.context(module)).rejects.toMatchObject({ code: 'INVALID_OPTIONS' });
+  });
+});
 
 describe('FunctionsModule.forRoot', () => {
   const apps = new NestApps();
@@ -297,6 +318,58 @@ describe('FunctionsModule.forRootAsync', () => {
 
   it('takes options from a provider that exists', () =>
     expectGreeting({ imports: [settingsModule({})], useExisting: OptionsService }, 'from-class'));
+
+  it.each<[string, unknown, RegExp]>([
+    ['undefined', undefined, /options = undefined: \{ useFactory \}/],
+    ['a URL', 'redis://h', /options = "redis:\/\/h": \{ useFactory \}/],
+    [
+      'an option of the module',
+      { worker: false, useFactory: () => ({}) },
+      /worker = beside the factory: in what the factory returns: \(\) => \(\{ worker \}\)/,
+    ],
+    [
+      'an option that does not exist',
+      { usefactory: () => ({}), useFactory: () => ({}) },
+      /usefactory = an option that does not exist: one of imports, inject/,
+    ],
+    [
+      'two sources',
+      { useFactory: () => ({}), useClass: OptionsService },
+      /forRootAsync = useFactory and useClass: one of/,
+    ],
+    [
+      'a factory that is no function',
+      { useFactory: { concurrency: 1 } },
+      /useFactory = an object of Object: a function/,
+    ],
+    [
+      'a class that is none',
+      { useClass: { concurrency: 1 } },
+      /useClass = an object of Object: a class/,
+    ],
+    [
+      'what to inject as a string',
+      { inject: 'CONFIG', useFactory: () => ({}) },
+      /inject = "CONFIG": an array/,
+    ],
+  ])('refuses %s, and says what is right', (_title, given, message) => {
+    expect(
+      caught(() => FunctionsModule.forRootAsync(given as FunctionsAsyncOptions)),
+    ).toMatchObject({
+      code: 'INVALID_OPTIONS',
+      message: expect.stringMatching(message),
+    });
+  });
+
+  it.each<[string, FunctionsAsyncOptions]>([
+    ['useClass', { useClass: Greeter as never }],
+    ['useExisting', { imports: [settingsModule({})], useExisting: SETTINGS }],
+  ])('refuses a source of %s without createFunctionsOptions', async (path, options) => {
+    await expect(apps.context(root(FunctionsModule.forRootAsync(options)))).rejects.toMatchObject({
+      code: 'INVALID_OPTIONS',
+      message: expect.stringMatching(new RegExp(`${path} = an object .*createFunctionsOptions`)),
+    });
+  });
 
   it('says which sources there are when none is given', () => {
     expect(() => FunctionsModule.forRootAsync({})).toThrow(/useFactory, useClass, useExisting/);

@@ -239,6 +239,54 @@ describe('the connection', () => {
     expect(violations[0]?.allowed).toContain('keyPrefix option of FunctionsModule');
   });
 
+  it.each<[string, unknown, string]>([
+    ['port', NaN, '1 to 65535'],
+    ['port', 'abc', '1 to 65535'],
+    ['port', 99_999, '1 to 65535'],
+    ['port', 0, '1 to 65535'],
+    ['port', null, '1 to 65535'],
+    ['host', '', 'host name'],
+    ['host', 7, 'host name'],
+    ['db', -1, '0 or more'],
+    ['db', 1.5, '0 or more'],
+    ['db', 'main', '0 or more'],
+    ['url', 'redis://:s3cret@h', 'as it is'],
+    ['uri', 'redis://h', 'as it is'],
+  ])('is refused with the path of a field that is wrong: %s = %p', (field, value, allowed) => {
+    const violations = violationsOf({ connection: { [field]: value } });
+    expect(violations).toEqual([
+      {
+        path: `connection.${field}`,
+        value: expect.any(String),
+        allowed: expect.stringContaining(allowed),
+      },
+    ]);
+    expect(violations[0]?.value).not.toContain('s3cret');
+  });
+
+  it.each([
+    [{ port: 1, db: 0 }],
+    [{ port: 65_535, db: 15, host: '::1' }],
+    [{ port: '6379', db: '2' }],
+    [{ host: undefined, port: undefined, db: undefined }],
+    ['redis://h:6379/15/'],
+    ['redis://h?db=3'],
+  ])('is taken with fields that the client can use: %j', (connection) => {
+    expect(violationsOf({ connection })).toEqual([]);
+  });
+
+  it.each([
+    ['redis://h/main', 'db', '"main"'],
+    ['redis://h?db=main', 'db', '"main"'],
+    ['redis://h:0', 'port', '"0"'],
+    ['redis://user:1/s3?cret@h', 'db', '***'],
+  ])('is refused when the client would misread it: %s', (connection, field, value) => {
+    expect(violationsOf({ connection })).toMatchObject([{ path: `connection.${field}`, value }]);
+    expect(violationsOf({}, { REDIS_URL: connection })).toMatchObject([
+      { path: `REDIS_URL.${field}`, value },
+    ]);
+  });
+
   it.each([
     'http://user:s3cret@host:6379',
     'redis:/:s3cret@host',
@@ -291,6 +339,7 @@ describe('health', () => {
     [{ required: [{ functionName: 'a' }, {}] }, 'health.required[1]'],
     [{ required: [{ functionName: '' }] }, 'health.required[0]'],
     [{ required: [{ functionName: 'a', workflowId: 7 }] }, 'health.required[0]'],
+    [{ required: [{ functionName: 'a', workflow: 'w' }] }, 'health.required[0]'],
     [{ url: '/health' }, 'health.url'],
   ])('is refused with its path: %j', (health, path) => {
     expect(violationsOf({ health }).map((violation) => violation.path)).toEqual([path]);

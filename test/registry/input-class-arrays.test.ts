@@ -14,7 +14,7 @@ class Shelf {
 
 describe('parametersOf', () => {
   it('does not take the type of the elements for the type of the parameter', () => {
-    expect(parametersOf(Shelf)).toEqual([
+    expect(parametersOf('shelve', Shelf)).toEqual([
       { name: 'files', type: 'array', required: true },
       { name: 'sizes', type: 'any', required: true },
     ]);

@@ -192,7 +192,7 @@ describe('a definition', () => {
           { name: 'count', type: 'integer', required: false },
           { name: 'gift', type: 'boolean', required: false },
           { name: 'address', type: 'any', required: true },
-          { name: 'others', type: 'array', required: false },
+          { name: 'others', type: 'any', required: false },
         ],
         available: true,
         workers: 1,
@@ -267,6 +267,15 @@ describe('a definition', () => {
     });
     await expect(registry.call('defaults')).resolves.toEqual([1, 2]);
     await expect(registry.call('defaults')).resolves.toEqual([1, 2]);
+  });
+
+  it('takes null for nothing where a parameter is optional, and leaves it null', async () => {
+    const registry = await serve([Explicit, Orders]);
+    await expect(registry.call('scale', { url: 'u', tags: null })).resolves.toMatchObject({
+      tags: null,
+    });
+    const order = { name: 'x', count: 2, gift: null, address: { city: 'Rome' } };
+    await expect(registry.call('order', order)).resolves.toMatchObject({ count: 2 });
   });
 
   it('lets anything through where it says nothing, and nothing where it is empty', async () => {

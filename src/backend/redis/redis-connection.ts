@@ -1,3 +1,4 @@
+import { Logger } from '@nestjs/common';
 import { Redis, type RedisOptions } from 'ioredis';
 import { systemClock, within } from '../../common/clock.js';
 import { createDeferred, type Deferred } from '../../common/deferred.js';
@@ -36,14 +37,24 @@ function retryDelay(attempt: number): number {
  *   by who sent it (a call that timed out meanwhile must not be written a minute later).
  * - No subscription comes back by itself: who subscribed learns of the new connection and subscribes anew,
  *   so that "subscribed" is always an acknowledgement.
+ * - It is ready only on the database that was asked for. The client goes on in database 0 when SELECT is
+ *   refused, where another application's data may be; here that is a connection that failed, and is retried.
+ * - It never gives up: a client that ended without having had a socket is connected again.
  */
 export class RedisConnection {
   readonly client: Redis;
+  private readonly logger = new Logger('REDIS');
   private connectionCount = 0;
   private readyAt = 0;
   private lastError: Error | undefined;
   private waiting: Deferred<void> | undefined;
   private closed = false;
+  /** Whether the database was selected on the present connection. */
+  private selected = false;
+  /** Attempts that the client does not count as failed, since it was ready last. */
+  private refusals = 0;
+  private databaseReported = false;
+  private retry: NodeJS.Timeout | undefined;
   private readonly readyListeners = new Set<() => unknown>();
   private readonly lostListeners = new Set<(reason: string) => void>();
 
@@ -65,12 +76,13 @@ export class RedisConnection {
       // A server that became a replica: its address may lead to the new primary by now.
       reconnectOnError: (error: Error) =>
         error.message.includes('READONLY') && Date.now() - this.readyAt > READONLY_PATIENCE_MS,
-      retryStrategy: (attempt: number) => (this.closed ? null : retryDelay(attempt)),
+      retryStrategy: (attempt: number) =>
+        this.closed ? null : retryDelay(Math.max(attempt, this.refusals)),
       // RESP2 reads streams faster, and is the same in both majors of the client.
       protocol: 2,
       replyMapping: 'legacy',
     });
-    this.client.on('ready', () => this.handleReady());
+    this.client.on('ready', () => void this.handleConnected());
     this.client.on('close', () => this.handleClose());
     this.client.on('error', (error: Error) => {
       this.lastError = error;
@@ -79,12 +91,22 @@ export class RedisConnection {
 
   /** Starts to connect, without waiting. */
   open(): void {
-    if (this.client.status === 'wait') this.client.connect().catch(() => undefined);
+    if (this.client.status === 'wait') this.connect();
+  }
+
+  private connect(): void {
+    this.client.connect().catch(() => {
+      // Whatever had a socket is retried by the client itself.
+      if (this.closed || this.client.status !== 'end') return;
+      this.refusals += 1;
+      this.handleClose();
+      this.retry = setTimeout(() => this.connect(), retryDelay(this.refusals));
+    });
   }
 
   /** A connection that ended is "ready" to the client until it hears of its close; nothing can be sent on it. */
   isReady(): boolean {
-    return this.client.status === 'ready' && this.client.stream.writable;
+    return this.selected && this.client.status === 'ready' && this.client.stream.writable;
   }
 
   /** How many times it was connected. */
@@ -144,6 +166,7 @@ export class RedisConnection {
   close(): void {
     if (this.closed) return;
     this.closed = true;
+    clearTimeout(this.retry);
     this.client.disconnect();
     const waiting = this.waiting;
     this.waiting = undefined;
@@ -155,7 +178,44 @@ export class RedisConnection {
     this.lostListeners.clear();
   }
 
+  /** The client is ready; whether it is on the right database, it does not say. */
+  private async handleConnected(): Promise<void> {
+    const { stream } = this.client;
+    const database = this.client.options.db ?? 0;
+    if (database !== 0) {
+      try {
+        await this.client.select(database);
+      } catch (error) {
+        // A connection that broke meanwhile says nothing about the database: the next one comes here again.
+        if (this.client.stream === stream && !isConnectionError(error))
+          this.refuseDatabase(database, error);
+        return;
+      }
+      if (this.client.stream !== stream || this.client.status !== 'ready') return;
+    }
+    this.handleReady();
+  }
+
+  private refuseDatabase(database: number, error: unknown): void {
+    const reason = error instanceof Error ? error : new Error(String(error));
+    this.lastError = reason;
+    this.refusals += 1;
+    // All connections of a process fail alike: one of them says so.
+    if (!this.databaseReported && this.role === 'commands') {
+      this.logger.error(
+        `database ${database} of ${this.address} cannot be used (${reason.message}): nothing is read or written ` +
+          'until it can. Correct the database number of the connection option, or of REDIS_URL, or raise ' +
+          '"databases" in the configuration of the server (16 by default).',
+      );
+    }
+    this.databaseReported = true;
+    this.client.disconnect(true);
+  }
+
   private handleReady(): void {
+    this.selected = true;
+    this.databaseReported = false;
+    this.refusals = 0;
     this.connectionCount += 1;
     this.readyAt = Date.now();
     this.lastError = undefined;
@@ -166,7 +226,8 @@ export class RedisConnection {
   }
 
   private handleClose(): void {
-    const reason = this.lastError?.message ?? 'the connection was closed';
+    this.selected = false;
+    const reason = reasonOf(this.lastError) ?? 'the connection was closed';
     for (const listener of [...this.lostListeners])
       callIsolated(
         () => listener(reason),
@@ -178,6 +239,12 @@ export class RedisConnection {
 /** Name of a connection in CLIENT LIST. */
 export function connectionName(role: string, owner: string): string {
   return `nestjs-functions:${role}${owner === '' ? '' : `:${owner}`}`;
+}
+
+/** An address that has several, none of which answers, gives an error without a message. */
+function reasonOf(error: (Error & { code?: unknown }) | undefined): string | undefined {
+  if (error === undefined || error.message !== '') return error?.message;
+  return typeof error.code === 'string' ? error.code : error.name;
 }
 
 function createClient(source: RedisSource, own: OwnOptions): Redis {

@@ -9,7 +9,7 @@ import {
   MalformedCallError,
 } from '../../common/errors.js';
 import type { Settings } from '../../common/settings.js';
-import { messageOf } from '../../common/text.js';
+import { messageOf, show } from '../../common/text.js';
 import {
   encodeFailure,
   encodeProgress,
@@ -18,7 +18,7 @@ import {
   type CallEntry,
 } from '../../protocol/call.js';
 import { checkParameters, withDefaults } from '../../protocol/definition.js';
-import { encodeJson } from '../../protocol/json.js';
+import { encodeJson, isRecord } from '../../protocol/json.js';
 import { isMalformed } from '../../protocol/notification.js';
 import { toWireError, type WireError } from '../../protocol/wire-error.js';
 import type { EchoSource } from './echo-run.js';
@@ -234,7 +234,14 @@ export class CallRun implements RunningCall, EchoSource {
     if (ending.kind === 'retry')
       logger.debug(`${text}; attempt ${attempt + 1} follows in ${ending.delayMs} ms`);
     else if (isUnexpected(error)) logger.error(text, String(error.stack));
-    else logger.debug(text);
+    else if (!(error instanceof Error) && !isChosen(error)) {
+      // Not what was thrown: that may be anything, a payload too.
+      const isShown = typeof error === 'object' || error === undefined;
+      const kind = isShown ? show(error) : `a ${typeof error}`;
+      logger.warn(
+        `${callId} failed in ${this.lane.ref.functionName}: its handler threw ${kind} instead of an Error`,
+      );
+    } else logger.debug(text);
   }
 
   private settle(ending: Ending): void {
@@ -290,6 +297,15 @@ export class CallRun implements RunningCall, EchoSource {
   private redisNow(): number {
     return this.surroundings.clock.now() + this.offsetMs;
   }
+}
+
+/** What is thrown for a caller to see: Nest's own filters for messages do it. */
+function isChosen(value: unknown): boolean {
+  return (
+    isRecord(value) &&
+    typeof value['message'] === 'string' &&
+    (typeof value['code'] === 'string' || value['status'] === 'error')
+  );
 }
 
 /** An error that nobody chose to send to a caller: a bug, which the operator of the worker should see. */
