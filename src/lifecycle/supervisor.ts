@@ -210,9 +210,9 @@ export class Supervisor {
     reason: string,
   ): Promise<void> {
     if (!this.condemnedAt.has(suspect)) {
-      const text = `process ${suspect} is dead (${reason}): handing over the calls of ${workers.length} worker(s)`;
-      if (workers.length > 0) this.logger.warn(text);
-      else this.logger.debug(text);
+      const dead = `process ${suspect} is dead (${reason})`;
+      if (workers.length === 0) this.logger.debug(`${dead}; it hosted nothing`);
+      else this.logger.warn(`${dead}: handing over the calls of ${workers.length} worker(s)`);
     }
     const refs = new Map(workers.map(({ ref }) => [ref.id, ref]));
     await Promise.all(
