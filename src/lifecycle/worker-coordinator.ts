@@ -572,6 +572,7 @@ export class WorkerCoordinator {
     const session = this.session;
     if (session === undefined || this.joining !== undefined || this.current === 'stopped') return;
     // It beats at once when Redis is back.
+    void this.backend.bus.probe();
     if (!this.backend.isConnected()) return;
     try {
       const sentAt = this.clock.now();

@@ -64,12 +64,17 @@ export class TcpProxy {
   /**
    * What a router does that forgets its connections: nothing passes on the present ones any more, for ever, and
    * nobody is told; new ones work.
+   *
+   * @returns the ports by which the server knows them
    */
-  drop(): void {
+  drop(): number[] {
+    const ports: number[] = [];
     for (const { client, server } of this.pairs) {
+      ports.push(server.localPort ?? 0);
       for (const socket of [client, server]) this.dropped.add(socket.pause());
     }
     this.pairs.clear();
+    return ports;
   }
 
   release(): void {

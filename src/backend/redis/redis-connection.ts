@@ -1,5 +1,5 @@
 import { Redis, type RedisOptions } from 'ioredis';
-import { systemClock, within } from '../../common/clock.js';
+import { systemClock, within, type Timer } from '../../common/clock.js';
 import { createDeferred, type Deferred } from '../../common/deferred.js';
 import { BackendUnavailableError, ClosedError } from '../../common/errors.js';
 import { callIsolated, type Dispose } from '../../common/typed-events.js';
@@ -14,6 +14,8 @@ export type RedisSource = string | RedisOptions | Redis;
 export const COMMAND_TIMEOUT_MS = 3_000;
 
 const DISCONNECT_TIMEOUT_MS = 200;
+/** A connection that is made, and answers nothing, is given up after this: the client itself would wait for ever. */
+const HANDSHAKE_LIMIT_MS = 3_000;
 const FIRST_RETRY_MS = 20;
 const LAST_RETRY_MS = 500;
 
@@ -32,14 +34,22 @@ function retryDelay(attempt: number): number {
  * - A command never waits in a queue of the client for a connection, and is never sent twice by it: it fails
  *   at once when the connection is down, or at the moment it breaks. What should be tried again is decided
  *   by who sent it (a call that timed out meanwhile must not be written a minute later).
+ * - A connection whose other end is gone without a word (a router forgot it, a host vanished) is made anew once a
+ *   command on it is not answered in time although Redis can be reached. That Redis itself stands still is no
+ *   reason: what was sent will be answered, and would be sent twice.
  * - No subscription comes back by itself: who subscribed learns of the new connection and subscribes anew,
  *   so that "subscribed" is always an acknowledgement.
  */
 export class RedisConnection {
   readonly client: Redis;
+  /** When it was connected last, on this host's clock. */
+  readySince = 0;
+  /** A command was not answered in time. */
+  private silent = false;
   private connectionCount = 0;
   private lastError: Error | undefined;
   private waiting: Deferred<void> | undefined;
+  private handshake: Timer | undefined;
   private closed = false;
   private readonly readyListeners = new Set<() => unknown>();
   private readonly lostListeners = new Set<(reason: string) => void>();
@@ -48,6 +58,8 @@ export class RedisConnection {
     source: RedisSource,
     readonly role: string,
     readonly address: string,
+    /** Whether Redis was reached on another connection since then. */
+    private readonly wasReachedSince: (time: number) => boolean = () => false,
   ) {
     this.client = createClient(source, {
       connectionName: `nestjs-functions:${role}`,
@@ -62,6 +74,7 @@ export class RedisConnection {
       protocol: 2,
       replyMapping: 'legacy',
     });
+    this.client.on('connect', () => this.watchHandshake());
     this.client.on('ready', () => this.handleReady());
     this.client.on('close', () => this.handleClose());
     this.client.on('error', (error: Error) => {
@@ -113,8 +126,17 @@ export class RedisConnection {
       new BackendUnavailableError(operation, this.address, this.lastError);
     if (!this.isReady())
       await within(systemClock, COMMAND_TIMEOUT_MS, this.whenReady(), unavailable);
+    const sentAt = systemClock.now();
+    const answer = run(this.client);
+    // However late it comes: the connection lives.
+    const hear = (): void => void (this.silent = false);
+    answer.then(hear, hear);
     try {
-      return await within(systemClock, COMMAND_TIMEOUT_MS, run(this.client), unavailable);
+      return await within(systemClock, COMMAND_TIMEOUT_MS, answer, () => {
+        this.silent = true;
+        if (this.wasReachedSince(sentAt)) this.reset();
+        return unavailable();
+      });
     } catch (error) {
       throw this.translate(operation, error);
     }
@@ -128,6 +150,11 @@ export class RedisConnection {
       : new BackendUnavailableError(operation, this.address, error);
   }
 
+  /** Redis was reached on another connection: if this one is silent, it is not for want of Redis. */
+  noteReached(): void {
+    if (this.silent) this.reset();
+  }
+
   /** Breaks the connection; the client makes a new one. */
   reset(): void {
     if (!this.closed && this.client.status === 'ready') this.client.disconnect(true);
@@ -136,6 +163,7 @@ export class RedisConnection {
   close(): void {
     if (this.closed) return;
     this.closed = true;
+    this.handshake?.cancel();
     this.client.disconnect();
     const waiting = this.waiting;
     this.waiting = undefined;
@@ -147,8 +175,16 @@ export class RedisConnection {
     this.lostListeners.clear();
   }
 
+  private watchHandshake(): void {
+    this.handshake?.cancel();
+    this.handshake = systemClock.after(HANDSHAKE_LIMIT_MS, () => this.client.disconnect(true));
+  }
+
   private handleReady(): void {
+    this.handshake?.cancel();
     this.connectionCount += 1;
+    this.readySince = systemClock.now();
+    this.silent = false;
     this.lastError = undefined;
     const waiting = this.waiting;
     this.waiting = undefined;
@@ -157,6 +193,7 @@ export class RedisConnection {
   }
 
   private handleClose(): void {
+    this.handshake?.cancel();
     const reason = this.lastError?.message ?? 'the connection was closed';
     for (const listener of [...this.lostListeners])
       callIsolated(
