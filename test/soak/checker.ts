@@ -30,6 +30,8 @@ const AFTERMATH_MS = STORM.leaseMs + 2_000;
 const SETTLE_SLACK_MS = 2_500;
 /** Sockets whose other end is gone are given up after 200 ms. */
 const EXIT_SLACK_MS = 2_000;
+/** No call of the storm has more to do than half of this, retries included. */
+const CLEAN_LIMIT_MS = 4_000;
 /** A deadline is counted in whole milliseconds, on a clock whose distance is measured. */
 const DEADLINE_SLACK_MS = 5;
 
@@ -209,6 +211,9 @@ export class Checker {
     if (end.code === 'CLOSED' || !this.isClean(made.t, end.t)) return;
     if (end.code !== undefined)
       this.violate(`failed with ${end.code} while nothing was wrong`, call);
+    const tookMs = end.t - made.t;
+    if (tookMs > CLEAN_LIMIT_MS)
+      this.violate(`took ${Math.round(tookMs)} ms while nothing was wrong`, call);
     const expected = made.fails + 1;
     if (call.runs.length !== expected)
       this.violate(
