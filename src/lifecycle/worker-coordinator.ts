@@ -627,6 +627,10 @@ export class WorkerCoordinator {
       this.work?.cancel(message['callId']);
       return;
     }
+    if (message['type'] === 'regrouped' && typeof message['functionId'] === 'string') {
+      this.work?.reclaim(message['functionId']);
+      return;
+    }
     if (message['type'] !== 'health' || typeof message['healthy'] !== 'boolean') return;
     const registration = this.local
       .all()

@@ -132,6 +132,15 @@ export class ChaosFleet {
     const counts = new Map<string, number>();
     for (const { id } of this.runs()) counts.set(id, (counts.get(id) ?? 0) + 1);
     if (!twice) expect([...counts].filter(([, count]) => count > 1)).toEqual([]);
+    const sessions = Object.keys(await this.admin.hgetall(`${this.prefix}nf:processes`));
+    await eventually('no consumer is left of an earlier session', async () => {
+      const consumers = (await this.admin.xinfo(
+        'CONSUMERS',
+        this.calls(),
+        'workers',
+      )) as string[][];
+      for (const [, name] of consumers) expect(sessions).toContain(name);
+    });
     await eventually(
       'all calls are removed',
       async () => (await this.admin.xlen(this.calls())) === 0,

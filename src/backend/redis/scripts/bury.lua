@@ -7,7 +7,7 @@
 -- @include tell
 local calls, id = KEYS[1], ARGV[2]
 local found = redis.call('XRANGE', calls, id, id)[1]
-if redis.call('XACK', calls, ARGV[1], id) == 0 then return 0 end
+redis.call('XACK', calls, ARGV[1], id)
 if not found then return 0 end
 redis.call('XDEL', calls, id)
 local entry = entry_of(found[2])

@@ -7,10 +7,10 @@
 -- @include tell
 local calls, once, kind, id, reply = KEYS[1], KEYS[2], ARGV[2], ARGV[3], ARGV[7]
 if kind == 'answer' then
-  if #redis.call('XPENDING', calls, ARGV[1], id, id, 1) == 0 then return 0 end
+  if #redis.call('XRANGE', calls, id, id) == 0 then return 0 end
 elseif kind ~= 'progress' then
-  if redis.call('XACK', calls, ARGV[1], id) == 0 then return 0 end
-  redis.call('XDEL', calls, id)
+  redis.call('XACK', calls, ARGV[1], id)
+  if redis.call('XDEL', calls, id) == 0 then return 0 end
 end
 if reply == '' then return 1 end
 local fields = { i = ARGV[4], r = ARGV[5], k = ARGV[6] }

@@ -1,5 +1,6 @@
 -- Carries out the outcomes of one tick. An outcome that is tied to ownership changes nothing when its entry
--- is no longer pending: a call that was handed over lives on under a new entry id, so the old one is gone.
+-- is no longer there: a call that was handed over lives on under a new entry id, so the old one is gone. One that
+-- is there and not pending lost its group, which somebody destroyed: it is still the call of who ran it.
 -- KEYS: streams of calls and of replies, in the order of their indexes in ARGV
 -- ARGV: 1 group, 2 length that a reply stream may have, then per outcome:
 --       kind, index of its calls key, entry id, index of its reply key (0: none), callId, reply
@@ -18,9 +19,11 @@ for at = 3, #ARGV, 6 do
         done[calls] = ids
       end
       ids[#ids + 1] = id
+    else
+      owned = redis.call('XDEL', calls, id) == 1
     end
   elseif kind == 'answer' then
-    owned = #redis.call('XPENDING', calls, group, id, id, 1) == 1
+    owned = #redis.call('XRANGE', calls, id, id) == 1
   end
   if not owned then
     lost[#lost + 1] = (at - 3) / 6

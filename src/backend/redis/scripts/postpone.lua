@@ -6,9 +6,8 @@
 -- Answer: 1, 0 when the call was not owned, -1 when too many are put aside
 -- @include entry
 local calls, id = KEYS[1], ARGV[2]
-if #redis.call('XPENDING', calls, ARGV[1], id, id, 1) == 0 then return 0 end
-if redis.call('HLEN', KEYS[3]) >= tonumber(ARGV[6]) then return -1 end
 local found = redis.call('XRANGE', calls, id, id)[1]
+if found and redis.call('HLEN', KEYS[3]) >= tonumber(ARGV[6]) then return -1 end
 redis.call('XACK', calls, ARGV[1], id)
 if not found then return 0 end
 redis.call('XDEL', calls, id)
