@@ -233,7 +233,7 @@ describe('the hand-over', () => {
         ],
         1_000,
       );
-      this.known.set(id, String(result));
+      this.known.set(id, typeof result === 'string' ? result : '');
       const shared = key === undefined ? undefined : model.keys.get(key);
       if (shared?.done === true) {
         expect(result).toBe('answered');
@@ -434,6 +434,13 @@ describe('the hand-over', () => {
       expect(pending.map(([, owner]) => owner).sort()).toEqual(
         model.held.map(({ place }) => (place.at === 'held' ? place.by : '')).sort(),
       );
+      const entries = await redis.xrange(keys.calls(ref), '-', '+');
+      for (const [key, { call }] of model.keys) {
+        const entry = entries.find(([, fields]) => field({ fields }, 'i') === call?.id);
+        // Who joins the call of a key, or leaves it, finds it there.
+        if (entry !== undefined)
+          expect(await redis.hget(keys.once(ref, key), 'entry')).toBe(entry[0]);
+      }
       // No call is answered twice: those who share one by a key are calls of their own.
       const answered = model.answers.map((answer) => answer.split(' ')[0]);
       expect(new Set(answered).size).toBe(answered.length);

@@ -48,8 +48,7 @@ function mayFailWith({ kind, delivery, impatient }: CallMade, code: string): boo
     case 'CALL_CANCELLED':
       return kind === 'cancelled';
     case 'DEADLINE_EXCEEDED':
-    // Its handler heard of the deadline and threw, just before its caller's timer.
-    case 'HANDLER_FAILED':
+    case 'HANDLER_FAILED': // its handler heard of the deadline and threw, just before its caller's timer
       return impatient;
     case 'NO_WORKER':
       return kind === 'unwaiting';

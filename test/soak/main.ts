@@ -34,7 +34,7 @@ const say = (text: string): void => {
 
 console.log(`soak: ${values.minutes} minutes with seed ${seed}`);
 const storm = await Storm.start(dir, seed, say);
-let outputs = '';
+let outputs: string;
 try {
   await storm.run(planOf(seed, totalMs), totalMs);
   say('the faults are over');

@@ -77,7 +77,7 @@ export class Storm {
     for (const process of this.frozen) process.kill('SIGCONT');
     for (const slot of this.of('caller')) slot.process?.send({ type: 'stop' });
     await this.expectSoon('every call to settle', 90_000, async () => {
-      await Promise.all(this.of('caller').map(({ process }) => process?.message('idle', 90_000)));
+      for (const { process } of this.of('caller')) await process?.message('idle', 90_000);
     });
     await this.expectSoon('the streams of calls to be empty', 30_000, () => this.expectNoCalls());
     await this.expectSoon('the dead to be buried', 15_000, async () => {
@@ -89,7 +89,7 @@ export class Storm {
   }
 
   async close(): Promise<void> {
-    await Promise.all(this.slots.map(({ process }) => process?.destroy()));
+    for (const { process } of this.slots) await process?.destroy();
     await Promise.all(this.proxies.map((proxy) => proxy.close()));
     this.admin.disconnect();
     this.history.close();
@@ -296,8 +296,8 @@ export class Storm {
   }
 
   private async killClients(role: string, target: number): Promise<string | undefined> {
-    const list = await this.ask(() => this.admin.client('LIST'));
-    const ids = String(list ?? '')
+    const list = await this.ask(async () => String(await this.admin.client('LIST')));
+    const ids = (list ?? '')
       .split('\n')
       .filter((line) => line.includes(`name=nestjs-functions:${role} `))
       .map((line) => /^id=(\d+)/.exec(line)?.[1] ?? '');
