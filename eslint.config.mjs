@@ -67,11 +67,24 @@ export default defineConfig(
     rules: {
       'jest/expect-expect': [
         'error',
-        { assertFunctionNames: ['expect', 'expect*', 'eventually', 'request.**.expect'] },
+        {
+          assertFunctionNames: [
+            'expect',
+            'expect*',
+            'eventually',
+            'fleet.expect*',
+            'request.**.expect',
+          ],
+        },
       ],
       // A method of a mock or a spy is handed to expect() unbound.
       '@typescript-eslint/unbound-method': 'off',
     },
+  },
+  {
+    // A model checks itself while it is driven, and a fleet while it recovers.
+    files: ['test/{chaos,models}/**/*.ts'],
+    rules: { 'jest/no-standalone-expect': 'off' },
   },
   {
     files: ['test/**/*.{ts,mts,mjs,js}'],

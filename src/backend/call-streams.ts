@@ -155,8 +155,18 @@ export interface ReplyReader {
 
 /** Port: the work, durable. */
 export interface CallStreams {
-  /** Makes the functions' consumer groups where they are missing. */
-  ensureGroups(refs: readonly FunctionRef[]): Promise<void>;
+  /**
+   * Makes the functions' consumer groups where they are missing. The result: functions whose group was destroyed
+   * under other sessions. Those are told to {@link claim} what they run; what is left is to be adopted after a
+   * while.
+   */
+  ensureGroups(refs: readonly FunctionRef[], consumer: string): Promise<FunctionRef[]>;
+  /** Notes in a group that was made anew which entries a consumer has. */
+  claim(ref: FunctionRef, consumer: string, entryIds: readonly string[]): Promise<void>;
+  /** Puts calls back that a destroyed group had and nobody claimed; how many there were. */
+  adopt(ref: FunctionRef): Promise<number>;
+  /** Gives what one session of a process has to its next one. */
+  inherit(ref: FunctionRef, from: string, to: string): Promise<RawCall[]>;
   /** Adds calls, all in one go. */
   submit(calls: readonly Submission[], terms: SubmitTerms): Promise<Submitted[]>;
   /** Takes a waiting call out, or tells its worker to abort it. */

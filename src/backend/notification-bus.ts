@@ -25,6 +25,8 @@ export interface NotificationBus {
   punsubscribe(patterns: readonly string[]): Promise<void>;
   /** Of these channels, the ones that somebody listens to (a pattern listener counts for all). */
   heard(channels: readonly string[]): Promise<string[]>;
+  /** Asks the subscription connection for a sign of life; one that gives none is made anew. */
+  probe(): Promise<void>;
   /** Whether the subscription connection is up. */
   isConnected(): boolean;
   /** Sets the user; the result removes it. */

@@ -38,6 +38,8 @@ export interface WorkSource {
   abandon(fate: SessionFate): Promise<void>;
   /** The pool through whose bell the function's calls are heard of; `''` when they are read directly. */
   poolOf(ref: FunctionRef): string;
+  /** The function's group was destroyed and made anew: claims what runs here. */
+  reclaim(functionId: string): void;
   /** Aborts a call that its caller cancelled. */
   cancel(callId: string): void;
   /** Told by the source when its group is gone or its reading fails: the session may be lost. */

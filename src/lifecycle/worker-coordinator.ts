@@ -675,6 +675,7 @@ export class WorkerCoordinator {
     const session = this.session;
     if (session === undefined || this.joining !== undefined || this.current === 'stopped') return;
     // It beats at once when Redis is back.
+    void this.backend.bus.probe();
     if (!this.backend.isConnected()) return;
     try {
       const sentAt = this.clock.now();
@@ -802,6 +803,10 @@ export class WorkerCoordinator {
     if (!isRecord(message)) return;
     if (message['type'] === 'cancel' && typeof message['callId'] === 'string') {
       this.work?.cancel(message['callId']);
+      return;
+    }
+    if (message['type'] === 'regrouped' && typeof message['functionId'] === 'string') {
+      this.work?.reclaim(message['functionId']);
       return;
     }
     const registration = this.local

@@ -38,7 +38,7 @@ export function rootModule(
   return {
     module: RootModule,
     imports: [
-      FunctionsModule.forRoot({ connection: redisUrl(), ...options }),
+      FunctionsModule.forRoot({ ...options, connection: options.connection ?? redisUrl() }),
       ...(parts.imports ?? []),
     ],
     providers: (parts.providers ?? []) as NonNullable<DynamicModule['providers']>,

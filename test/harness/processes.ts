@@ -33,6 +33,11 @@ export class TestProcess {
     return new TestProcess(child);
   }
 
+  /** A process that was started otherwise. */
+  static of(child: ChildProcess): TestProcess {
+    return new TestProcess(child);
+  }
+
   get pid(): number {
     return this.child.pid ?? -1;
   }

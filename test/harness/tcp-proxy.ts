@@ -3,6 +3,7 @@ import { connect, createServer, type Server, type Socket } from 'node:net';
 /** A TCP proxy in front of Redis whose connections a test can cut or hold half-open. */
 export class TcpProxy {
   private readonly pairs = new Set<{ client: Socket; server: Socket }>();
+  private readonly dropped = new Set<Socket>();
   private held = false;
   private refusing = false;
 
@@ -31,8 +32,10 @@ export class TcpProxy {
     return this.pairs.size;
   }
 
-  /** Cuts every connection; new ones are accepted. */
+  /** Ends every connection, forgotten ones included; new ones are accepted. */
   cut(): void {
+    for (const socket of this.dropped) socket.destroy();
+    this.dropped.clear();
     for (const { client, server } of this.pairs) {
       client.destroy();
       server.destroy();
@@ -56,6 +59,22 @@ export class TcpProxy {
       client.pause();
       server.pause();
     }
+  }
+
+  /**
+   * What a router does that forgets its connections: nothing passes on the present ones any more, for ever, and
+   * nobody is told; new ones work.
+   *
+   * @returns the ports by which the server knows them
+   */
+  drop(): number[] {
+    const ports: number[] = [];
+    for (const { client, server } of this.pairs) {
+      ports.push(server.localPort ?? 0);
+      for (const socket of [client, server]) this.dropped.add(socket.pause());
+    }
+    this.pairs.clear();
+    return ports;
   }
 
   release(): void {

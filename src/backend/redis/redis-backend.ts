@@ -69,7 +69,13 @@ export class RedisBackend implements Backend {
   }
 
   private connect(role: string, owner = ''): RedisConnection {
-    const connection = new RedisConnection(this.source, role, this.address, owner);
+    const connection: RedisConnection = new RedisConnection(
+      this.source,
+      role,
+      this.address,
+      owner,
+      (time) => [...this.open].some((other) => other !== connection && other.readySince > time),
+    );
     this.open.add(connection);
     let down = false;
     connection.onLost((reason) => {
@@ -80,6 +86,7 @@ export class RedisBackend implements Backend {
       down = true;
     });
     connection.onReady(() => {
+      for (const other of this.open) if (other !== connection) other.noteReached();
       this.logger.debug(`${role} connection to ${this.address} is up`);
       down = false;
     });

@@ -6,6 +6,7 @@ import type {
   Cancelled,
   Concluded,
   Outcome,
+  RawCall,
   Release,
   Released,
   ReplyReader,
@@ -44,18 +45,57 @@ export class RedisCallStreams implements CallStreams {
     this.replyParts = around(keys.replies('\0'));
   }
 
-  async ensureGroups(refs: readonly FunctionRef[]): Promise<void> {
-    await this.commands.command('XGROUP CREATE', (client) =>
+  async ensureGroups(refs: readonly FunctionRef[], consumer: string): Promise<FunctionRef[]> {
+    const left = await this.commands.command('XGROUP CREATE', (client) =>
       Promise.all(
         refs.map((ref) =>
-          client
-            .xgroup('CREATE', this.keys.calls(ref), GROUP, '0', 'MKSTREAM')
-            .catch((error: Error) => {
-              if (!error.message.startsWith('BUSYGROUP')) throw error;
-            }),
+          runScript(
+            client,
+            scripts.regroup,
+            [this.keys.calls(ref), this.keys.workers(ref)],
+            [GROUP, consumer, this.keys.control(''), ref.id],
+          ),
         ),
       ),
     );
+    return refs.filter((_, index) => left[index] === 1);
+  }
+
+  async claim(ref: FunctionRef, consumer: string, entryIds: readonly string[]): Promise<void> {
+    await this.commands.command('claim', (client) =>
+      runScript(client, scripts.claim, [this.keys.calls(ref)], [GROUP, consumer, ...entryIds]),
+    );
+  }
+
+  async adopt(ref: FunctionRef): Promise<number> {
+    let total = 0;
+    let after = '0-0';
+    while (after !== '') {
+      const [adopted, next] = (await this.commands.command('adopt', (client) =>
+        runScript(
+          client,
+          scripts.adopt,
+          [this.keys.calls(ref)],
+          [
+            GROUP,
+            RELEASES_PER_SCRIPT,
+            ...this.replyParts,
+            `${ref.functionName} (workflow ${ref.workflowId})`,
+            after,
+          ],
+        ),
+      )) as [number, string];
+      total += adopted;
+      after = next;
+    }
+    return total;
+  }
+
+  async inherit(ref: FunctionRef, from: string, to: string): Promise<RawCall[]> {
+    const entries = (await this.commands.command('inherit', (client) =>
+      runScript(client, scripts.inherit, [this.keys.calls(ref)], [GROUP, from, to]),
+    )) as [entryId: string, fields: string[]][];
+    return entries.map(([entryId, fields]) => ({ ref, entryId, fields }));
   }
 
   submit(calls: readonly Submission[], terms: SubmitTerms): Promise<Submitted[]> {

@@ -1,6 +1,6 @@
 import { Logger } from '@nestjs/common';
 import { Redis, type RedisOptions } from 'ioredis';
-import { systemClock, within } from '../../common/clock.js';
+import { systemClock, within, type Timer } from '../../common/clock.js';
 import { createDeferred, type Deferred } from '../../common/deferred.js';
 import { BackendUnavailableError, ClosedError } from '../../common/errors.js';
 import { callIsolated, type Dispose } from '../../common/typed-events.js';
@@ -17,6 +17,8 @@ export const COMMAND_TIMEOUT_MS = 3_000;
 const DISCONNECT_TIMEOUT_MS = 200;
 /** A connection to a read-only server is kept for this long before it is tried anew. */
 const READONLY_PATIENCE_MS = 1_000;
+/** A connection that is made, and answers nothing, is given up after this: the client itself would wait for ever. */
+const HANDSHAKE_LIMIT_MS = 3_000;
 const FIRST_RETRY_MS = 20;
 const LAST_RETRY_MS = 500;
 
@@ -35,6 +37,9 @@ function retryDelay(attempt: number): number {
  * - A command never waits in a queue of the client for a connection, and is never sent twice by it: it fails
  *   at once when the connection is down, or at the moment it breaks. What should be tried again is decided
  *   by who sent it (a call that timed out meanwhile must not be written a minute later).
+ * - A connection whose other end is gone without a word (a router forgot it, a host vanished) is made anew once a
+ *   command on it is not answered in time although Redis can be reached. That Redis itself stands still is no
+ *   reason: what was sent will be answered, and would be sent twice.
  * - No subscription comes back by itself: who subscribed learns of the new connection and subscribes anew,
  *   so that "subscribed" is always an acknowledgement.
  * - It is ready only on the database that was asked for. The client goes on in database 0 when SELECT is
@@ -44,10 +49,14 @@ function retryDelay(attempt: number): number {
 export class RedisConnection {
   readonly client: Redis;
   private readonly logger = new Logger('REDIS');
+  /** When it was connected last, on this host's clock. */
+  readySince = 0;
+  /** A command was not answered in time. */
+  private silent = false;
   private connectionCount = 0;
-  private readyAt = 0;
   private lastError: Error | undefined;
   private waiting: Deferred<void> | undefined;
+  private handshake: Timer | undefined;
   private closed = false;
   /** Whether the database was selected on the present connection. */
   private selected = false;
@@ -64,6 +73,8 @@ export class RedisConnection {
     readonly address: string,
     /** The session or process that it belongs to, when it is known. */
     owner = '',
+    /** Whether Redis was reached on another connection since then. */
+    private readonly wasReachedSince: (time: number) => boolean = () => false,
   ) {
     this.client = createClient(source, {
       connectionName: connectionName(role, owner),
@@ -75,13 +86,15 @@ export class RedisConnection {
       disconnectTimeout: DISCONNECT_TIMEOUT_MS,
       // A server that became a replica: its address may lead to the new primary by now.
       reconnectOnError: (error: Error) =>
-        error.message.includes('READONLY') && Date.now() - this.readyAt > READONLY_PATIENCE_MS,
+        error.message.includes('READONLY') &&
+        systemClock.now() - this.readySince > READONLY_PATIENCE_MS,
       retryStrategy: (attempt: number) =>
         this.closed ? null : retryDelay(Math.max(attempt, this.refusals)),
       // RESP2 reads streams faster, and is the same in both majors of the client.
       protocol: 2,
       replyMapping: 'legacy',
     });
+    this.client.on('connect', () => this.watchHandshake());
     this.client.on('ready', () => void this.handleConnected());
     this.client.on('close', () => this.handleClose());
     this.client.on('error', (error: Error) => {
@@ -143,8 +156,17 @@ export class RedisConnection {
       new BackendUnavailableError(operation, this.address, this.lastError);
     if (!this.isReady())
       await within(systemClock, COMMAND_TIMEOUT_MS, this.whenReady(), unavailable);
+    const sentAt = systemClock.now();
+    const answer = run(this.client);
+    // However late it comes: the connection lives.
+    const hear = (): void => void (this.silent = false);
+    answer.then(hear, hear);
     try {
-      return await within(systemClock, COMMAND_TIMEOUT_MS, run(this.client), unavailable);
+      return await within(systemClock, COMMAND_TIMEOUT_MS, answer, () => {
+        this.silent = true;
+        if (this.wasReachedSince(sentAt)) this.reset();
+        return unavailable();
+      });
     } catch (error) {
       throw this.translate(operation, error);
     }
@@ -158,6 +180,11 @@ export class RedisConnection {
       : new BackendUnavailableError(operation, this.address, error);
   }
 
+  /** Redis was reached on another connection: if this one is silent, it is not for want of Redis. */
+  noteReached(): void {
+    if (this.silent) this.reset();
+  }
+
   /** Breaks the connection; the client makes a new one. */
   reset(): void {
     if (!this.closed && this.client.status === 'ready') this.client.disconnect(true);
@@ -167,6 +194,7 @@ export class RedisConnection {
     if (this.closed) return;
     this.closed = true;
     clearTimeout(this.retry);
+    this.handshake?.cancel();
     this.client.disconnect();
     const waiting = this.waiting;
     this.waiting = undefined;
@@ -176,6 +204,11 @@ export class RedisConnection {
     }
     this.readyListeners.clear();
     this.lostListeners.clear();
+  }
+
+  private watchHandshake(): void {
+    this.handshake?.cancel();
+    this.handshake = systemClock.after(HANDSHAKE_LIMIT_MS, () => this.client.disconnect(true));
   }
 
   /** The client is ready; whether it is on the right database, it does not say. */
@@ -217,7 +250,9 @@ export class RedisConnection {
     this.databaseReported = false;
     this.refusals = 0;
     this.connectionCount += 1;
-    this.readyAt = Date.now();
+    this.handshake?.cancel();
+    this.readySince = systemClock.now();
+    this.silent = false;
     this.lastError = undefined;
     const waiting = this.waiting;
     this.waiting = undefined;
@@ -226,6 +261,7 @@ export class RedisConnection {
   }
 
   private handleClose(): void {
+    this.handshake?.cancel();
     this.selected = false;
     const reason = reasonOf(this.lastError) ?? 'the connection was closed';
     for (const listener of [...this.lostListeners])

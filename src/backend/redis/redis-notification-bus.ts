@@ -1,3 +1,4 @@
+import { isFunctionsError } from '../../common/errors.js';
 import type { Dispose } from '../../common/typed-events.js';
 import type { BusEvents, NotificationBus } from '../notification-bus.js';
 import type { RedisConnection } from './redis-connection.js';
@@ -50,6 +51,17 @@ export class RedisNotificationBus implements NotificationBus {
 
   async punsubscribe(patterns: readonly string[]): Promise<void> {
     await this.subscriber.command('PUNSUBSCRIBE', (client) => client.punsubscribe(...patterns));
+  }
+
+  async probe(): Promise<void> {
+    if (!this.subscriber.isReady()) return;
+    const connection = this.subscriber.connections();
+    await this.subscriber
+      .command('PING', (client) => client.ping())
+      .catch((error: unknown) => {
+        const silent = isFunctionsError(error, 'BACKEND_UNAVAILABLE');
+        if (silent && this.subscriber.connections() === connection) this.subscriber.reset();
+      });
   }
 
   async heard(channels: readonly string[]): Promise<string[]> {

@@ -65,7 +65,8 @@ interface PendingCall {
   again: boolean;
 }
 
-const BLOCK_MS = 2_000;
+/** Also how long it takes at the most to notice that Redis was emptied: FLUSHALL ends no read. */
+const BLOCK_MS = 1_000;
 const READ_GRACE_MS = 1_500;
 const RETRY_MS = 50;
 const TRIM_AFTER = 1_000;

@@ -26,6 +26,8 @@ const RETRY_MS = 50;
 /** A drain waits this long for Redis to come back; what it cannot hand back then is handed over. */
 const LEAVE_WAIT_MS = 1_000;
 const LOOP_END_GRACE_MS = 1_500;
+/** After a group was destroyed its workers get this long to claim what they run, before the rest runs again. */
+const CLAIM_GRACE_MS = 400;
 
 /** How the read loop does, for health. */
 export interface ConsumerReport {
@@ -50,9 +52,15 @@ export interface ConsumerReport {
  * Interleavings with pause, end and drain: a read that was under way may still bring calls. They are handed
  * back at once, not started.
  *
+ * Interleavings with a group that somebody destroys: who finds it gone makes it again, at the end of the stream, and
+ * claims what runs here; the others are told to do the same. What nobody claimed after a while was waiting, or is of
+ * a worker that died, and is put back under a new entry id. A call that settles before it is claimed is still its
+ * owner's: the entry is there.
+ *
  * Interleavings with the loss of the session: condemned, its calls are others', and what runs is aborted;
  * forgotten with everything else in Redis, they are nobody's, and what runs goes on: it answers the call that
- * its caller writes again.
+ * its caller writes again. Until that is found out, reading goes on under the old session's name: what it brings
+ * goes to the next session, for nobody hands over what a forgotten one has.
  */
 export class CallConsumer implements WorkSource {
   private readonly logger = new Logger('COORDINATOR');
@@ -64,6 +72,8 @@ export class CallConsumer implements WorkSource {
   private readonly held = new Set<string>();
   private troubled: () => void = () => undefined;
   private sessionId = '';
+  /** The session that Redis forgot, until the next one has what it was given after that. */
+  private forgotten = '';
   private stopping = false;
   private allReturned = true;
   private offsetMs = 0;
@@ -144,11 +154,12 @@ export class CallConsumer implements WorkSource {
 
   async begin(refs: readonly FunctionRef[]): Promise<readonly FunctionRef[]> {
     if (refs.length === 0) return [];
-    await this.backend.calls.ensureGroups(refs);
+    await this.makeGroups(refs);
     const lanes = refs.flatMap((ref) => this.lanes.get(ref) ?? []);
     if (lanes.length === 0 || this.stopping) return [];
     this.ensureReader();
     const moved = this.lanes.begin(lanes);
+    if (this.forgotten !== '') await this.inherit(lanes);
     await this.reads.nextTurn();
     return moved;
   }
@@ -211,6 +222,7 @@ export class CallConsumer implements WorkSource {
 
   async abandon(fate: SessionFate): Promise<void> {
     const reader = this.reads.leave();
+    if (fate === 'forgotten' && this.sessionId !== '') this.forgotten = this.sessionId;
     this.sessionId = '';
     if (fate === 'condemned') {
       for (const call of this.running.values())
@@ -408,13 +420,60 @@ export class CallConsumer implements WorkSource {
     await this.handBack(ref, calls, started);
   }
 
+  private async makeGroups(refs: readonly FunctionRef[]): Promise<void> {
+    const regrouped = await this.backend.calls.ensureGroups(refs, this.sessionId);
+    for (const ref of regrouped) {
+      await this.claim(ref);
+      this.clock.after(CLAIM_GRACE_MS, () => void this.adopt(ref));
+    }
+  }
+
+  reclaim(functionId: string): void {
+    const lane = this.lanes.all().find(({ ref }) => ref.id === functionId);
+    if (lane !== undefined) void this.claim(lane.ref);
+  }
+
+  private async claim(ref: FunctionRef): Promise<void> {
+    const head = heldKey({ ref, entryId: '' });
+    const ids = [...this.held].filter((key) => key.startsWith(head));
+    if (ids.length === 0 || this.sessionId === '') return;
+    const entryIds = ids.map((key) => key.slice(head.length));
+    await this.backend.calls
+      .claim(ref, this.sessionId, entryIds)
+      .catch((error: unknown) =>
+        this.logger.warn(`could not claim what runs of ${ref.functionName}: ${messageOf(error)}`),
+      );
+  }
+
+  private async adopt(ref: FunctionRef): Promise<void> {
+    try {
+      const count = await this.backend.calls.adopt(ref);
+      if (count > 0)
+        this.logger.warn(`${count} call(s) of ${ref.functionName} had lost their group: put back`);
+    } catch (error) {
+      if (this.stopping) return;
+      this.logger.warn(`calls of ${ref.functionName} still lack a group: ${messageOf(error)}`);
+      this.clock.after(CLAIM_GRACE_MS, () => void this.adopt(ref));
+    }
+  }
+
+  /** What was delivered to the session that Redis forgot, before that was noticed. */
+  private async inherit(lanes: readonly Lane[]): Promise<void> {
+    const { forgotten, sessionId } = this;
+    const found = await Promise.all(
+      lanes.map(({ ref }) => this.backend.calls.inherit(ref, forgotten, sessionId)),
+    );
+    if (this.sessionId === sessionId) this.forgotten = '';
+    this.accept(found.flat());
+  }
+
   private async handleTrouble(error: unknown): Promise<void> {
     if (error instanceof Error && error.message.startsWith('NOGROUP')) {
       // The group or its stream was deleted, or Redis was emptied: the heartbeat finds out which.
       this.logger.warn('a consumer group is gone: making it again');
       this.troubled();
       const begun = this.lanes.all().filter((lane) => lane.begun);
-      await this.backend.calls.ensureGroups(begun.map((lane) => lane.ref)).catch(() => undefined);
+      await this.makeGroups(begun.map((lane) => lane.ref)).catch(() => undefined);
       return;
     }
     if (error instanceof Error && error.message.startsWith('WRONGTYPE')) await this.findBroken();
@@ -439,13 +498,11 @@ export class CallConsumer implements WorkSource {
       this.logger.error(
         `the calls of ${functionName} (workflow ${workflowId}) cannot be read: its key holds no stream. Delete that key.`,
       );
-    await this.backend.calls.ensureGroups(
-      begun.filter((lane) => !lane.broken).map((lane) => lane.ref),
-    );
+    await this.makeGroups(begun.filter((lane) => !lane.broken).map((lane) => lane.ref));
     this.reads.nudge();
   }
 }
 
-function heldKey(call: RawCall): string {
+function heldKey(call: Pick<RawCall, 'ref' | 'entryId'>): string {
   return `${call.ref.id} ${call.entryId}`;
 }

@@ -14,8 +14,8 @@ local function finish()
   return 1
 end
 if kind ~= 'progress' then
-  local pending = redis.pcall('XPENDING', calls, ARGV[1], id, id, 1)
-  if pending.err or #pending == 0 then return 0 end
+  -- There and not pending: its group was destroyed, and it is still the call of who ran it.
+  if #redis.call('XRANGE', calls, id, id) == 0 then return 0 end
 end
 if reply == '' then return finish() end
 if kind == 'progress' and redis.call('XLEN', ARGV[9] .. ARGV[5] .. ARGV[10]) >= tonumber(ARGV[11]) then return 1 end

@@ -6,10 +6,9 @@
 -- Answer: 1, 0 when the call was not owned, -1 when too many are put aside
 -- @include entry
 local calls, id = KEYS[1], ARGV[2]
-if #redis.call('XPENDING', calls, ARGV[1], id, id, 1) == 0 then return 0 end
-if redis.call('HLEN', KEYS[3]) >= tonumber(ARGV[6]) then return -1 end
 local found = redis.call('XRANGE', calls, id, id)[1]
 if not found then return 0 end
+if redis.call('HLEN', KEYS[3]) >= tonumber(ARGV[6]) then return -1 end
 local entry = entry_of(found[2])
 entry.set('a', string.format('%d', (tonumber(entry.get('a') or '1') or 1) + 1))
 entry.set('f', string.format('%d', (tonumber(entry.get('f') or '0') or 0) + 1))

@@ -2,7 +2,7 @@
 -- KEYS: 1 due, 2 wake
 -- ARGV: 1 group, 2 consumer, 3 calls key before the function id, 4 and after it, 5 calls at the most,
 --       6 functions to look at, 7 calls of one function at the most, then for functions with other places: id, places
--- Answer: function id, its entries, function id, its entries, ...
+-- Answer: function id, its entries, function id, its entries, ...; an error when the group of a function is gone
 local rooms, answer, taken, left, each = {}, {}, {}, tonumber(ARGV[5]), tonumber(ARGV[7])
 for i = 8, #ARGV, 2 do rooms[ARGV[i]] = tonumber(ARGV[i + 1]) end
 
@@ -24,10 +24,13 @@ for i = 1, #due do
     local calls = ARGV[3] .. id .. ARGV[4]
     local entries = read(calls, count)
     if entries.err then
-      -- Its group is gone: somebody deleted it.
-      redis.pcall('XGROUP', 'CREATE', calls, ARGV[1], '0', 'MKSTREAM')
-      entries = read(calls, count)
-      if entries.err then entries = {} end
+      -- Its group is gone: somebody destroyed it. What was taken so far is told first, and this in the next look.
+      if string.find(entries.err, '^NOGROUP') then
+        if #answer == 0 then return redis.error_reply(entries.err) end
+        remains = true
+        break
+      end
+      entries = {}
     end
     if #entries > 0 then
       answer[#answer + 1] = id

@@ -1,0 +1,25 @@
+-- Makes a function's consumer group where it is missing. When other sessions host the function it was destroyed
+-- under them, and they run calls of which the new group knows nothing: then it begins at the end of the stream,
+-- they are told to claim what they run (claim.lua), and what nobody claims is adopted (adopt.lua).
+-- KEYS: 1 calls, 2 workers
+-- ARGV: 1 group, 2 sessionId, 3 control channel's head, 4 function id
+-- Answer: 1 when calls are left to be adopted, else 0
+local others = {}
+for _, text in ipairs(redis.call('HVALS', KEYS[2])) do
+  local ok, record = pcall(cjson.decode, text)
+  if ok and type(record) == 'table' and type(record.processId) == 'string' and record.processId ~= ARGV[2] then
+    others[#others + 1] = record.processId
+  end
+end
+local made = redis.pcall('XGROUP', 'CREATE', KEYS[1], ARGV[1], #others == 0 and '0' or '$', 'MKSTREAM')
+if made.err then
+  if string.find(made.err, 'BUSYGROUP', 1, true) then return 0 end
+  return made
+end
+if #others == 0 or redis.call('XLEN', KEYS[1]) == 0 then return 0 end
+for i = 1, #others do
+  -- pcall: a user that may not publish still gets the rest.
+  redis.pcall('PUBLISH', ARGV[3] .. others[i],
+    cjson.encode({ pattern = 'control', data = { type = 'regrouped', functionId = ARGV[4] } }))
+end
+return 1

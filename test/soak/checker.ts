@@ -1,0 +1,336 @@
+import type { CallMade, CallSettled, Recorded, RunStarted } from './history.js';
+import { STORM } from './plan.js';
+
+/** What became of a storm. */
+export interface Verdict {
+  readonly violations: readonly string[];
+  readonly figures: Readonly<Record<string, number>>;
+}
+
+interface Run {
+  readonly start: RunStarted & { readonly t: number; readonly who: string };
+  end: { readonly t: number; readonly how: string } | undefined;
+}
+
+interface Call {
+  readonly made: CallMade & { readonly t: number; readonly who: string };
+  readonly settled: (CallSettled & { readonly t: number })[];
+  readonly runs: Run[];
+}
+
+interface Span {
+  readonly from: number;
+  readonly to: number;
+  readonly kind: string;
+}
+
+/** Faults after which leases may have run out, or sessions are joined anew, for a while. */
+const AFTERMATH_MS = STORM.leaseMs + 2_000;
+/** After its limit a caller's timer may be this late on a machine that does other things too. */
+const SETTLE_SLACK_MS = 2_500;
+/** Sockets whose other end is gone are given up after 200 ms. */
+const EXIT_SLACK_MS = 2_000;
+/** No call of the storm has more to do than half of this, retries included. */
+const CLEAN_LIMIT_MS = 4_000;
+/** A deadline is counted in whole milliseconds, on a clock whose distance is measured. */
+const DEADLINE_SLACK_MS = 5;
+
+const LOSES_WORKER = /^(kill-|freeze-|proxy-(hold|drop|refuse)|redis-|flushall|group-destroy)/;
+/** Redis forgets who had which call. */
+const FORGETS = /^(redis-kill|flushall|group-destroy)$/;
+const STANDS_STILL = /^(redis-freeze|proxy-hold|freeze-)/;
+
+/** What a call may fail with, by how it was made. */
+function mayFailWith({ kind, delivery, impatient }: CallMade, code: string): boolean {
+  switch (code) {
+    case 'CLOSED':
+      return true; // the checker looks whether its caller was closing
+    case 'CALL_CANCELLED':
+      return kind === 'cancelled';
+    case 'DEADLINE_EXCEEDED':
+    case 'HANDLER_FAILED': // its handler heard of the deadline and threw, just before its caller's timer
+      return impatient;
+    case 'NO_WORKER':
+      return kind === 'unwaiting';
+    case 'WORKER_LOST':
+    case 'OUTCOME_UNKNOWN':
+      return delivery === 'at-most-once';
+    case 'MAX_DELIVERIES':
+      return true;
+    default:
+      return false;
+  }
+}
+
+/** Checks a history against what the library promises. */
+export class Checker {
+  private readonly violations: string[] = [];
+  private readonly calls = new Map<string, Call>();
+  private readonly faults: Span[] = [];
+  /** Calls that their caller wrote again: two entries of them may exist, each with an owner. */
+  private readonly writtenAgain = new Set<string>();
+  private readonly allWrittenAgainAt = new Map<string, number[]>();
+  private readonly killedAt = new Map<string, number>();
+  private readonly stoppingAt = new Map<string, number>();
+  private readonly closed = new Map<string, { t: number; resources: readonly string[] }>();
+  private runs = 0;
+
+  constructor(history: readonly Recorded[]) {
+    const byRun = new Map<string, Run>();
+    const last = new Map<string, number>();
+    for (const event of history) {
+      last.set(event.who, event.t);
+      switch (event.e) {
+        case 'call':
+          this.calls.set(event.id, { made: event, settled: [], runs: [] });
+          break;
+        case 'settled':
+          this.calls.get(event.id)?.settled.push(event);
+          break;
+        case 'start': {
+          const run: Run = { start: event, end: undefined };
+          this.runs += 1;
+          byRun.set(event.run, run);
+          const call = this.calls.get(event.id);
+          if (call === undefined) this.violate(`a run of ${event.id}, which nobody called`);
+          else call.runs.push(run);
+          break;
+        }
+        case 'end': {
+          const run = byRun.get(event.run);
+          if (run !== undefined) run.end = event;
+          break;
+        }
+        case 'fault':
+          this.faults.push(event);
+          break;
+        case 'log': {
+          const one = /^(\S+) of \S+ is written again/.exec(event.text)?.[1];
+          if (one !== undefined) this.writtenAgain.add(one);
+          else if (event.text.includes('writing them again'))
+            this.allWrittenAgainAt.set(event.who, [
+              ...(this.allWrittenAgainAt.get(event.who) ?? []),
+              event.t,
+            ]);
+          break;
+        }
+        case 'stopping':
+          this.stoppingAt.set(event.who, event.t);
+          break;
+        case 'closed':
+          this.closed.set(event.who, { t: event.t, resources: event.resources ?? [] });
+          break;
+        case 'exited':
+          this.checkExit(event.process, event.t);
+          break;
+        case 'booted':
+        case 'lost':
+          break;
+      }
+    }
+    for (const [who, t] of last)
+      if (!history.some((event) => event.who === who && event.e === 'closed'))
+        this.killedAt.set(who, t);
+  }
+
+  check(): Verdict {
+    for (const call of this.calls.values()) {
+      this.checkSettled(call);
+      this.checkResult(call);
+      this.checkOnce(call);
+      this.checkDeadline(call);
+      this.checkClean(call);
+    }
+    this.checkKeys();
+    return { violations: this.violations, figures: this.figures() };
+  }
+
+  /** Every accepted call settles exactly once at its caller, in time, and with what may come of it. */
+  private checkSettled(call: Call): void {
+    const { made, settled } = call;
+    if (settled.length > 1) this.violate(`settled ${settled.length} times`, call);
+    const end = settled[0];
+    if (end === undefined) {
+      if (!this.killedAt.has(made.who)) this.violate('never settled, and its caller lives', call);
+      return;
+    }
+    const limit = made.timeoutMs + made.readinessTimeoutMs + SETTLE_SLACK_MS;
+    const late = end.t - made.t - limit - this.standstill(made.t, end.t);
+    if (late > 0) this.violate(`settled ${Math.round(late)} ms after its limit`, call);
+    if (end.code === undefined) return;
+    if (end.code === 'CLOSED' && !this.stoppingAt.has(made.who))
+      this.violate('settled as closed, and its caller was not closing', call);
+    if (!mayFailWith(made, end.code)) this.violate(`failed with ${end.code}`, call);
+  }
+
+  /** A result is of a run, and of one that owned the call when it ended. */
+  private checkResult(call: Call): void {
+    const end = call.settled[0];
+    if (end?.run === undefined) return;
+    const run =
+      call.runs.find(({ start }) => start.run === end.run) ?? this.sharedRun(call, end.run);
+    if (run === undefined) return this.violate(`its result is of no run (${end.run})`, call);
+    if (run.end === undefined || this.hasTwoEntries(call)) return;
+    for (const other of call.runs) {
+      if (other.start.attempt > run.start.attempt && other.start.t < run.end.t)
+        this.violate(
+          `got the result of attempt ${run.start.attempt}, which ended after attempt ${other.start.attempt} began`,
+          call,
+        );
+    }
+  }
+
+  /** At most once means at most once. */
+  private checkOnce(call: Call): void {
+    if (call.made.delivery !== 'at-most-once' || call.runs.length <= 1) return;
+    this.violate(`at-most-once and ran ${call.runs.length} times`, call);
+  }
+
+  /** No run starts after the call's deadline, on the caller's own clock and on what its worker made of it. */
+  private checkDeadline(call: Call): void {
+    const { made } = call;
+    for (const { start } of call.runs) {
+      if (start.leftMs <= -DEADLINE_SLACK_MS)
+        this.violate(`started ${-start.leftMs} ms after its deadline, by its worker's clock`, call);
+      const latest = made.t + made.readinessTimeoutMs + made.timeoutMs;
+      const late = start.t - latest - this.standstill(made.t, start.t) - 50;
+      if (late > 0 && made.key === undefined)
+        this.violate(
+          `started ${Math.round(late)} ms after its deadline, by its caller's clock`,
+          call,
+        );
+    }
+  }
+
+  /** What lived while nothing but graceful restarts happened succeeds and runs as often as it should. */
+  private checkClean(call: Call): void {
+    const { made, settled } = call;
+    const end = settled[0];
+    if (end === undefined || made.impatient || made.key !== undefined) return;
+    if (end.code === 'CLOSED' || !this.isClean(made.t, end.t)) return;
+    if (end.code !== undefined)
+      this.violate(`failed with ${end.code} while nothing was wrong`, call);
+    const tookMs = end.t - made.t;
+    if (tookMs > CLEAN_LIMIT_MS)
+      this.violate(`took ${Math.round(tookMs)} ms while nothing was wrong`, call);
+    const expected = made.fails + 1;
+    if (call.runs.length !== expected)
+      this.violate(
+        `ran ${call.runs.length} times instead of ${expected} while nothing was wrong`,
+        call,
+      );
+  }
+
+  /** Calls with one key run once, unless a worker or Redis was lost meanwhile. */
+  private checkKeys(): void {
+    const groups = new Map<string, Call[]>();
+    for (const call of this.calls.values()) {
+      const { key } = call.made;
+      if (key !== undefined) groups.set(key, [...(groups.get(key) ?? []), call]);
+    }
+    for (const [key, calls] of groups) {
+      const from = Math.min(...calls.map(({ made }) => made.t));
+      const to = Math.max(...calls.map(({ made, settled }) => settled[0]?.t ?? made.t + 1_000));
+      const runs = calls.flatMap((call) => call.runs);
+      if (runs.length <= 1 || this.overlaps(from, to, LOSES_WORKER)) continue;
+      this.violate(`key ${key} ran ${runs.length} times for ${calls.length} calls`, calls[0]);
+    }
+  }
+
+  /** A closed process ends by itself: no timer, socket or waiter keeps it. */
+  private checkExit(who: string, t: number): void {
+    const closed = this.closed.get(who);
+    if (closed === undefined || t - closed.t < EXIT_SLACK_MS) return;
+    this.violate(
+      `${who} was closed and lived on for ${Math.round(t - closed.t)} ms, with ${closed.resources.join(', ')}`,
+    );
+  }
+
+  /** The run is in the history of another call that shares the idempotency key. */
+  private sharedRun({ made }: Call, run: string): Run | undefined {
+    if (made.key === undefined) return undefined;
+    for (const { made: other, runs } of this.calls.values()) {
+      if (other.key !== made.key) continue;
+      const found = runs.find(({ start }) => start.run === run);
+      if (found !== undefined) return found;
+    }
+    return undefined;
+  }
+
+  private hasTwoEntries(call: Call): boolean {
+    const { made, runs, settled } = call;
+    const end = settled[0]?.t ?? Infinity;
+    if (runs.some(({ start }) => this.writtenAgain.has(start.callId))) return true;
+    return (this.allWrittenAgainAt.get(made.who) ?? []).some((t) => t >= made.t && t <= end);
+  }
+
+  private isClean(from: number, to: number): boolean {
+    return !this.faults.some(
+      (fault) =>
+        fault.kind !== 'restart-worker' && from < fault.to + AFTERMATH_MS && to > fault.from,
+    );
+  }
+
+  private overlaps(from: number, to: number, kinds: RegExp): boolean {
+    return this.faults.some(
+      (fault) => kinds.test(fault.kind) && from < fault.to + AFTERMATH_MS && to > fault.from,
+    );
+  }
+
+  /** How long Redis, a connection or a process stood still in this span, at the most. */
+  private standstill(from: number, to: number): number {
+    let sum = 0;
+    for (const fault of this.faults) {
+      if (!STANDS_STILL.test(fault.kind)) continue;
+      sum += Math.max(0, Math.min(to, fault.to) - Math.max(from, fault.from));
+    }
+    return sum;
+  }
+
+  private violate(what: string, call?: Call): void {
+    if (call === undefined) return void this.violations.push(what);
+    const { made, settled, runs } = call;
+    const at = (t: number): string => `+${(t - made.t).toFixed(0)}`;
+    const around = this.faults
+      .filter(({ from, to }) => to > made.t - 5_000 && from < (settled[0]?.t ?? made.t + 5_000))
+      .map(({ kind, from, to }) => `${kind} ${at(from)}..${at(to)}`);
+    this.violations.push(
+      [
+        `${made.kind} call ${made.id} of ${made.who}: ${what}`,
+        `  made at ${made.t.toFixed(0)} (${made.fn}, ${made.delivery}, timeout ${made.timeoutMs}, key ${made.key ?? '-'}), ` +
+          settled.map(({ t, code, run }) => `settled ${at(t)} ${code ?? run ?? ''}`).join(', '),
+        ...runs.map(
+          ({ start, end }) =>
+            `  run ${start.run} attempt ${start.attempt} on ${start.who} (callId ${start.callId}, left ${start.leftMs}): ${at(start.t)}..${end === undefined ? '' : `${at(end.t)} ${end.how}`}`,
+        ),
+        `  faults: ${around.join('; ')}`,
+      ].join('\n'),
+    );
+  }
+
+  private figures(): Record<string, number> {
+    const all = [...this.calls.values()];
+    const ended = all.flatMap(({ settled }) => settled.slice(0, 1));
+    const clean = all.filter(
+      ({ made, settled }) => settled[0] !== undefined && this.isClean(made.t, settled[0].t),
+    );
+    const lasted = all
+      .filter(({ made, settled }) => settled[0]?.run !== undefined && !made.impatient)
+      .map(({ made, settled }) => (settled[0]?.t ?? 0) - made.t)
+      .sort((a, b) => a - b);
+    const codes: Record<string, number> = {};
+    for (const { code } of ended) if (code !== undefined) codes[code] = (codes[code] ?? 0) + 1;
+    return {
+      calls: all.length,
+      succeeded: ended.filter(({ run }) => run !== undefined).length,
+      'of callers that were killed': all.filter(({ settled }) => settled.length === 0).length,
+      runs: this.runs,
+      'calls that ran more than once': all.filter(({ made, runs }) => runs.length > made.fails + 1)
+        .length,
+      'calls among graceful restarts alone': clean.length,
+      'faults that make Redis forget': this.faults.filter(({ kind }) => FORGETS.test(kind)).length,
+      'slowest success, ms': Math.round(lasted.at(-1) ?? 0),
+      ...codes,
+    };
+  }
+}

@@ -1,0 +1,128 @@
+import { Random } from '../harness/random.js';
+
+/** Everything that can happen to the fleet. */
+export type FaultKind =
+  | 'kill-worker'
+  | 'kill-caller'
+  | 'kill-supervisor'
+  | 'restart-worker'
+  | 'restart-caller'
+  | 'freeze-worker-short'
+  | 'freeze-worker-long'
+  | 'freeze-caller'
+  | 'redis-kill'
+  | 'redis-freeze-short'
+  | 'redis-freeze-long'
+  | 'client-kill'
+  | 'proxy-cut'
+  | 'proxy-hold-short'
+  | 'proxy-hold-long'
+  | 'proxy-drop'
+  | 'proxy-refuse'
+  | 'flushall'
+  | 'group-destroy'
+  | 'health';
+
+/** One fault of a plan. What it meets is not known: a target that is gone already is passed over. */
+export interface Fault {
+  /** Milliseconds after the start of the storm. */
+  readonly at: number;
+  readonly kind: FaultKind;
+  /** Which worker, caller, proxy, connection kind or function: an index. */
+  readonly target: number;
+  readonly durationMs: number;
+}
+
+/** The storm's measures. */
+export const STORM = Object.freeze({
+  leaseMs: 2_000,
+  workers: 3,
+  callers: 2,
+  bells: 36,
+  loops: 6,
+  /** A phase of faults, and then one in which nothing but graceful restarts happens. */
+  roughMs: 20_000,
+  /** After a phase of faults their after-effects end: leases run out, sessions are joined anew. */
+  settleMs: 8_000,
+  calmMs: 10_000,
+});
+
+/** What the faults of a rough phase are drawn from, the more often listed the more often. */
+const ROUGH: readonly FaultKind[] = [
+  'kill-worker',
+  'kill-worker',
+  'kill-caller',
+  'kill-supervisor',
+  'restart-worker',
+  'restart-caller',
+  'freeze-worker-short',
+  'freeze-worker-long',
+  'freeze-caller',
+  'redis-kill',
+  'redis-freeze-short',
+  'redis-freeze-long',
+  'client-kill',
+  'client-kill',
+  'client-kill',
+  'proxy-cut',
+  'proxy-cut',
+  'proxy-hold-short',
+  'proxy-hold-long',
+  'proxy-drop',
+  'proxy-refuse',
+  'flushall',
+  'group-destroy',
+  'health',
+];
+
+const DURATION: Readonly<Record<FaultKind, readonly [number, number]>> = {
+  'kill-worker': [100, 1_500],
+  'kill-caller': [100, 1_000],
+  'kill-supervisor': [100, 1_000],
+  'restart-worker': [0, 0],
+  'restart-caller': [0, 0],
+  'freeze-worker-short': [200, STORM.leaseMs / 2],
+  'freeze-worker-long': [STORM.leaseMs + 800, STORM.leaseMs + 2_000],
+  'freeze-caller': [200, STORM.leaseMs + 1_500],
+  'redis-kill': [50, 2_000],
+  'redis-freeze-short': [100, 1_200],
+  'redis-freeze-long': [STORM.leaseMs + 500, STORM.leaseMs + 2_500],
+  'client-kill': [0, 0],
+  'proxy-cut': [0, 0],
+  'proxy-hold-short': [200, STORM.leaseMs / 2],
+  'proxy-hold-long': [STORM.leaseMs + 500, STORM.leaseMs + 2_500],
+  'proxy-drop': [0, 0],
+  'proxy-refuse': [100, 1_500],
+  flushall: [0, 0],
+  'group-destroy': [0, 0],
+  health: [300, 1_500],
+};
+
+/** The faults of a storm; from the seed alone. */
+export function planOf(seed: number, totalMs: number): Fault[] {
+  const random = new Random(seed);
+  const faults: Fault[] = [];
+  const add = (at: number, kind: FaultKind): void => {
+    const [least, most] = DURATION[kind];
+    const durationMs = least + random.below(most - least + 1);
+    faults.push({ at: Math.round(at), kind, target: random.below(1_000), durationMs });
+  };
+  let at = 3_000;
+  // Every kind has its turn before any comes again.
+  let deck: FaultKind[] = [];
+  while (at < totalMs) {
+    const roughUntil = Math.min(totalMs, at + STORM.roughMs);
+    while (at < roughUntil) {
+      if (deck.length === 0) deck = random.shuffle(ROUGH);
+      add(at, deck.pop() as FaultKind);
+      // Some follow at once, most leave time to see what comes of the last one.
+      at += random.below(4) === 0 ? random.below(150) : 300 + random.below(2_000);
+    }
+    at += STORM.settleMs;
+    if (at + STORM.calmMs > totalMs) break;
+    add(at, 'restart-worker');
+    add(at + STORM.calmMs / 2, 'restart-worker');
+    at += STORM.calmMs;
+  }
+  return faults;
+}
