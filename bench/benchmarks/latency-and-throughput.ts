@@ -1,0 +1,150 @@
+import { PEER_NAMES, PEER_TITLES, type PeerName } from '../peers/registry.js';
+import type { PeerCallerCommands } from '../processes/peer-caller.js';
+import type { PeerWorkerCommands } from '../processes/peer-worker.js';
+import { LANES, metric, SIZES } from '../report/metrics.js';
+import { figure, times, type Table } from '../report/table.js';
+import type { BenchProcess } from '../stage/bench-process.js';
+import type { Benchmark, Run } from './benchmark.js';
+
+const OURS = 'nestjs-functions';
+/** Bytes of text in the calls of the throughput rows. */
+const TEXT_BYTES = 100;
+
+interface Pair {
+  readonly peer: PeerName;
+  readonly caller: BenchProcess<PeerCallerCommands>;
+}
+
+/**
+ * Calls of an echo, one at a time and many in flight: project, peers and floors, each with one caller and one
+ * worker process, which live through all rounds. A round measures all of them in turn, each time beginning
+ * with another one.
+ */
+export const latencyAndThroughput: Benchmark = {
+  names: ['latency', 'throughput'],
+
+  async run(run) {
+    const pairs: Pair[] = [];
+    for (const peer of PEER_NAMES) {
+      const pair = await startPair(run, peer);
+      if (pair !== undefined) pairs.push(pair);
+    }
+    for (const { caller } of pairs) await warmUp(run, caller);
+    for (let round = 0; round < run.rounds; round++) {
+      const order = [...pairs.slice(round % pairs.length), ...pairs.slice(0, round % pairs.length)];
+      for (const pair of order) {
+        run.say(`round ${round + 1}: calls of ${PEER_TITLES[pair.peer]}`);
+        if (run.wanted('latency')) await measureLatency(run, pair);
+        if (run.wanted('throughput')) await measureThroughput(run, pair);
+      }
+    }
+  },
+
+  tables: (run) => [
+    ...(run.wanted('latency') ? [latencyTable(run)] : []),
+    ...(run.wanted('throughput') ? [throughputTable(run)] : []),
+  ],
+};
+
+/** `undefined` for a peer that cannot be had: its rows say why. */
+async function startPair(
+  { stage, measurements, say }: Run,
+  peer: PeerName,
+): Promise<Pair | undefined> {
+  const settings = { ...stage.settings(), peer };
+  try {
+    await stage.start<PeerWorkerCommands>('peer-worker.ts', settings);
+    return { peer, caller: await stage.start<PeerCallerCommands>('peer-caller.ts', settings) };
+  } catch (error) {
+    if (peer === OURS) throw error;
+    const said = error instanceof Error ? error.message : String(error);
+    const reason =
+      peer === 'nats' && settings.natsUrl === undefined ? stage.natsVersion : firstLine(said);
+    say(`${PEER_TITLES[peer]} is not measured: ${said}`);
+    for (const size of SIZES)
+      for (const part of ['p50', 'p99'] as const)
+        measurements.skip(metric.latency(peer, size, part), reason);
+    for (const lanes of LANES) measurements.skip(metric.throughput(peer, lanes), reason);
+    return undefined;
+  }
+}
+
+async function warmUp({ quick }: Run, caller: Pair['caller']): Promise<void> {
+  const load = { size: TEXT_BYTES, durationMs: quick ? 200 : 1_500, leadInMs: 0 };
+  await caller.ask('throughput', { ...load, lanes: 64 });
+  await caller.ask('latency', load);
+}
+
+async function measureLatency({ measurements, quick }: Run, { peer, caller }: Pair): Promise<void> {
+  for (const size of SIZES) {
+    const load = { size, durationMs: quick ? 300 : 2_000, leadInMs: quick ? 50 : 200 };
+    const { p50Ms, p99Ms } = await caller.ask('latency', load);
+    measurements.add(metric.latency(peer, size, 'p50'), p50Ms);
+    measurements.add(metric.latency(peer, size, 'p99'), p99Ms);
+  }
+}
+
+async function measureThroughput(
+  { stage, measurements, quick }: Run,
+  { peer, caller }: Pair,
+): Promise<void> {
+  for (const lanes of LANES) {
+    const load = { size: TEXT_BYTES, durationMs: quick ? 300 : 2_000, leadInMs: quick ? 50 : 300 };
+    const count = await stage.countCommands();
+    const { perSecond, calls } = await caller.ask('throughput', { ...load, lanes });
+    const { total, scripts } = await count.stop();
+    measurements.add(metric.throughput(peer, lanes), perSecond);
+    measurements.add(metric.commands(peer, lanes), total / calls);
+    measurements.add(metric.scripts(peer, lanes), scripts / calls);
+  }
+}
+
+function latencyTable({ measurements }: Run): Table {
+  const cell = (peer: PeerName, size: (typeof SIZES)[number], part: 'p50' | 'p99'): string =>
+    figure(measurements.median(metric.latency(peer, size, part)));
+  return {
+    title: 'One call at a time, echo (ms)',
+    head: ['', '100 B p50', '100 B p99', '10 kB p50', '10 kB p99', 'ours / this'],
+    rows: PEER_NAMES.map((peer) => [
+      PEER_TITLES[peer],
+      cell(peer, 100, 'p50'),
+      cell(peer, 100, 'p99'),
+      cell(peer, 10_000, 'p50'),
+      cell(peer, 10_000, 'p99'),
+      times(measurements.ratio(metric.latency(OURS, 100, 'p50'), metric.latency(peer, 100, 'p50'))),
+    ]),
+  };
+}
+
+function throughputTable({ measurements }: Run): Table {
+  const ratio = (peer: PeerName, lanes: (typeof LANES)[number]): string =>
+    times(measurements.ratio(metric.throughput(OURS, lanes), metric.throughput(peer, lanes)));
+  return {
+    title: 'Throughput, echo of 100 B, one caller, one worker',
+    head: [
+      '',
+      '64: calls/s',
+      'ours / this',
+      '512: calls/s',
+      'ours / this',
+      '512: commands/call',
+      'of it EVALSHA',
+    ],
+    rows: PEER_NAMES.map((peer) => [
+      PEER_TITLES[peer],
+      figure(measurements.median(metric.throughput(peer, 64))),
+      ratio(peer, 64),
+      figure(measurements.median(metric.throughput(peer, 512))),
+      ratio(peer, 512),
+      peer === 'nats' ? 'no Redis' : figure(measurements.median(metric.commands(peer, 512))),
+      peer === 'nats' ? '' : figure(measurements.median(metric.scripts(peer, 512))),
+    ]),
+    notes: [
+      'commands: INFO commandstats; an EVALSHA is one command, and those that its script runs are counted too',
+    ],
+  };
+}
+
+function firstLine(text: string): string {
+  return text.split('\n', 1)[0] ?? text;
+}
