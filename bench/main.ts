@@ -4,10 +4,12 @@ import { parseOptions, USAGE, type BenchOptions } from './options.js';
 import { printProfiles } from './profile.js';
 import { describeMachine, machineLine } from './report/machine.js';
 import { Measurements } from './report/measurements.js';
+import { metric } from './report/metrics.js';
 import { writeResults } from './report/results-file.js';
 import { renderTable } from './report/table.js';
 import { exitCodeOf, judge, TARGETS } from './report/targets.js';
 import { verdictTable } from './report/verdict-table.js';
+import { otherLoadPercent } from './stage/other-load.js';
 import { Stage } from './stage/stage.js';
 
 let stage: Stage | undefined;
@@ -34,6 +36,7 @@ async function measure(open: Stage, options: BenchOptions): Promise<number> {
   if (options.quick) console.log('--quick: too short for figures to quote');
   for (const benchmark of BENCHMARKS) {
     if (!benchmark.names.some(run.wanted)) continue;
+    measurements.add(metric.otherLoad, await otherLoadPercent());
     await benchmark.run(run);
     await open.clear();
     for (const table of benchmark.tables(run)) console.log(`\n${renderTable(table)}`);
@@ -41,7 +44,7 @@ async function measure(open: Stage, options: BenchOptions): Promise<number> {
   const verdicts = TARGETS.filter((target) => run.wanted(target.benchmark)).map((target) =>
     judge(target, measurements),
   );
-  console.log(`\n${renderTable(verdictTable(verdicts))}`);
+  console.log(`\n${renderTable(verdictTable(verdicts, measurements))}`);
   const file = await writeResults({ startedAt, options, machine, measurements, verdicts });
   console.log(`\n${file}`);
   return exitCodeOf(verdicts);

@@ -6,6 +6,7 @@ import type { BenchProcess } from '../stage/bench-process.js';
 import type { Benchmark, Run } from './benchmark.js';
 
 const LANES = 64;
+const TURNS_A_ROUND = 3;
 
 interface Fleet {
   readonly functions: number;
@@ -22,9 +23,10 @@ export const functions: Benchmark = {
   async run(run) {
     const fleets: Fleet[] = [];
     for (const count of FUNCTION_COUNTS) fleets.push(await startFleet(run, count));
-    for (let round = 0; round < run.rounds; round++) {
+    const turns = run.quick ? 1 : TURNS_A_ROUND;
+    for (let turn = 0; turn < run.rounds * turns; turn++) {
+      run.say(`round ${Math.floor(turn / turns) + 1}, turn ${(turn % turns) + 1}: functions`);
       for (const fleet of fleets) {
-        run.say(`round ${round + 1}: ${fleet.functions} functions in one worker`);
         await measure(run, fleet, 'spread');
         await measure(run, fleet, 'one');
       }
@@ -58,8 +60,8 @@ async function measure(
 ): Promise<void> {
   const load = {
     functions: calls === 'spread' ? functions : 1,
-    durationMs: quick ? 300 : 1_500,
-    leadInMs: quick ? 50 : 300,
+    durationMs: quick ? 300 : 600,
+    leadInMs: 150,
   };
   const { p50Ms } = await caller.ask('latency', load);
   const { perSecond } = await caller.ask('throughput', { ...load, lanes: LANES });

@@ -4,11 +4,15 @@ import type { PeerWorkerCommands } from '../processes/peer-worker.js';
 import { LANES, metric, SIZES } from '../report/metrics.js';
 import { figure, times, type Table } from '../report/table.js';
 import type { BenchProcess } from '../stage/bench-process.js';
+import { otherLoadPercent } from '../stage/other-load.js';
 import type { Benchmark, Run } from './benchmark.js';
 
 const OURS = 'nestjs-functions';
 /** Bytes of text in the calls of the throughput rows. */
 const TEXT_BYTES = 100;
+
+/** Short and many rather than long and few. */
+const TURNS_A_ROUND = 4;
 
 interface Pair {
   readonly peer: PeerName;
@@ -17,8 +21,8 @@ interface Pair {
 
 /**
  * Calls of an echo, one at a time and many in flight: project, peers and floors, each with one caller and one
- * worker process, which live through all rounds. A round measures all of them in turn, each time beginning
- * with another one.
+ * worker process, which live through all rounds. A round has turns of half a second per figure, each beginning
+ * with another peer: what disturbs the machine for seconds disturbs all of them alike.
  */
 export const latencyAndThroughput: Benchmark = {
   names: ['latency', 'throughput'],
@@ -30,10 +34,11 @@ export const latencyAndThroughput: Benchmark = {
       if (pair !== undefined) pairs.push(pair);
     }
     for (const { caller } of pairs) await warmUp(run, caller);
-    for (let round = 0; round < run.rounds; round++) {
-      const order = [...pairs.slice(round % pairs.length), ...pairs.slice(0, round % pairs.length)];
-      for (const pair of order) {
-        run.say(`round ${round + 1}: calls of ${PEER_TITLES[pair.peer]}`);
+    const turns = run.quick ? 1 : TURNS_A_ROUND;
+    for (let turn = 0; turn < run.rounds * turns; turn++) {
+      run.say(`round ${Math.floor(turn / turns) + 1}, turn ${(turn % turns) + 1}: calls`);
+      run.measurements.add(metric.otherLoad, await otherLoadPercent());
+      for (const pair of rotated(pairs, turn)) {
         if (run.wanted('latency')) await measureLatency(run, pair);
         if (run.wanted('throughput')) await measureThroughput(run, pair);
       }
@@ -69,6 +74,11 @@ async function startPair(
   }
 }
 
+function rotated<T>(items: readonly T[], by: number): T[] {
+  const from = by % items.length;
+  return [...items.slice(from), ...items.slice(0, from)];
+}
+
 async function warmUp({ quick }: Run, caller: Pair['caller']): Promise<void> {
   const load = { size: TEXT_BYTES, durationMs: quick ? 200 : 1_500, leadInMs: 0 };
   await caller.ask('throughput', { ...load, lanes: 64 });
@@ -77,7 +87,7 @@ async function warmUp({ quick }: Run, caller: Pair['caller']): Promise<void> {
 
 async function measureLatency({ measurements, quick }: Run, { peer, caller }: Pair): Promise<void> {
   for (const size of SIZES) {
-    const load = { size, durationMs: quick ? 300 : 2_000, leadInMs: quick ? 50 : 200 };
+    const load = { size, durationMs: quick ? 300 : 500, leadInMs: 50 };
     const { p50Ms, p99Ms } = await caller.ask('latency', load);
     measurements.add(metric.latency(peer, size, 'p50'), p50Ms);
     measurements.add(metric.latency(peer, size, 'p99'), p99Ms);
@@ -89,7 +99,7 @@ async function measureThroughput(
   { peer, caller }: Pair,
 ): Promise<void> {
   for (const lanes of LANES) {
-    const load = { size: TEXT_BYTES, durationMs: quick ? 300 : 2_000, leadInMs: quick ? 50 : 300 };
+    const load = { size: TEXT_BYTES, durationMs: quick ? 300 : 500, leadInMs: 150 };
     const count = await stage.countCommands();
     const { perSecond, calls } = await caller.ask('throughput', { ...load, lanes });
     const { total, scripts } = await count.stop();

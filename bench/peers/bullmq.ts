@@ -1,7 +1,12 @@
 import { Queue, QueueEvents, Worker, type ConnectionOptions } from 'bullmq';
-import { WORKER_CONCURRENCY, type Payload, type Peer } from './peer.js';
+import type { Payload, Peer } from './peer.js';
 
 const QUEUE = 'echo';
+/**
+ * What makes it fastest here, of 50, 100, 512 and 1,024: with 512 calls in flight 7.4 k calls/s at 100, 2.5-4 k
+ * above.
+ */
+const CONCURRENCY = 100;
 /**
  * Finished jobs that are kept: removed at once, a job may be gone before `waitUntilFinished` looks whether it
  * has finished already, and the wait fails.
@@ -17,7 +22,7 @@ export const bullmq: Peer = {
     const worker = new Worker<Payload, Payload>(QUEUE, (job) => Promise.resolve(job.data), {
       connection: connection(settings.redisUrl),
       prefix: prefix(settings.keyPrefix),
-      concurrency: WORKER_CONCURRENCY,
+      concurrency: CONCURRENCY,
     });
     await worker.waitUntilReady();
     return () => worker.close();

@@ -26,5 +26,8 @@ export interface Peer {
   openCaller(settings: PeerSettings): Promise<PeerCaller>;
 }
 
-/** Calls that a worker may run at once, where it is an option: above what is ever in flight. */
+/**
+ * Calls that a worker of the project may run at once: above what is ever in flight, because Nest's transport,
+ * Moleculer and NATS know no such limit.
+ */
 export const WORKER_CONCURRENCY = 1_024;

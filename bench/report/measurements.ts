@@ -1,6 +1,6 @@
-import { median } from './statistics.js';
+import { median, spread } from './statistics.js';
 
-/** Everything that a run measured: per metric one figure a round. The unit stands in the metric's name. */
+/** Everything that a run measured: per metric its figures, one or some a round. The unit stands in the metric's name. */
 export class Measurements {
   private readonly figures = new Map<string, number[]>();
   private readonly reasons = new Map<string, string>();
@@ -30,6 +30,19 @@ export class Measurements {
   ratio(of: string, to: string): number | undefined {
     const [above, below] = [this.median(of), this.median(to)];
     return above === undefined || below === undefined ? undefined : above / below;
+  }
+
+  /** How far its rounds lie apart; `undefined` when nothing was measured. */
+  spread(metric: string): number | undefined {
+    const values = this.values(metric);
+    return values.length === 0 ? undefined : spread(values);
+  }
+
+  /** Metrics that were measured and begin with this, most first. */
+  startingWith(start: string): string[] {
+    return [...this.figures.keys()]
+      .filter((metric) => metric.startsWith(start))
+      .sort((a, b) => (this.median(b) ?? 0) - (this.median(a) ?? 0));
   }
 
   /** Why a metric was not measured. */

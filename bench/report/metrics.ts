@@ -46,9 +46,11 @@ export const metric = {
   pendingSettleMs: `${PENDING_CALLS} pending until settled ms`,
   pendingCommands: `${PENDING_CALLS} pending commands/call`,
   idleCommands: (count: number) => `idle ${count} functions commands/s`,
+  idleByName: (count: number, command: string) => `idle ${count} functions, ${command}/s`,
   idleCpu: (count: number) => `idle ${count} functions CPU %`,
   supervisorCommands: 'idle supervisor alone commands/s',
   startImport: (what: StartUp) => `start-up import ms: ${what}`,
+  otherLoad: 'cores busy with other things %',
   startReady: (what: StartUp) => `start-up forRoot -> ready ms: ${what}`,
 } as const;
 

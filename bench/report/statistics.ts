@@ -13,7 +13,7 @@ export function median(samples: readonly number[]): number {
   return (upper + lower) / 2;
 }
 
-/** How far the samples lie apart, as a part of their median: what a ratio of medians can be wrong by. */
+/** How far the middle half of the samples lies apart, as a part of their median: how sure the median is. */
 export function spread(samples: readonly number[]): number {
-  return (Math.max(...samples) - Math.min(...samples)) / median(samples);
+  return (percentile(samples, 75) - percentile(samples, 25)) / median(samples);
 }

@@ -1,21 +1,26 @@
+import type { Measurements } from './measurements.js';
+import { metric } from './metrics.js';
 import { figure, times, type Table } from './table.js';
 import type { Target, Verdict } from './targets.js';
 
 /** The last table: every target, what was measured, and whether it is met. */
-export function verdictTable(verdicts: readonly Verdict[]): Table {
+export function verdictTable(verdicts: readonly Verdict[], measurements: Measurements): Table {
   const count = (state: Verdict['state']): number =>
     verdicts.filter((verdict) => verdict.state === state).length;
   return {
-    title: 'Targets (medians of the rounds, this run)',
-    head: ['', 'measured', 'target', 'verdict'],
+    title: 'Targets (medians of all rounds, this run)',
+    head: ['', 'measured', 'spread', 'target', 'verdict'],
     rows: verdicts.map((verdict) => [
       verdict.target.what,
       verdict.state === 'not measured' ? '-' : show(verdict.target, verdict.value),
+      spreadOf(verdict.target, measurements),
       `${verdict.target.bound === 'at most' ? '<=' : '>='} ${show(verdict.target, verdict.target.limit)}`,
       verdict.state === 'missed' ? 'MISSED' : verdict.state,
     ]),
     notes: [
       `${count('met')} met, ${count('missed')} missed, ${count('not measured')} not measured`,
+      "spread: the middle half of our own figure's rounds, as a part of their median",
+      ...loadNote(measurements.values(metric.otherLoad)),
       ...reasonsOf(verdicts),
     ],
   };
@@ -23,6 +28,17 @@ export function verdictTable(verdicts: readonly Verdict[]): Table {
 
 function show({ unit }: Target, value: number): string {
   return unit === 'x' ? times(value) : `${figure(value)} ${unit}`;
+}
+
+function spreadOf({ of }: Target, measurements: Measurements): string {
+  const spread = measurements.spread(of);
+  return spread === undefined || Number.isNaN(spread) ? '' : `${Math.round(spread * 100)} %`;
+}
+
+function loadNote(percents: readonly number[]): string[] {
+  if (percents.length === 0) return [];
+  const [least, most] = [Math.min(...percents), Math.max(...percents)].map(Math.round);
+  return [`other programs kept the cores ${least} to ${most} % busy before the rounds`];
 }
 
 function reasonsOf(verdicts: readonly Verdict[]): string[] {
