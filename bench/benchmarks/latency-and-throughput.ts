@@ -1,7 +1,7 @@
 import { PEER_NAMES, PEER_TITLES, type PeerName } from '../peers/registry.js';
 import type { PeerCallerCommands } from '../processes/peer-caller.js';
 import type { PeerWorkerCommands } from '../processes/peer-worker.js';
-import { LANES, metric, SIZES } from '../report/metrics.js';
+import { CPU_PARTS, LANES, metric, SIZES, type CpuPart, type Lanes } from '../report/metrics.js';
 import { figure, times, type Table } from '../report/table.js';
 import type { BenchProcess } from '../stage/bench-process.js';
 import { otherLoadPercent } from '../stage/other-load.js';
@@ -16,6 +16,7 @@ const TURNS_A_ROUND = 4;
 
 interface Pair {
   readonly peer: PeerName;
+  readonly worker: BenchProcess<PeerWorkerCommands>;
   readonly caller: BenchProcess<PeerCallerCommands>;
 }
 
@@ -47,7 +48,7 @@ export const latencyAndThroughput: Benchmark = {
 
   tables: (run) => [
     ...(run.wanted('latency') ? [latencyTable(run)] : []),
-    ...(run.wanted('throughput') ? [throughputTable(run)] : []),
+    ...(run.wanted('throughput') ? [throughputTable(run), cpuTable(run)] : []),
   ],
 };
 
@@ -58,8 +59,9 @@ async function startPair(
 ): Promise<Pair | undefined> {
   const settings = { ...stage.settings(), peer };
   try {
-    await stage.start<PeerWorkerCommands>('peer-worker.ts', settings);
-    return { peer, caller: await stage.start<PeerCallerCommands>('peer-caller.ts', settings) };
+    const worker = await stage.start<PeerWorkerCommands>('peer-worker.ts', settings);
+    const caller = await stage.start<PeerCallerCommands>('peer-caller.ts', settings);
+    return { peer, worker, caller };
   } catch (error) {
     if (peer === OURS) throw error;
     const said = error instanceof Error ? error.message : String(error);
@@ -94,19 +96,34 @@ async function measureLatency({ measurements, quick }: Run, { peer, caller }: Pa
   }
 }
 
-async function measureThroughput(
-  { stage, measurements, quick }: Run,
-  { peer, caller }: Pair,
-): Promise<void> {
+async function measureThroughput(run: Run, pair: Pair): Promise<void> {
+  const { stage, measurements, quick } = run;
+  const { peer, caller } = pair;
   for (const lanes of LANES) {
     const load = { size: TEXT_BYTES, durationMs: quick ? 300 : 500, leadInMs: 150 };
     const count = await stage.countCommands();
+    const cpuBefore = await cpuMs(run, pair);
     const { perSecond, calls } = await caller.ask('throughput', { ...load, lanes });
+    const cpuAfter = await cpuMs(run, pair);
     const { total, scripts } = await count.stop();
+    for (const part of CPU_PARTS)
+      measurements.add(
+        metric.cpu(peer, lanes, part),
+        ((cpuAfter[part] - cpuBefore[part]) / calls) * 1_000,
+      );
     measurements.add(metric.throughput(peer, lanes), perSecond);
     measurements.add(metric.commands(peer, lanes), total / calls);
     measurements.add(metric.scripts(peer, lanes), scripts / calls);
   }
+}
+
+async function cpuMs({ stage }: Run, { worker, caller }: Pair): Promise<Record<CpuPart, number>> {
+  const [ofCaller, ofWorker, server] = await Promise.all([
+    caller.ask('cpuMs'),
+    worker.ask('cpuMs'),
+    stage.redisCpuMs(),
+  ]);
+  return { caller: ofCaller, worker: ofWorker, server };
 }
 
 function latencyTable({ measurements }: Run): Table {
@@ -152,6 +169,22 @@ function throughputTable({ measurements }: Run): Table {
     notes: [
       'commands: INFO commandstats; an EVALSHA is one command, and those that its script runs are counted too',
     ],
+  };
+}
+
+/** What a busy machine does not distort as it does the speed. */
+function cpuTable({ measurements }: Run): Table {
+  const cell = (peer: PeerName, lanes: Lanes, part: CpuPart): string =>
+    peer === 'nats' && part === 'server'
+      ? ''
+      : figure(measurements.median(metric.cpu(peer, lanes, part)));
+  return {
+    title: 'Processor time of a call (microseconds)',
+    head: ['', ...LANES.flatMap((lanes) => [`${lanes}: caller`, `worker`, `Redis`])],
+    rows: PEER_NAMES.map((peer) => [
+      PEER_TITLES[peer],
+      ...LANES.flatMap((lanes) => CPU_PARTS.map((part) => cell(peer, lanes, part))),
+    ]),
   };
 }
 

@@ -3,6 +3,7 @@ import { oneAtATime, type LatencyReport } from '../load/one-at-a-time.js';
 import type { Payload, PeerCaller } from '../peers/peer.js';
 import { loadPeer } from '../peers/registry.js';
 import type { PeerProcessSettings } from './peer-worker.js';
+import { cpuMs } from './cpu-ms.js';
 import { Profiler } from './profiler.js';
 import { benchSettings, serve } from './serve.js';
 
@@ -27,6 +28,7 @@ const commands = {
     leadInMs,
   }: Load & { lanes: number }): Promise<ThroughputReport> =>
     inFlight(callOf(size), lanes, durationMs, leadInMs),
+  cpuMs: () => cpuMs(),
   startProfile: () => profiler.start(),
   stopProfile: () => profiler.stop(),
 };

@@ -1,5 +1,6 @@
 import type { PeerSettings } from '../peers/peer.js';
 import { loadPeer, type PeerName } from '../peers/registry.js';
+import { cpuMs } from './cpu-ms.js';
 import { Profiler } from './profiler.js';
 import { benchSettings, serve } from './serve.js';
 
@@ -10,6 +11,7 @@ const settings = benchSettings<PeerProcessSettings>();
 const profiler = new Profiler();
 
 const commands = {
+  cpuMs: () => cpuMs(),
   startProfile: () => profiler.start(),
   stopProfile: () => profiler.stop(),
 };

@@ -1,4 +1,5 @@
 import { Session, type Profiler as Protocol } from 'node:inspector';
+import { fileURLToPath } from 'node:url';
 
 /** A function and the part of the process's busy time that was spent in itself, not in what it called. */
 export interface SelfTime {
@@ -6,6 +7,7 @@ export interface SelfTime {
   readonly percent: number;
 }
 
+const ROOT = new RegExp(`^(file://)?${fileURLToPath(new URL('../..', import.meta.url))}`);
 const TOP = 25;
 const NOT_BUSY = new Set(['(idle)', '(program)']);
 
@@ -57,13 +59,13 @@ function summarize({ nodes, samples = [], timeDeltas = [] }: Protocol.Profile): 
   return { busyPercent: (busyTime / total) * 100, top };
 }
 
-/** The function with its file, from the package or folder on. */
+/** The function with its file, as seen from the checkout. */
 function nameOf({
   functionName,
   url,
   lineNumber,
 }: Protocol.Profile['nodes'][0]['callFrame']): string {
-  const file = /(?:node_modules|dist|bench)\/.*$|node:.*$/.exec(url)?.[0] ?? url;
+  const file = url.replace(ROOT, '').replace('node_modules/', '');
   const name = functionName === '' ? 'anonymous' : functionName;
   return file === '' ? name : `${name} (${file}:${lineNumber + 1})`;
 }

@@ -3,6 +3,7 @@ import { Module, type INestApplicationContext } from '@nestjs/common';
 import { NestFactory } from '@nestjs/core';
 import { EnhancedFunctionRegistry, FunctionsModule, WorkerCoordinator } from 'nestjs-functions';
 import { WORKER_CONCURRENCY, type PeerSettings } from '../peers/peer.js';
+import { cpuMs } from './cpu-ms.js';
 import { functionName, WORKFLOW } from './function-name.js';
 import { createHostClass, type Work } from './host-class.js';
 import { ReadyClock } from './ready-clock.js';
@@ -39,7 +40,6 @@ const commands = {
     await registry.unregisterWorkerWithNotification(workerId, functionName(0), WORKFLOW);
   },
   release: () => release(),
-  /** Processor time so far, in milliseconds. */
   cpuMs: () => cpuMs(),
 };
 
@@ -84,11 +84,6 @@ function firstWorker(): { registry: EnhancedFunctionRegistry; workerId: string }
     registry: app.get(EnhancedFunctionRegistry),
     workerId: app.get(WorkerCoordinator).workerId,
   };
-}
-
-function cpuMs(): number {
-  const { user, system } = process.cpuUsage();
-  return (user + system) / 1_000;
 }
 
 void main();

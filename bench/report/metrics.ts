@@ -20,6 +20,9 @@ export type Lanes = (typeof LANES)[number];
 export type Part = 'p50' | 'p99';
 /** Which way a waiting process takes: ours, or that of a bare ioredis subscriber. */
 export type Listener = 'waiter' | 'bare subscriber';
+/** Whose processor time a call takes. */
+export const CPU_PARTS = ['caller', 'worker', 'server'] as const;
+export type CpuPart = (typeof CPU_PARTS)[number];
 export type FirstCall = 'notified' | 'polling';
 
 /** The names of all metrics, so that who measures, prints and judges means the same. Units in the name. */
@@ -27,6 +30,8 @@ export const metric = {
   latency: (peer: PeerName, size: Size, part: Part) => `call ${size} B ${part} ms: ${peer}`,
   throughput: (peer: PeerName, lanes: Lanes) => `${lanes} in flight calls/s: ${peer}`,
   commands: (peer: PeerName, lanes: Lanes) => `${lanes} in flight commands/call: ${peer}`,
+  cpu: (peer: PeerName, lanes: Lanes, part: CpuPart) =>
+    `${lanes} in flight CPU us/call, ${part}: ${peer}`,
   scripts: (peer: PeerName, lanes: Lanes) => `${lanes} in flight EVALSHA/call: ${peer}`,
   readiness: (listener: Listener, part: Part) => `ready -> told ${part} ms: ${listener}`,
   firstCall: (way: FirstCall, part: Part) => `ready -> first call done ${part} ms: ${way}`,

@@ -57,6 +57,15 @@ export class Stage {
     return started;
   }
 
+  /** Processor time that Redis has used so far, in milliseconds. */
+  async redisCpuMs(): Promise<number> {
+    const text = await this.admin.info('cpu');
+    const seconds = [...text.matchAll(/^used_cpu_(?:sys|user):([\d.]+)/gm)].map(([, s]) =>
+      Number(s),
+    );
+    return seconds.reduce((sum, part) => sum + part, 0) * 1_000;
+  }
+
   countCommands(): Promise<CommandCount> {
     return CommandCount.start(this.admin);
   }
