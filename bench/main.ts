@@ -9,8 +9,11 @@ import { writeResults } from './report/results-file.js';
 import { renderTable } from './report/table.js';
 import { exitCodeOf, judge, TARGETS } from './report/targets.js';
 import { verdictTable } from './report/verdict-table.js';
-import { otherLoadPercent } from './stage/other-load.js';
+import { untilQuiet } from './stage/other-load.js';
 import { Stage } from './stage/stage.js';
+
+/** How long a figure waits for a quiet machine. */
+const QUIET_LIMIT_MS = 3_000;
 
 let stage: Stage | undefined;
 
@@ -30,13 +33,14 @@ async function measure(open: Stage, options: BenchOptions): Promise<number> {
     rounds: options.rounds,
     quick: options.quick,
     wanted: (name) => options.only.includes(name),
+    quiet: async () =>
+      measurements.add(metric.otherLoad, await untilQuiet(options.quick ? 0 : QUIET_LIMIT_MS)),
     say: (line) => console.error(`${secondsSince(startedAt)} s  ${line}`),
   };
   console.log(machineLine(machine));
   if (options.quick) console.log('--quick: too short for figures to quote');
   for (const benchmark of BENCHMARKS) {
     if (!benchmark.names.some(run.wanted)) continue;
-    measurements.add(metric.otherLoad, await otherLoadPercent());
     await benchmark.run(run);
     await open.clear();
     for (const table of benchmark.tables(run)) console.log(`\n${renderTable(table)}`);

@@ -27,6 +27,8 @@ export interface Run {
   readonly quick: boolean;
   /** Whether one of a benchmark's names was asked for. */
   readonly wanted: (name: BenchmarkName) => boolean;
+  /** Waits, for a while at the most, until other programs leave the machine alone; before every figure. */
+  readonly quiet: () => Promise<void>;
   /** Progress, for people. */
   readonly say: (line: string) => void;
 }

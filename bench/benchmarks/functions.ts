@@ -27,6 +27,7 @@ export const functions: Benchmark = {
     for (let turn = 0; turn < run.rounds * turns; turn++) {
       run.say(`round ${Math.floor(turn / turns) + 1}, turn ${(turn % turns) + 1}: functions`);
       for (const fleet of fleets) {
+        await run.quiet();
         await measure(run, fleet, 'spread');
         await measure(run, fleet, 'one');
       }
@@ -61,7 +62,7 @@ async function measure(
   const load = {
     functions: calls === 'spread' ? functions : 1,
     durationMs: quick ? 300 : 600,
-    leadInMs: 150,
+    leadInMs: quick ? 150 : 500,
   };
   const { p50Ms } = await caller.ask('latency', load);
   const { perSecond } = await caller.ask('throughput', { ...load, lanes: LANES });

@@ -4,7 +4,6 @@ import type { PeerWorkerCommands } from '../processes/peer-worker.js';
 import { CPU_PARTS, LANES, metric, SIZES, type CpuPart, type Lanes } from '../report/metrics.js';
 import { figure, times, type Table } from '../report/table.js';
 import type { BenchProcess } from '../stage/bench-process.js';
-import { otherLoadPercent } from '../stage/other-load.js';
 import type { Benchmark, Run } from './benchmark.js';
 
 const OURS = 'nestjs-functions';
@@ -12,7 +11,7 @@ const OURS = 'nestjs-functions';
 const TEXT_BYTES = 100;
 
 /** Short and many rather than long and few. */
-const TURNS_A_ROUND = 4;
+const TURNS_A_ROUND = 3;
 
 interface Pair {
   readonly peer: PeerName;
@@ -38,8 +37,8 @@ export const latencyAndThroughput: Benchmark = {
     const turns = run.quick ? 1 : TURNS_A_ROUND;
     for (let turn = 0; turn < run.rounds * turns; turn++) {
       run.say(`round ${Math.floor(turn / turns) + 1}, turn ${(turn % turns) + 1}: calls`);
-      run.measurements.add(metric.otherLoad, await otherLoadPercent());
       for (const pair of rotated(pairs, turn)) {
+        await run.quiet();
         if (run.wanted('latency')) await measureLatency(run, pair);
         if (run.wanted('throughput')) await measureThroughput(run, pair);
       }
@@ -89,18 +88,22 @@ async function warmUp({ quick }: Run, caller: Pair['caller']): Promise<void> {
 
 async function measureLatency({ measurements, quick }: Run, { peer, caller }: Pair): Promise<void> {
   for (const size of SIZES) {
-    const load = { size, durationMs: quick ? 300 : 500, leadInMs: 50 };
+    const load = { size, durationMs: quick ? 300 : 500, leadInMs: quick ? 50 : 200 };
     const { p50Ms, p99Ms } = await caller.ask('latency', load);
     measurements.add(metric.latency(peer, size, 'p50'), p50Ms);
     measurements.add(metric.latency(peer, size, 'p99'), p99Ms);
   }
 }
 
+/**
+ * The lead-in is long: a process that was idle has given back the young generation of its heap, and needs most of a
+ * second under load until it is as large again as that load wants it.
+ */
 async function measureThroughput(run: Run, pair: Pair): Promise<void> {
   const { stage, measurements, quick } = run;
   const { peer, caller } = pair;
   for (const lanes of LANES) {
-    const load = { size: TEXT_BYTES, durationMs: quick ? 300 : 500, leadInMs: 150 };
+    const load = { size: TEXT_BYTES, durationMs: quick ? 300 : 600, leadInMs: quick ? 150 : 800 };
     const count = await stage.countCommands();
     const cpuBefore = await cpuMs(run, pair);
     const { perSecond, calls } = await caller.ask('throughput', { ...load, lanes });

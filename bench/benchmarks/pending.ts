@@ -43,13 +43,14 @@ export const pending: Benchmark = {
   ],
 };
 
-async function measure({ stage, measurements }: Run): Promise<void> {
+async function measure({ stage, measurements, quiet }: Run): Promise<void> {
   const settings: HostSettings = { ...stage.settings(), functions: 1, workers: 1, handler: 'hold' };
   const host = await stage.start<HostCommands>('project-host.ts', settings);
   const caller = await stage.start<ProjectCallerCommands>('project-caller.ts', settings, [
     '--expose-gc',
   ]);
   await caller.ask('prepare', 1);
+  await quiet();
   const before = await caller.ask('usedBytes');
   const count = await stage.countCommands();
   const submittedAt = await caller.ask('submit', PENDING_CALLS);

@@ -42,6 +42,7 @@ export const readiness: Benchmark = {
     await processes.host.ask('unregister');
     for (let round = 0; round < run.rounds; round++) {
       run.say(`round ${round + 1}: readiness`);
+      await run.quiet();
       await measureListeners(run, processes);
       await measureFirstCalls(run, processes);
     }

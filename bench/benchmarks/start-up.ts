@@ -19,12 +19,13 @@ interface StartUpReport {
 export const startUp: Benchmark = {
   names: ['start-up'],
 
-  async run({ stage, measurements, rounds, quick, say }) {
+  async run({ stage, measurements, rounds, quick, quiet, say }) {
     const { redisUrl, keyPrefix } = stage.settings();
     const env = { ...process.env, REDIS_URL: redisUrl, KEY_PREFIX: keyPrefix };
     for (let round = 0; round < rounds; round++) {
       say(`round ${round + 1}: start-up`);
       for (let sample = 0; sample < (quick ? 1 : SAMPLES); sample++) {
+        await quiet();
         for (const kind of KINDS) {
           const { stdout } = await run(process.execPath, [FILE], {
             env: { ...env, START_UP: kind },

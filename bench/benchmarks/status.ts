@@ -18,7 +18,7 @@ const WINDOWS = 9;
 export const status: Benchmark = {
   names: ['status'],
 
-  async run({ stage, measurements, rounds, say }) {
+  async run({ stage, measurements, rounds, quiet, say }) {
     const settings: HostSettings = {
       ...stage.settings(),
       functions: 1,
@@ -31,6 +31,7 @@ export const status: Benchmark = {
     await caller.ask('status', QUESTIONS);
     for (let round = 0; round < rounds; round++) {
       say(`round ${round + 1}: status`);
+      await quiet();
       const commands: number[] = [];
       const perSecond: number[] = [];
       host.freeze();

@@ -13,7 +13,7 @@ const SAMPLES = 5;
 export const waiters: Benchmark = {
   names: ['waiters'],
 
-  async run({ stage, measurements, rounds, quick, say }) {
+  async run({ stage, measurements, rounds, quick, quiet, say }) {
     const settings: HostSettings = {
       ...stage.settings(),
       functions: 1,
@@ -27,6 +27,7 @@ export const waiters: Benchmark = {
     for (let round = 0; round < rounds; round++) {
       say(`round ${round + 1}: waiters`);
       for (let sample = 0; sample < (quick ? 1 : SAMPLES); sample++) {
+        await quiet();
         for (const count of WAITER_COUNTS) {
           await waiter.ask('arm', { how: 'wait', count });
           await pause(QUIET_MS);

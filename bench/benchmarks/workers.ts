@@ -29,7 +29,8 @@ export const workers: Benchmark = {
   tables: (run) => [table(run)],
 };
 
-async function measure({ stage, measurements, quick }: Run, count: number): Promise<void> {
+async function measure(run: Run, count: number): Promise<void> {
+  const { stage, measurements, quick } = run;
   const settings = stage.settings();
   for (let left = count; left > 0; left -= WORKERS_PER_PROCESS) {
     const host: HostSettings = {
@@ -42,6 +43,7 @@ async function measure({ stage, measurements, quick }: Run, count: number): Prom
   }
   const caller = await stage.start<ProjectCallerCommands>('project-caller.ts', settings);
   await caller.ask('prepare', 1);
+  await run.quiet();
   const load = {
     functions: 1,
     durationMs: quick ? 300 : 1_500,

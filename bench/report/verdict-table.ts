@@ -1,3 +1,4 @@
+import { median } from './statistics.js';
 import type { Measurements } from './measurements.js';
 import { metric } from './metrics.js';
 import { figure, times, type Table } from './table.js';
@@ -38,7 +39,10 @@ function spreadOf({ of }: Target, measurements: Measurements): string {
 function loadNote(percents: readonly number[]): string[] {
   if (percents.length === 0) return [];
   const [least, most] = [Math.min(...percents), Math.max(...percents)].map(Math.round);
-  return [`other programs kept the cores ${least} to ${most} % busy before the rounds`];
+  const middle = Math.round(median(percents));
+  return [
+    `other programs kept the cores ${least} to ${most} % busy (median ${middle} %) just before the figures`,
+  ];
 }
 
 function reasonsOf(verdicts: readonly Verdict[]): string[] {
