@@ -55,6 +55,7 @@ export const metric = {
   idleCpu: (count: number) => `idle ${count} functions CPU %`,
   supervisorCommands: 'idle supervisor alone commands/s',
   startImport: (what: StartUp) => `start-up import ms: ${what}`,
+  otherLoadDuring: 'cores busy with other things during calls %',
   otherLoad: 'cores busy with other things %',
   startReady: (what: StartUp) => `start-up forRoot -> ready ms: ${what}`,
 } as const;

@@ -21,7 +21,8 @@ export function verdictTable(verdicts: readonly Verdict[], measurements: Measure
     notes: [
       `${count('met')} met, ${count('missed')} missed, ${count('not measured')} not measured`,
       "spread: the middle half of our own figure's rounds, as a part of their median",
-      ...loadNote(measurements.values(metric.otherLoad)),
+      ...loadNote(measurements.values(metric.otherLoad), 'just before the figures'),
+      ...loadNote(measurements.values(metric.otherLoadDuring), 'during those of calls'),
       ...reasonsOf(verdicts),
     ],
   };
@@ -36,13 +37,11 @@ function spreadOf({ of }: Target, measurements: Measurements): string {
   return spread === undefined || Number.isNaN(spread) ? '' : `${Math.round(spread * 100)} %`;
 }
 
-function loadNote(percents: readonly number[]): string[] {
+function loadNote(percents: readonly number[], when: string): string[] {
   if (percents.length === 0) return [];
   const [least, most] = [Math.min(...percents), Math.max(...percents)].map(Math.round);
   const middle = Math.round(median(percents));
-  return [
-    `other programs kept the cores ${least} to ${most} % busy (median ${middle} %) just before the figures`,
-  ];
+  return [`other programs kept the cores ${least} to ${most} % busy (median ${middle} %) ${when}`];
 }
 
 function reasonsOf(verdicts: readonly Verdict[]): string[] {

@@ -28,6 +28,11 @@ async function otherLoadPercent(): Promise<number> {
   return ((after.busy - before.busy) / (after.all - before.all)) * 100;
 }
 
+/** Processor time of all programs and cores so far, in milliseconds. */
+export function machineBusyMs(): number {
+  return coreTimes().busy;
+}
+
 function coreTimes(): { busy: number; all: number } {
   let busy = 0;
   let all = 0;

@@ -57,13 +57,16 @@ export class Stage {
     return started;
   }
 
-  /** Processor time that Redis has used so far, in milliseconds. */
-  async redisCpuMs(): Promise<number> {
+  /** Processor time that Redis and the nats-server have used so far, in milliseconds. */
+  async serversCpuMs(): Promise<{ readonly redis: number; readonly nats: number }> {
     const text = await this.admin.info('cpu');
     const seconds = [...text.matchAll(/^used_cpu_(?:sys|user):([\d.]+)/gm)].map(([, s]) =>
       Number(s),
     );
-    return seconds.reduce((sum, part) => sum + part, 0) * 1_000;
+    return {
+      redis: seconds.reduce((sum, part) => sum + part, 0) * 1_000,
+      nats: 'server' in this.nats ? await this.nats.server.cpuMs() : 0,
+    };
   }
 
   countCommands(): Promise<CommandCount> {
