@@ -10,10 +10,14 @@ import { renderTable } from './report/table.js';
 import { exitCodeOf, judge, TARGETS } from './report/targets.js';
 import { verdictTable } from './report/verdict-table.js';
 import { untilQuiet } from './stage/other-load.js';
+import { Patience } from './stage/patience.js';
 import { Stage } from './stage/stage.js';
 
 /** How long a figure waits for a quiet machine. */
 const QUIET_LIMIT_MS = 3_000;
+
+/** How much longer a round may take because of other programs. */
+const PATIENCE_A_ROUND_MS = 60_000;
 
 let stage: Stage | undefined;
 
@@ -27,14 +31,19 @@ async function measure(open: Stage, options: BenchOptions): Promise<number> {
   const startedAt = new Date();
   const machine = describeMachine(open.redisVersion, open.natsVersion);
   const measurements = new Measurements();
+  const patience = new Patience(options.quick ? 0 : options.rounds * PATIENCE_A_ROUND_MS);
   const run: Run = {
     stage: open,
     measurements,
     rounds: options.rounds,
     quick: options.quick,
     wanted: (name) => options.only.includes(name),
-    quiet: async () =>
-      measurements.add(metric.otherLoad, await untilQuiet(options.quick ? 0 : QUIET_LIMIT_MS)),
+    patience,
+    quiet: async () => {
+      const limitMs = patience.isLeft ? QUIET_LIMIT_MS : 0;
+      const percent = await patience.spend(() => untilQuiet(limitMs));
+      measurements.add(metric.otherLoad, percent);
+    },
     say: (line) => console.error(`${secondsSince(startedAt)} s  ${line}`),
   };
   console.log(machineLine(machine));

@@ -1,5 +1,6 @@
 import type { Measurements } from '../report/measurements.js';
 import type { Table } from '../report/table.js';
+import type { Patience } from '../stage/patience.js';
 import type { Stage } from '../stage/stage.js';
 
 /** All benchmarks, in the order in which they run. */
@@ -27,6 +28,8 @@ export interface Run {
   readonly quick: boolean;
   /** Whether one of a benchmark's names was asked for. */
   readonly wanted: (name: BenchmarkName) => boolean;
+  /** What is left of the run's time for repeating what others disturbed. */
+  readonly patience: Patience;
   /** Waits, for a while at the most, until other programs leave the machine alone; before every figure. */
   readonly quiet: () => Promise<void>;
   /** Progress, for people. */

@@ -1,13 +1,10 @@
-import { cpus } from 'node:os';
 import { PEER_NAMES, PEER_TITLES, type PeerName } from '../peers/registry.js';
-import { cpuMs as ownCpuMs } from '../processes/cpu-ms.js';
 import type { PeerCallerCommands } from '../processes/peer-caller.js';
 import type { PeerWorkerCommands } from '../processes/peer-worker.js';
 import { CPU_PARTS, LANES, metric, SIZES, type CpuPart, type Lanes } from '../report/metrics.js';
 import { figure, times, type Table } from '../report/table.js';
-import type { BenchProcess } from '../stage/bench-process.js';
-import { machineBusyMs } from '../stage/other-load.js';
 import type { Benchmark, Run } from './benchmark.js';
+import { undisturbed, type Pair } from './undisturbed.js';
 
 const OURS = 'nestjs-functions';
 /** Bytes of text in the calls of the throughput rows. */
@@ -15,16 +12,6 @@ const TEXT_BYTES = 100;
 
 /** Short and many rather than long and few. */
 const TURNS_A_ROUND = 3;
-/** Other programs that take more of all cores than this disturb a figure. */
-const DISTURBED_PERCENT = 10;
-/** How often a figure is taken at the most. */
-const ATTEMPTS = 4;
-
-interface Pair {
-  readonly peer: PeerName;
-  readonly worker: BenchProcess<PeerWorkerCommands>;
-  readonly caller: BenchProcess<PeerCallerCommands>;
-}
 
 /**
  * Calls of an echo, one at a time and many in flight: project, peers and floors, each with one caller and one
@@ -128,62 +115,6 @@ async function measureThroughput(run: Run, pair: Pair): Promise<void> {
     for (const part of CPU_PARTS)
       measurements.add(metric.cpu(peer, lanes, part), (cpuMs[part] / calls) * 1_000);
   }
-}
-
-interface Undisturbed<T> {
-  readonly result: T;
-  /** Processor time that it took. */
-  readonly cpuMs: Readonly<Record<CpuPart, number>>;
-}
-
-/**
- * Measures, and measures again when other programs took more than a little of the cores meanwhile: what the machine
- * was busy less what caller, worker, servers and this process took. Of a few tries the least disturbed counts, so
- * that each peer is measured with the cores to itself, whatever speed comes of it.
- */
-async function undisturbed<T>(
-  run: Run,
-  pair: Pair,
-  measure: () => Promise<T>,
-): Promise<Undisturbed<T>> {
-  let best: (Undisturbed<T> & { readonly otherPercent: number }) | undefined;
-  for (let attempt = 0; attempt < (run.quick ? 1 : ATTEMPTS); attempt++) {
-    await run.quiet();
-    const before = await cpuNow(run, pair);
-    const result = await measure();
-    const after = await cpuNow(run, pair);
-    const otherMs = after.machine - before.machine - (after.ours - before.ours);
-    const otherPercent = Math.max(0, (otherMs / (after.at - before.at) / cpus().length) * 100);
-    if (best === undefined || otherPercent < best.otherPercent) {
-      const cpuMs = {
-        caller: after.caller - before.caller,
-        worker: after.worker - before.worker,
-        server: after.server - before.server,
-      };
-      best = { result, cpuMs, otherPercent };
-    }
-    if (otherPercent < DISTURBED_PERCENT) break;
-  }
-  if (best === undefined) throw new Error('nothing was measured');
-  run.measurements.add(metric.otherLoadDuring, best.otherPercent);
-  return best;
-}
-
-/** Processor times so far, in milliseconds. */
-async function cpuNow({ stage }: Run, { peer, worker, caller }: Pair) {
-  const [ofCaller, ofWorker, servers] = await Promise.all([
-    caller.ask('cpuMs'),
-    worker.ask('cpuMs'),
-    stage.serversCpuMs(),
-  ]);
-  return {
-    caller: ofCaller,
-    worker: ofWorker,
-    server: peer === 'nats' ? servers.nats : servers.redis,
-    ours: ofCaller + ofWorker + servers.redis + servers.nats + ownCpuMs(),
-    machine: machineBusyMs(),
-    at: performance.now(),
-  };
 }
 
 function latencyTable({ measurements }: Run): Table {
