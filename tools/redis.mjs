@@ -6,19 +6,19 @@
  * `node tools/redis.mjs` starts one and prints its url until Ctrl-C.
  */
 import { execFile, spawn } from 'node:child_process';
-import { accessSync, constants, existsSync, readdirSync, realpathSync, rmSync } from 'node:fs';
-import { mkdir, mkdtemp, readdir, rename, rm, symlink, writeFile } from 'node:fs/promises';
+import { existsSync, readdirSync, realpathSync, rmSync } from 'node:fs';
+import { mkdir, mkdtemp, rename, rm, symlink } from 'node:fs/promises';
 import { connect, createServer } from 'node:net';
-import { tmpdir, userInfo } from 'node:os';
+import { tmpdir } from 'node:os';
 import { delimiter, join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
+import { findOnPath, privateApt, unpack } from './debian-packages.mjs';
 
 const run = promisify(execFile);
 const defaultCacheDir = fileURLToPath(new URL('../.cache/redis', import.meta.url));
 
-const fetchTimeoutMs = 180_000;
 const startTimeoutMs = 15_000;
 const stopTimeoutMs = 5_000;
 
@@ -57,19 +57,6 @@ export async function resolveRedisServer({ cacheDir = defaultCacheDir } = {}) {
   }
   const home = join(cacheDir, process.arch);
   return (await fromCache(home)) ?? (await fetchInto(cacheDir, home));
-}
-
-function findOnPath(name) {
-  for (const dir of (process.env.PATH ?? '').split(delimiter)) {
-    const file = join(dir, name);
-    try {
-      accessSync(file, constants.X_OK);
-      return file;
-    } catch {
-      /* the next one */
-    }
-  }
-  return undefined;
 }
 
 /** The version, or an error when the binary does not run here (another libc, a missing library). */
@@ -154,39 +141,6 @@ async function download(building) {
   await unpack(apt, packages, join(building, 'debs'), root);
   await symlink('redis-check-rdb', join(root, 'usr/bin/redis-server'));
   await completeLibraries(apt, join(building, 'more-debs'), root);
-}
-
-/** apt-get with lists and caches of its own: no root, and the machine's state stays untouched. */
-async function privateApt(dir) {
-  await mkdir(join(dir, 'lists/partial'), { recursive: true });
-  await mkdir(join(dir, 'cache/archives/partial'), { recursive: true });
-  await writeFile(join(dir, 'status'), '');
-  const settings = {
-    'Dir::State::Lists': join(dir, 'lists'),
-    'Dir::State::status': join(dir, 'status'),
-    'Dir::Cache': join(dir, 'cache'),
-    'APT::Sandbox::User': userName(),
-    'Acquire::Retries': '3',
-  };
-  const options = Object.entries(settings).map(([name, value]) => `-o${name}=${value}`);
-  return (args, cwd = dir) =>
-    run('apt-get', [...options, '-qq', ...args], { cwd, timeout: fetchTimeoutMs });
-}
-
-function userName() {
-  try {
-    return userInfo().username;
-  } catch {
-    return 'root'; // a container's user without a name
-  }
-}
-
-async function unpack(apt, names, into, root) {
-  await mkdir(into, { recursive: true });
-  await apt(['download', ...names], into);
-  for (const file of (await readdir(into)).filter((name) => name.endsWith('.deb'))) {
-    await run('dpkg-deb', ['-x', join(into, file), root]);
-  }
 }
 
 /** Asks the loader what is missing, one library at a time, until the server starts. */
