@@ -107,10 +107,17 @@ export interface PoolRead {
   readonly rooms: readonly { readonly ref: FunctionRef; readonly room: number }[];
 }
 
+/** What a look at the pools brought. */
+export interface Taken {
+  readonly calls: readonly RawCall[];
+  /** Whether there may be more that was not taken. When there is none, a bell tells of what comes next. */
+  readonly more: boolean;
+}
+
 /** A consumer's blocking read, on a connection of its own. */
 export interface CallReader {
   /** Takes calls of the pools' functions that have any; never waits. */
-  take(read: PoolRead): Promise<RawCall[]>;
+  take(read: PoolRead): Promise<Taken>;
   /** Waits until a bell of these pools rings, `blockMs` at the most. */
   waitForBell(pools: readonly string[], blockMs: number): Promise<void>;
   /** Up to `count` calls of each function, new ones; waits `blockMs` when there is none. 0: does not wait. */

@@ -50,6 +50,21 @@ describe('a process with many functions', () => {
     expect(answers).toEqual(names.map((name) => `${name} on a`));
   });
 
+  it('runs calls of more functions at once than one look at the pool takes', async () => {
+    const all = Array.from({ length: 150 }, (_, index) => `g${index}`);
+    const stage = new Stage();
+    await fleet.start({
+      providers: all.map((name) => stage.as(name)),
+      options: { concurrency: 1_000 },
+    });
+    const registry = await caller();
+    await Promise.all(all.map((name) => registry.waitForFunction(name, 'default', 10_000)));
+    const calls = all.map((name) => registry.call(name, {}, { timeoutMs: 15_000 }));
+    await stage.started(all.length);
+    stage.finishAll('done');
+    await expect(Promise.all(calls)).resolves.toHaveLength(all.length);
+  });
+
   it('starts a call the moment it comes, again and again, without reading all streams for it', async () => {
     await fleet.start({ providers: many('a') });
     const registry = await caller();

@@ -1,7 +1,7 @@
 import type { FunctionRef } from '../../protocol/function-ref.js';
 import type { Keys } from '../../protocol/keys.js';
 import { parseFunctionId } from '../../protocol/keys.js';
-import type { CallReader, PoolRead, RawCall } from '../call-streams.js';
+import type { CallReader, PoolRead, RawCall, Taken } from '../call-streams.js';
 import type { RedisConnection } from './redis-connection.js';
 import { around } from './redis-worker-store.js';
 import { runScript, scripts } from './scripts.js';
@@ -83,11 +83,12 @@ export class RedisCallReader implements CallReader {
     }
   }
 
-  async take({ pools, limit, functions, perFunction, rooms }: PoolRead): Promise<RawCall[]> {
+  async take({ pools, limit, functions, perFunction, rooms }: PoolRead): Promise<Taken> {
     const places = rooms.flatMap(({ ref, room }) => [ref.id, room]);
     const calls: RawCall[] = [];
+    let more = false;
     for (const poolId of pools) {
-      if (calls.length >= limit) break;
+      if (calls.length >= limit) return { calls, more: true };
       const answer = (await this.script(
         [this.keys.poolDue(poolId), this.keys.poolWake(poolId)],
         [
@@ -99,15 +100,16 @@ export class RedisCallReader implements CallReader {
           perFunction,
           ...places,
         ],
-      )) as (string | Entries)[];
-      for (let i = 0; i + 1 < answer.length; i += 2) {
+      )) as [number, ...(string | Entries)[]];
+      if (answer[0] === 1) more = true;
+      for (let i = 1; i + 1 < answer.length; i += 2) {
         const ref = this.refOf(answer[i] as string);
         if (ref === undefined) continue;
         for (const [entryId, fields] of answer[i + 1] as Entries)
           if (fields !== null) calls.push({ ref, entryId, fields });
       }
     }
-    return calls;
+    return { calls, more };
   }
 
   private refOf(id: string): FunctionRef | undefined {

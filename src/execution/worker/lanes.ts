@@ -204,6 +204,11 @@ export class Lanes {
     return undefined;
   }
 
+  /** Whether all places of the process are taken. */
+  get isFull(): boolean {
+    return this.running + this.queued >= this.concurrency;
+  }
+
   /** Takes all waiting calls of a lane out. */
   clearQueue(lane: Lane): RawCall[] {
     this.queued -= lane.queue.length;
@@ -283,8 +288,15 @@ export class Lanes {
   }
 
   private poolPlan(free: number): PoolPlan | undefined {
-    const rooms = [...this.occupied].map((lane) => ({ ref: lane.ref, room: this.roomOf(lane) }));
-    const closed = rooms.filter(({ room }) => room === 0).length;
+    const rooms: { ref: FunctionRef; room: number }[] = [];
+    const enough = Math.min(free, this.smallestPooled);
+    let closed = 0;
+    for (const lane of this.occupied) {
+      const room = this.roomOf(lane);
+      if (room === 0) closed += 1;
+      // What is left of all places bounds the others anyway.
+      if (room < enough) rooms.push({ ref: lane.ref, room });
+    }
     if (closed === this.pooled()) return undefined;
     const read: PoolRead = {
       pools: [...this.pools.keys()],

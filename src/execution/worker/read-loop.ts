@@ -36,8 +36,8 @@ export interface CallIntake {
  * reached Redis finds nobody to wake, so it is repeated until that read has returned.
  *
  * With few functions it reads their streams. With many it takes what is due in its pools, which never waits,
- * and waits for their bell only when nothing was: a call that is added between the two has left a token, which
- * the wait finds.
+ * and waits for their bell only when it has taken all: a call that is added between the two has left a token,
+ * which the wait finds.
  *
  * Interleavings with a lost connection: an entry that Redis delivered into a dead socket is pending for this
  * consumer and was never seen here. After every new connection the pending ones are looked for. The server
@@ -214,14 +214,14 @@ export class ReadLoop {
 
   private async readPools(reader: CallReader, plan: PoolPlan): Promise<void> {
     const { changes } = this;
-    const taken = await this.waiting({ ...plan, blocks: false }, reader.take(plan.read));
+    const { calls, more } = await this.waiting({ ...plan, blocks: false }, reader.take(plan.read));
     if (this.reader !== reader) return;
-    this.intake.accept(taken);
-    if (taken.length > 0) {
+    if (calls.length > 0) {
       this.lookMs = FIRST_LOOK_MS;
-      return;
-    }
-    if (this.stopping || this.changes !== changes) return;
+      this.intake.accept(calls);
+      if (more || !plan.blocks || this.lanes.isFull) return;
+    } else if (this.changes !== changes) return;
+    if (this.stopping || this.reader !== reader) return;
     if (plan.blocks) {
       await this.waiting(plan, reader.waitForBell(plan.read.pools, this.blockMs));
       return;

@@ -2,7 +2,7 @@
 -- KEYS: 1 due, 2 wake
 -- ARGV: 1 group, 2 consumer, 3 calls key before the function id, 4 and after it, 5 calls at the most,
 --       6 functions to look at, 7 calls of one function at the most, then for functions with other places: id, places
--- Answer: function id, its entries, function id, its entries, ...; an error when the group of a function is gone
+-- Answer: 1 when there may be more, else 0; then function id, its entries, function id, its entries, ...; an error when the group of a function is gone
 local rooms, answer, taken, left, each = {}, {}, {}, tonumber(ARGV[5]), tonumber(ARGV[7])
 for i = 8, #ARGV, 2 do rooms[ARGV[i]] = tonumber(ARGV[i + 1]) end
 
@@ -12,8 +12,10 @@ local function read(calls, count)
   return found.err and found or found[1][2]
 end
 
-local due = redis.call('ZRANGE', KEYS[1], 0, tonumber(ARGV[6]) + (#ARGV - 7) / 2)
-local remains = false
+local last = tonumber(ARGV[6]) + (#ARGV - 7) / 2
+local due = redis.call('ZRANGE', KEYS[1], 0, last)
+-- There may be more functions than are looked at.
+local remains = #due > last
 for i = 1, #due do
   local id = due[i]
   local room = rooms[id] or each
@@ -54,4 +56,5 @@ elseif remains and redis.call('LLEN', KEYS[2]) == 0 then
   -- The token that woke this consumer is spent, and there is work left that another may do.
   redis.call('RPUSH', KEYS[2], '1')
 end
+table.insert(answer, 1, remains and 1 or 0)
 return answer
