@@ -1,4 +1,4 @@
-import { messageOf } from '../common/text.js';
+import { messageOf, quote } from '../common/text.js';
 import { decodeJson, isRecord } from './json.js';
 import type { Malformed } from './notification.js';
 import { parseWireError, type WireError } from './wire-error.js';
@@ -99,6 +99,9 @@ export function joinPayload(parameters: string, item: string, headers: string | 
  */
 const PROCESS_ID = /^[A-Za-z0-9._%-]{0,200}$/;
 
+/** What a call id looks like: it stands in log lines, and in the fields of reply streams. */
+const CALL_ID = /^[\x21-\x7e]{1,256}$/;
+
 const MAX_IDEMPOTENCY_KEY_LENGTH = 256;
 
 /** Whether a value can be an idempotency key: a string of 1 to 256 characters. */
@@ -161,9 +164,10 @@ export function parseCall(entryId: string, fields: readonly string[]): CallEntry
   }
   if (version !== CALL_VERSION)
     return {
-      malformed: `its version is ${version?.slice(0, 20) ?? 'missing'}, this worker reads ${CALL_VERSION}`,
+      malformed: `its version is ${version === undefined ? 'missing' : quote(version.slice(0, 20))}, this worker reads ${CALL_VERSION}`,
     };
   if (callId === undefined || callId === '') return { malformed: 'it has no call id' };
+  if (!CALL_ID.test(callId)) return { malformed: 'its call id is none' };
   if (replyTo === undefined || !PROCESS_ID.test(replyTo))
     return { malformed: 'it does not say where to reply' };
   if (payload === undefined) return { malformed: 'it has no payload' };

@@ -80,9 +80,11 @@ describe('a call entry', () => {
 
   it.each([
     ['no version', { v: undefined }, 'version is missing'],
-    ['another version', { v: '2' }, 'version is 2, this worker reads 1'],
+    ['another version', { v: '2' }, 'version is "2", this worker reads 1'],
     ['no call id', { i: undefined }, 'no call id'],
     ['an empty call id', { i: '' }, 'no call id'],
+    ['a call id of two lines', { i: 'a\nb' }, 'call id is none'],
+    ['a huge call id', { i: 'x'.repeat(257) }, 'call id is none'],
     ['nobody to reply to', { r: undefined }, 'where to reply'],
     ['a key as its address', { r: 'x}:other{' }, 'where to reply'],
     ['an address with a space', { r: 'a b' }, 'where to reply'],

@@ -98,7 +98,7 @@ export class RedisConnection {
     this.client.on('ready', () => void this.handleConnected());
     this.client.on('close', () => this.handleClose());
     this.client.on('error', (error: Error) => {
-      this.lastError = error;
+      this.lastError = withoutCommand(error);
     });
   }
 
@@ -174,10 +174,10 @@ export class RedisConnection {
 
   /** What the client says about a broken connection, as the library's error; a reply error stays itself. */
   translate(operation: string, error: unknown): unknown {
-    if (!isConnectionError(error)) return error;
+    if (!isConnectionError(error)) return withoutCommand(error);
     return this.closed
       ? new ClosedError('The connection to Redis')
-      : new BackendUnavailableError(operation, this.address, error);
+      : new BackendUnavailableError(operation, this.address, withoutCommand(error));
   }
 
   /** Redis was reached on another connection: if this one is silent, it is not for want of Redis. */
@@ -283,10 +283,33 @@ function reasonOf(error: (Error & { code?: unknown }) | undefined): string | und
   return typeof error.code === 'string' ? error.code : error.name;
 }
 
+/**
+ * Options of the client that would break a read that waits, or send a command again: they are left out, wherever
+ * they come from (options, an instance, the query of a URL).
+ */
+const FOREIGN_OPTIONS = ['commandTimeout', 'socketTimeout', 'blockingTimeout'] as const;
+
 function createClient(source: RedisSource, own: OwnOptions): Redis {
-  if (typeof source === 'string') return new Redis(source, own);
-  if (isRedisInstance(source)) return source.duplicate(own);
-  return new Redis({ ...source, ...own });
+  const rules = { enableAutoPipelining: false, monitor: false, readOnly: false, ...own };
+  const client =
+    typeof source === 'string'
+      ? new Redis(source, rules)
+      : isRedisInstance(source)
+        ? source.duplicate(rules)
+        : new Redis({ ...source, ...rules });
+  // The client lets a URL's query win.
+  Object.assign(client.options, rules);
+  for (const name of FOREIGN_OPTIONS) Reflect.deleteProperty(client.options, name);
+  return client;
+}
+
+/** What went wrong, without what was sent: the client keeps payloads and passwords in its errors. */
+function withoutCommand(error: unknown): Error {
+  if (!(error instanceof Error)) return new Error('the client failed without an error');
+  const plain = new Error(error.message.replace(/, with args beginning with:[^]*$/, ''));
+  plain.name = error.name;
+  const { code } = error as { code?: unknown };
+  return typeof code === 'string' ? Object.assign(plain, { code }) : plain;
 }
 
 /** Whether a value is an ioredis instance, of whichever copy of the package. */

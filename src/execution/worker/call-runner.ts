@@ -77,7 +77,7 @@ export class CallRunner {
     const done = createDeferred();
     const callId = fieldOf(raw, 'i');
     const replyTo = fieldOf(raw, 'r');
-    const answers = callId !== '' && /^[A-Za-z0-9._%-]{1,200}$/.test(replyTo);
+    const answers = /^[\x21-\x7e]{1,256}$/.test(callId) && /^[A-Za-z0-9._%-]{1,200}$/.test(replyTo);
     return {
       raw,
       consumer,
