@@ -306,9 +306,9 @@ function createClient(source: RedisSource, own: OwnOptions): Redis {
 /** What went wrong, without what was sent: the client keeps payloads and passwords in its errors. */
 function withoutCommand(error: unknown): Error {
   if (!(error instanceof Error)) return new Error('the client failed without an error');
-  const plain = new Error(error.message.replace(/, with args beginning with:[^]*$/, ''));
-  plain.name = error.name;
   const { code } = error as { code?: unknown };
+  const plain = new Error((reasonOf(error) ?? '').replace(/, with args beginning with:[^]*$/, ''));
+  plain.name = error.name;
   return typeof code === 'string' ? Object.assign(plain, { code }) : plain;
 }
 
