@@ -305,10 +305,11 @@ function createClient(source: RedisSource, own: OwnOptions): Redis {
 
 /** What went wrong, without what was sent: the client keeps payloads and passwords in its errors. */
 function withoutCommand(error: unknown): Error {
-  if (!(error instanceof Error)) return new Error('the client failed without an error');
-  const { code } = error as { code?: unknown };
-  const plain = new Error((reasonOf(error) ?? '').replace(/, with args beginning with:[^]*$/, ''));
-  plain.name = error.name;
+  // By its shape: an error of the system may be of another realm's class.
+  const { message, name, code } = Object(error) as Partial<Error> & { code?: unknown };
+  const reason = reasonOf({ name: name ?? 'Error', message: message ?? '', code }) ?? '';
+  const plain = new Error(reason.replace(/, with args beginning with:[^]*$/, ''));
+  plain.name = name ?? 'Error';
   return typeof code === 'string' ? Object.assign(plain, { code }) : plain;
 }
 
