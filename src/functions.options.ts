@@ -277,7 +277,23 @@ function connectionViolations(connection: unknown, path: string): OptionViolatio
   if (connection['isCluster'] === true) return refuse('a Cluster');
   const options = connection['options'];
   const client = isRecord(options) ? options : connection;
-  return clientPrefixViolations(path, client['keyPrefix']);
+  return [
+    ...clientPrefixViolations(path, client['keyPrefix']),
+    ...hostViolations(path, client['host']),
+  ];
+}
+
+/** A URL in the place of a host would never connect, and its password would be told as part of an address. */
+function hostViolations(path: string, host: unknown): OptionViolation[] {
+  if (host === undefined || host === null) return [];
+  if (typeof host === 'string' && !/[\s/@]/.test(host)) return [];
+  return [
+    {
+      path: `${path}.host`,
+      value: typeof host === 'string' ? show(redactUrl(host)) : show(host),
+      allowed: `a host name or an address; a whole URL is given as ${path} itself: { ${path}: 'redis://...' }`,
+    },
+  ];
 }
 
 function clientPrefixViolations(path: string, prefix: unknown): OptionViolation[] {

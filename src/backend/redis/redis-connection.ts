@@ -1,8 +1,9 @@
 import { Redis, type RedisOptions } from 'ioredis';
 import { systemClock, within } from '../../common/clock.js';
 import { createDeferred, type Deferred } from '../../common/deferred.js';
-import { BackendUnavailableError, ClosedError } from '../../common/errors.js';
+import { BackendUnavailableError, ClosedError, isFunctionsError } from '../../common/errors.js';
 import { callIsolated, type Dispose } from '../../common/typed-events.js';
+import { withoutCommand } from './redis-error.js';
 
 /** Client options with the default shape of replies, which everything here reads. */
 type OwnOptions = Omit<RedisOptions, 'replyMapping'> & { replyMapping: 'legacy' };
@@ -16,6 +17,29 @@ export const COMMAND_TIMEOUT_MS = 3_000;
 const DISCONNECT_TIMEOUT_MS = 200;
 const FIRST_RETRY_MS = 20;
 const LAST_RETRY_MS = 500;
+
+/**
+ * Options of the client that a user's own connection may carry and that would break what is promised here
+ * (docs/adr/0003-nothing-waits-in-the-client.md); docs/options.md lists them.
+ */
+const NEUTRALISED = {
+  // Reads block for seconds on purpose; other commands have limits of their own.
+  commandTimeout: undefined,
+  blockingTimeout: undefined,
+  socketTimeout: undefined,
+  // A command that is sent again inside the client runs twice.
+  autoResendUnfulfilledCommands: false,
+  reconnectOnError: null,
+  // Collects commands of a tick, so that they leave in another order than they were given.
+  enableAutoPipelining: false,
+  // "Ready" means that Redis has loaded its data.
+  enableReadyCheck: true,
+  // Modes and shapes of answers that nothing here reads.
+  monitor: false,
+  readOnly: false,
+  stringNumbers: false,
+  scripts: undefined,
+} satisfies RedisOptions;
 
 /**
  * Reconnecting: at once, then doubling to 500 ms with jitter, for ever. The client's own default waits up to
@@ -50,6 +74,7 @@ export class RedisConnection {
     readonly address: string,
   ) {
     this.client = createClient(source, {
+      ...NEUTRALISED,
       connectionName: `nestjs-functions:${role}`,
       lazyConnect: true,
       enableOfflineQueue: false,
@@ -65,7 +90,7 @@ export class RedisConnection {
     this.client.on('ready', () => this.handleReady());
     this.client.on('close', () => this.handleClose());
     this.client.on('error', (error: Error) => {
-      this.lastError = error;
+      this.lastError = withoutCommand(error);
     });
   }
 
@@ -120,12 +145,17 @@ export class RedisConnection {
     }
   }
 
-  /** What the client says about a broken connection, as the library's error; a reply error stays itself. */
-  translate(operation: string, error: unknown): unknown {
-    if (!isConnectionError(error)) return error;
+  /**
+   * What the client says about a broken connection, as the library's error; what Redis itself answered keeps its
+   * text. Neither carries the command any more.
+   */
+  translate(operation: string, error: unknown): Error {
+    if (isFunctionsError(error)) return error;
+    const bare = withoutCommand(error);
+    if (!isConnectionError(bare)) return bare;
     return this.closed
       ? new ClosedError('The connection to Redis')
-      : new BackendUnavailableError(operation, this.address, error);
+      : new BackendUnavailableError(operation, this.address, bare);
   }
 
   /** Breaks the connection; the client makes a new one. */
@@ -167,9 +197,18 @@ export class RedisConnection {
 }
 
 function createClient(source: RedisSource, own: OwnOptions): Redis {
-  if (typeof source === 'string') return new Redis(source, own);
+  if (typeof source === 'string') return new Redis(withoutParameters(source, own), own);
   if (isRedisInstance(source)) return source.duplicate(own);
   return new Redis({ ...source, ...own });
+}
+
+/** A URL without the parameters that are decided here: in the client they win over the options beside it. */
+function withoutParameters(source: string, own: OwnOptions): string {
+  const url = new URL(source);
+  const decided = [...url.searchParams.keys()].filter((name) => Object.hasOwn(own, name));
+  if (decided.length === 0) return source;
+  for (const name of decided) url.searchParams.delete(name);
+  return url.href;
 }
 
 /** Whether a value is an ioredis instance, of whichever copy of the package. */
