@@ -302,8 +302,10 @@ const CLIENT_FIELDS: Readonly<
   Record<string, { readonly allowed: string; readonly fits: (value: unknown) => boolean }>
 > = {
   host: {
-    allowed: 'a host name or address',
-    fits: (value) => typeof value === 'string' && value.trim() !== '',
+    // A URL in its place would never connect, and its password would be told as part of an address.
+    allowed:
+      "a host name or an address; a whole URL is given as the connection itself: { connection: 'redis://...' }",
+    fits: (value) => typeof value === 'string' && /^[^\s/@]+$/.test(value),
   },
   port: { allowed: 'a whole number from 1 to 65535', fits: (value) => isWhole(value, 1, 65_535) },
   db: {

@@ -72,3 +72,24 @@ export async function holdingProcess<T>(ms: number, work: Promise<T>): Promise<T
     clearTimeout(hold);
   }
 }
+
+/** Settles as `work` does, or rejects with `onAbort()` when `signal` aborts, or has aborted. */
+export async function untilAborted<T>(
+  work: Promise<T>,
+  signal: AbortSignal | undefined,
+  onAbort: () => Error,
+): Promise<T> {
+  if (signal === undefined) return work;
+  work.catch(() => undefined);
+  if (signal.aborted) throw onAbort();
+  let abort: () => void = () => undefined;
+  const aborted = new Promise<never>((_, reject) => {
+    abort = () => reject(onAbort());
+    signal.addEventListener('abort', abort, { once: true });
+  });
+  try {
+    return await Promise.race([work, aborted]);
+  } finally {
+    signal.removeEventListener('abort', abort);
+  }
+}

@@ -156,10 +156,16 @@ export function definitionFingerprint(encoded: string): string {
   return createHash('sha1').update(encoded).digest('base64url').slice(0, 12);
 }
 
-/** What is wrong with the parameters of a call; empty when nothing is. */
+/**
+ * What is wrong with the parameters of a call; empty when nothing is.
+ *
+ * @param unknown whether parameters that are not declared are wrong: for a caller they are, a worker drops them
+ *   ({@link fitParameters})
+ */
 export function checkParameters(
   definition: FunctionDefinition,
   parameters: unknown,
+  unknown: 'refused' | 'dropped' = 'refused',
 ): ParameterViolation[] {
   const declared = definition.parameters;
   if (declared === undefined) return [];
@@ -195,7 +201,8 @@ export function checkParameters(
     }
   }
   const names = Object.keys(parameters);
-  if (names.length > known) violations.push(...unknownParameters(declared, names));
+  if (names.length > known && unknown === 'refused')
+    violations.push(...unknownParameters(declared, names));
   return violations;
 }
 
@@ -227,19 +234,29 @@ function unknownParameters(
     }));
 }
 
-/** The parameters with the declared defaults filled in; the given object is not changed. */
-export function withDefaults(definition: FunctionDefinition, parameters: unknown): unknown {
-  if (!isRecord(parameters) || definition.parameters === undefined) return parameters;
+/**
+ * The parameters as a handler gets them: what its definition declares, with the defaults filled in. What it does
+ * not declare is dropped: in a rolling deploy the caller's definition may be newer than this worker's, and what
+ * somebody wrote by hand does not get past a definition. The given object is not changed.
+ */
+export function fitParameters(definition: FunctionDefinition, parameters: unknown): unknown {
+  const declared = definition.parameters;
+  if (!isRecord(parameters) || declared === undefined) return parameters;
+  let known = 0;
   let filled: Record<string, unknown> | undefined;
-  for (const parameter of definition.parameters) {
-    if (parameter.default === undefined) continue;
+  for (const parameter of declared) {
     // Own properties only: a parameter may be called toString or constructor.
     const given = Object.hasOwn(parameters, parameter.name);
+    if (given) known += 1;
+    if (parameter.default === undefined) continue;
     if (given && parameters[parameter.name] !== undefined) continue;
     filled ??= { ...parameters };
     filled[parameter.name] = structuredClone(parameter.default);
   }
-  return filled ?? parameters;
+  const fitting = filled ?? parameters;
+  if (Object.keys(parameters).length === known) return fitting;
+  const names = new Set(declared.map((parameter) => parameter.name));
+  return Object.fromEntries(Object.entries(fitting).filter(([name]) => names.has(name)));
 }
 
 function hasType(value: unknown, type: ParameterType): boolean {

@@ -71,6 +71,18 @@ interface Waiter {
  * - a worker that left has no further change in its epoch, so its leaving counts as the last one, even though
  *   the answer does not say its seq: news of before that are still on their way are stale.
  * A watch that begins after the answer reads the registry, which has the change.
+ *
+ * Who asks for a read is served by the first one that begins after the question: one may run and one be next,
+ * however many ask. (To read until nobody has asked meanwhile would never end under a steady stream of calls.)
+ *
+ * The definition in the view is stale from a `ready` with another one until a read that began after it. The
+ * interleavings with a worker that brings another definition:
+ *
+ * 7. heard while a read is under way: what that read brings may be older, so it changes nothing; the next one,
+ *    which `hear` asks for, brings the definition.
+ * 8. heard before a read begins: that read brings the definition, and ends it.
+ * 9. read before it is heard: its fingerprint is the view's already, and nothing is stale.
+ * 10. heard again, with a third definition, while the read for the second is under way: as 7.
  */
 export class FunctionWatch {
   readonly view = new ReadinessView();
@@ -81,8 +93,10 @@ export class FunctionWatch {
   private subscription: Subscription | undefined;
   private subscribing: Promise<void> | undefined;
   private reading: Promise<void> | undefined;
-  private readAgain = false;
-  private definitionStale = false;
+  private nextRead: Promise<void> | undefined;
+  /** How many definitions were heard of that the view did not have, and how many of them it has by now. */
+  private redefined = 0;
+  private redefinedRead = 0;
   private readProblem: unknown;
 
   constructor(
@@ -100,7 +114,7 @@ export class FunctionWatch {
 
   /** Whether the definition in the view is the one that the newest worker registered. */
   get definitionKnown(): boolean {
-    return this.view.synced && !this.definitionStale;
+    return this.view.synced && this.redefinedRead === this.redefined;
   }
 
   /** Subscribes and reads; safe to call again after a failure. Settles when the first read is done or failed. */
@@ -171,13 +185,13 @@ export class FunctionWatch {
 
   /** Reads the registry once more: the safety net, and the way without pub/sub. */
   read(): Promise<void> {
-    if (this.reading !== undefined) {
-      // What is being read may be older than what the caller of this wants to see: once more afterwards.
-      this.readAgain = true;
-      return this.reading;
-    }
-    this.reading = this.readUntilFresh().finally(() => (this.reading = undefined));
-    return this.reading;
+    if (this.reading === undefined) return this.beginRead();
+    // What is being read may be older than what the caller of this wants to see.
+    this.nextRead ??= this.reading.then(() => {
+      this.nextRead = undefined;
+      return this.reading ?? this.beginRead();
+    });
+    return this.nextRead;
   }
 
   /**
@@ -224,20 +238,20 @@ export class FunctionWatch {
     }
   }
 
-  private async readUntilFresh(): Promise<void> {
-    do {
-      this.readAgain = false;
-      await this.readOnce();
-    } while (this.readAgain && !this.isStopped());
+  private beginRead(): Promise<void> {
+    if (this.isStopped()) return Promise.resolve();
+    this.reading = this.readOnce().finally(() => (this.reading = undefined));
+    return this.reading;
   }
 
   private async readOnce(): Promise<void> {
     const sync = this.view.beginSync();
+    const redefined = this.redefined;
     try {
       const snapshot = await this.context.workers.snapshot(this.ref);
       this.view.applySnapshot(snapshot, sync);
       this.readProblem = undefined;
-      this.definitionStale = this.readAgain;
+      this.redefinedRead = redefined;
     } catch (error) {
       this.view.abandonSync(sync);
       this.readProblem = error;
@@ -268,7 +282,7 @@ export class FunctionWatch {
 
   private followDefinition(fingerprint: string): void {
     if (fingerprint === this.view.fingerprint) return;
-    this.definitionStale = true;
+    this.redefined += 1;
     void this.read();
   }
 

@@ -2,8 +2,13 @@ import { randomUUID } from 'node:crypto';
 import { Inject, Injectable, Logger } from '@nestjs/common';
 import type { Backend } from '../backend/backend.js';
 import { BACKEND, CLOCK, SETTINGS } from '../backend/tokens.js';
-import type { Clock } from '../common/clock.js';
-import { CallCancelledError, InvalidArgumentError, NoWorkerError } from '../common/errors.js';
+import { untilAborted, within, type Clock } from '../common/clock.js';
+import {
+  CallCancelledError,
+  InvalidArgumentError,
+  NoWorkerError,
+  ReadinessTimeoutError,
+} from '../common/errors.js';
 import type { Settings } from '../common/settings.js';
 import { show } from '../common/text.js';
 import { CallClient, type CallResult } from '../execution/caller/call-client.js';
@@ -216,6 +221,7 @@ export class EnhancedFunctionRegistry extends FunctionRegistry {
     // What the definition forbids should not wait for a worker first.
     if (watch.definitionKnown) this.assertParameters(ref, watch.view.definition, parameters);
     const readinessTimeoutMs = options.readinessTimeoutMs ?? this.settings.readinessTimeoutMs;
+    const waitsUntil = this.clock.now() + readinessTimeoutMs;
     if (options.ifUnavailable === 'fail') await this.assertAvailable(ref, options.signal);
     else {
       this.logger.debug(`${callId} waits for a worker of ${label(ref)}`);
@@ -224,8 +230,30 @@ export class EnhancedFunctionRegistry extends FunctionRegistry {
         ...(options.signal === undefined ? {} : { signal: options.signal }),
       });
     }
-    if (!watch.definitionKnown) await watch.read();
+    if (!watch.definitionKnown)
+      await this.readDefinition(ref, watch, waitsUntil, readinessTimeoutMs, options.signal);
     return this.checkAndSend(callId, ref, watch, parameters, payload, options);
+  }
+
+  /** Reads what another worker registered the function as, within what is left of the wait for a worker. */
+  private async readDefinition(
+    ref: FunctionRef,
+    watch: FunctionWatch,
+    waitsUntil: number,
+    timeoutMs: number,
+    signal: AbortSignal | undefined,
+  ): Promise<void> {
+    const { functionName, workflowId } = ref;
+    const late = (): Error =>
+      new ReadinessTimeoutError(
+        functionName,
+        workflowId,
+        timeoutMs,
+        'a worker came with another definition, and the registry could not be read in time',
+      );
+    const cancelled = (): Error => new CallCancelledError(functionName, workflowId, signal?.reason);
+    const read = within(this.clock, waitsUntil - this.clock.now(), watch.read(), late);
+    await untilAborted(read, signal, cancelled);
   }
 
   private checkAndSend(

@@ -123,6 +123,10 @@ async function respond(
   return isObservable(result) ? drainObservable(result, context) : result;
 }
 
+/**
+ * Ends with its source, or with its call: a source that never completes must not hold its place for ever, nor
+ * keep its entry pending until a drain hands a call back that nobody waits for.
+ */
 function drainObservable(source: Observable<unknown>, context: FunctionContext): Promise<unknown> {
   return new Promise((resolve, reject) => {
     let last: { readonly value: unknown } | undefined;
@@ -134,7 +138,15 @@ function drainObservable(source: Observable<unknown>, context: FunctionContext):
       error: reject,
       complete: () => resolve(last?.value),
     });
-    if (!subscription.closed)
-      context.signal.addEventListener('abort', () => subscription.unsubscribe(), { once: true });
+    if (subscription.closed) return;
+    const { signal } = context;
+    const end = (): void => {
+      subscription.unsubscribe();
+      reject(signal.reason as Error);
+    };
+    // Given up while the handler made the source: an abort that was told is not told again.
+    if (signal.aborted) return end();
+    signal.addEventListener('abort', end, { once: true });
+    subscription.add(() => signal.removeEventListener('abort', end));
   });
 }

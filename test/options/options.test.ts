@@ -288,6 +288,24 @@ describe('the connection', () => {
   });
 
   it.each([
+    ['redis://user:s3cret@elsewhere', '"redis://***@elsewhere"'],
+    ['user:s3cret@elsewhere', '"***@elsewhere"'],
+    ['a b', '"a b"'],
+    [7, '7'],
+  ])('is refused with a host that is none, and with the cure: %j', (host, value) => {
+    const violations = violationsOf({ connection: { host, port: 6379 } });
+    expect(violations).toMatchObject([{ path: 'connection.host', value }]);
+    expect(violations[0]?.allowed).toContain("{ connection: 'redis://...' }");
+  });
+
+  it.each(['localhost', '::1', '10.0.0.1', 'redis-1.example.test'])(
+    'is accepted with the host %s',
+    (host) => {
+      expect(() => resolve({ connection: { host } })).not.toThrow();
+    },
+  );
+
+  it.each([
     'http://user:s3cret@host:6379',
     'redis:/:s3cret@host',
     ':s3cret@host:6379',

@@ -5,9 +5,9 @@ import {
   checkParameters,
   definitionFingerprint,
   encodeDefinition,
+  fitParameters,
   PARAMETER_TYPES,
   parseDefinition,
-  withDefaults,
   type FunctionDefinition,
   type ParameterDefinition,
 } from '../../src/protocol/definition.js';
@@ -207,7 +207,7 @@ describe('parameters of a call', () => {
 
   it.each(PROTOTYPE_NAMES)('get their default when only the prototype has them: %s', (name) => {
     const named = define([{ name, type: 'any', default: 'd' }]);
-    expect(withDefaults(named, {})).toEqual({ [name]: 'd' });
+    expect(fitParameters(named, {})).toEqual({ [name]: 'd' });
   });
 });
 
@@ -219,30 +219,54 @@ describe('defaults', () => {
   ]);
 
   it('stand where the caller passed nothing', () => {
-    expect(withDefaults(definition, { url: 'u' })).toEqual({ url: 'u', quality: 80, tags: ['a'] });
+    expect(fitParameters(definition, { url: 'u' })).toEqual({ url: 'u', quality: 80, tags: ['a'] });
   });
 
   it('stand where the caller passed undefined', () => {
-    expect(withDefaults(definition, { quality: undefined })).toMatchObject({ quality: 80 });
+    expect(fitParameters(definition, { quality: undefined })).toMatchObject({ quality: 80 });
   });
 
   it.each([0, null])('leave %j alone', (quality) => {
-    expect(withDefaults(definition, { quality })).toMatchObject({ quality });
+    expect(fitParameters(definition, { quality })).toMatchObject({ quality });
   });
 
   it('do not change what the caller passed', () => {
     const parameters = { url: 'u' };
-    withDefaults(definition, parameters);
+    fitParameters(definition, parameters);
     expect(parameters).toEqual({ url: 'u' });
   });
 
   it('are a copy for each call', () => {
-    const first = withDefaults(definition, {}) as { tags: string[] };
+    const first = fitParameters(definition, {}) as { tags: string[] };
     first.tags.push('b');
-    expect(withDefaults(definition, {})).toMatchObject({ tags: ['a'] });
+    expect(fitParameters(definition, {})).toMatchObject({ tags: ['a'] });
   });
 
   it.each([7, null, [1]])('are not put into what is no object: %j', (parameters) => {
-    expect(withDefaults(definition, parameters)).toBe(parameters);
+    expect(fitParameters(definition, parameters)).toBe(parameters);
+  });
+});
+
+describe('parameters that a worker does not know', () => {
+  const definition = define([{ name: 'url', type: 'string', required: true }]);
+
+  it('are no reason to refuse a call there; missing ones and wrong types are', () => {
+    expect(checkParameters(definition, { url: 'u', more: 1 }, 'dropped')).toEqual([]);
+    expect(checkParameters(definition, { more: 1 }, 'dropped')).toMatchObject([
+      { parameter: 'url' },
+    ]);
+    expect(checkParameters(definition, { url: 1, more: 1 }, 'dropped')).toMatchObject([
+      { parameter: 'url' },
+    ]);
+  });
+
+  it('do not reach the handler, beside defaults either', () => {
+    expect(fitParameters(definition, { url: 'u', more: 1, toString: 2 })).toEqual({ url: 'u' });
+    const withDefault = define([{ name: 'quality', type: 'integer', default: 80 }]);
+    expect(fitParameters(withDefault, { more: 1 })).toEqual({ quality: 80 });
+  });
+
+  it('do reach a handler whose definition says nothing of parameters', () => {
+    expect(fitParameters(define(), { more: 1 })).toEqual({ more: 1 });
   });
 });

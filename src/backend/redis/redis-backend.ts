@@ -97,6 +97,7 @@ export class RedisBackend implements Backend {
 function addressOf(source: RedisSource): string {
   if (typeof source === 'string') return redactUrl(source);
   const options = isRedisInstance(source) ? source.options : source;
+  // Whatever somebody took for a host or a path: an instance's options were never checked.
   return redactUrl(
     options.path ?? `redis://${options.host ?? '127.0.0.1'}:${options.port ?? 6379}`,
   );

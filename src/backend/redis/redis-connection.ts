@@ -2,8 +2,9 @@ import { Logger } from '@nestjs/common';
 import { Redis, type RedisOptions } from 'ioredis';
 import { systemClock, within, type Timer } from '../../common/clock.js';
 import { createDeferred, type Deferred } from '../../common/deferred.js';
-import { BackendUnavailableError, ClosedError } from '../../common/errors.js';
+import { BackendUnavailableError, ClosedError, isFunctionsError } from '../../common/errors.js';
 import { callIsolated, type Dispose } from '../../common/typed-events.js';
+import { withoutCommand } from './redis-error.js';
 
 /** Client options with the default shape of replies, which everything here reads. */
 type OwnOptions = Omit<RedisOptions, 'replyMapping'> & { replyMapping: 'legacy' };
@@ -21,6 +22,29 @@ const READONLY_PATIENCE_MS = 1_000;
 const HANDSHAKE_LIMIT_MS = 3_000;
 const FIRST_RETRY_MS = 20;
 const LAST_RETRY_MS = 500;
+
+/**
+ * Options of the client that a user's own connection may carry and that would break what is promised here
+ * (docs/adr/0003-nothing-waits-in-the-client.md); docs/options.md lists them.
+ */
+const NEUTRALISED = {
+  // Reads block for seconds on purpose; other commands have limits of their own.
+  commandTimeout: undefined,
+  blockingTimeout: undefined,
+  socketTimeout: undefined,
+  // A command that is sent again inside the client runs twice.
+  autoResendUnfulfilledCommands: false,
+  reconnectOnError: null,
+  // Collects commands of a tick, so that they leave in another order than they were given.
+  enableAutoPipelining: false,
+  // "Ready" means that Redis has loaded its data.
+  enableReadyCheck: true,
+  // Modes and shapes of answers that nothing here reads.
+  monitor: false,
+  readOnly: false,
+  stringNumbers: false,
+  scripts: undefined,
+} satisfies RedisOptions;
 
 /**
  * Reconnecting: at once, then doubling to 500 ms with jitter, for ever. The client's own default waits up to
@@ -77,6 +101,7 @@ export class RedisConnection {
     private readonly wasReachedSince: (time: number) => boolean = () => false,
   ) {
     this.client = createClient(source, {
+      ...NEUTRALISED,
       connectionName: connectionName(role, owner),
       lazyConnect: true,
       enableOfflineQueue: false,
@@ -172,12 +197,17 @@ export class RedisConnection {
     }
   }
 
-  /** What the client says about a broken connection, as the library's error; a reply error stays itself. */
-  translate(operation: string, error: unknown): unknown {
-    if (!isConnectionError(error)) return withoutCommand(error);
+  /**
+   * What the client says about a broken connection, as the library's error; what Redis itself answered keeps its
+   * text. Neither carries the command any more.
+   */
+  translate(operation: string, error: unknown): Error {
+    if (isFunctionsError(error)) return error;
+    const bare = withoutCommand(error);
+    if (!isConnectionError(bare)) return bare;
     return this.closed
       ? new ClosedError('The connection to Redis')
-      : new BackendUnavailableError(operation, this.address, withoutCommand(error));
+      : new BackendUnavailableError(operation, this.address, bare);
   }
 
   /** Redis was reached on another connection: if this one is silent, it is not for want of Redis. */
@@ -283,34 +313,19 @@ function reasonOf(error: (Error & { code?: unknown }) | undefined): string | und
   return typeof error.code === 'string' ? error.code : error.name;
 }
 
-/**
- * Options of the client that would break a read that waits, or send a command again: they are left out, wherever
- * they come from (options, an instance, the query of a URL).
- */
-const FOREIGN_OPTIONS = ['commandTimeout', 'socketTimeout', 'blockingTimeout'] as const;
-
 function createClient(source: RedisSource, own: OwnOptions): Redis {
-  const rules = { enableAutoPipelining: false, monitor: false, readOnly: false, ...own };
-  const client =
-    typeof source === 'string'
-      ? new Redis(source, rules)
-      : isRedisInstance(source)
-        ? source.duplicate(rules)
-        : new Redis({ ...source, ...rules });
-  // The client lets a URL's query win.
-  Object.assign(client.options, rules);
-  for (const name of FOREIGN_OPTIONS) Reflect.deleteProperty(client.options, name);
-  return client;
+  if (typeof source === 'string') return new Redis(withoutParameters(source, own), own);
+  if (isRedisInstance(source)) return source.duplicate(own);
+  return new Redis({ ...source, ...own });
 }
 
-/** What went wrong, without what was sent: the client keeps payloads and passwords in its errors. */
-function withoutCommand(error: unknown): Error {
-  // By its shape: an error of the system may be of another realm's class.
-  const { message, name, code } = Object(error) as Partial<Error> & { code?: unknown };
-  const reason = reasonOf({ name: name ?? 'Error', message: message ?? '', code }) ?? '';
-  const plain = new Error(reason.replace(/, with args beginning with:[^]*$/, ''));
-  plain.name = name ?? 'Error';
-  return typeof code === 'string' ? Object.assign(plain, { code }) : plain;
+/** A URL without the parameters that are decided here: in the client they win over the options beside it. */
+function withoutParameters(source: string, own: OwnOptions): string {
+  const url = new URL(source);
+  const decided = [...url.searchParams.keys()].filter((name) => Object.hasOwn(own, name));
+  if (decided.length === 0) return source;
+  for (const name of decided) url.searchParams.delete(name);
+  return url.href;
 }
 
 /** Whether a value is an ioredis instance, of whichever copy of the package. */

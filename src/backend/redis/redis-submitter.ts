@@ -85,7 +85,7 @@ export class RedisSubmitter {
       );
       return toSubmitted(answer as string);
     } catch (error) {
-      return this.commands.translate('submit', error) as Error;
+      return this.commands.translate('submit', error);
     }
   }
 }

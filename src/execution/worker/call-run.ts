@@ -17,7 +17,7 @@ import {
   parseCallPayload,
   type CallEntry,
 } from '../../protocol/call.js';
-import { checkParameters, withDefaults } from '../../protocol/definition.js';
+import { checkParameters, fitParameters } from '../../protocol/definition.js';
 import { encodeJson, isRecord } from '../../protocol/json.js';
 import { isMalformed } from '../../protocol/notification.js';
 import { toWireError, type WireError } from '../../protocol/wire-error.js';
@@ -119,7 +119,7 @@ export class CallRun implements RunningCall, EchoSource {
       );
     }
     const { definition, invoke } = this.lane.hosted;
-    const violations = checkParameters(definition, payload.parameters);
+    const violations = checkParameters(definition, payload.parameters, 'dropped');
     if (violations.length > 0)
       return this.refuse(new InvalidParametersError(functionName, workflowId, violations));
     if (Logger.isLevelEnabled('debug')) {
@@ -128,7 +128,7 @@ export class CallRun implements RunningCall, EchoSource {
       );
     }
     this.surroundings.active.add(this);
-    this.invoke(withDefaults(definition, payload.parameters), invoke);
+    this.invoke(fitParameters(definition, payload.parameters), invoke);
   }
 
   lose(reason: Error): void {
