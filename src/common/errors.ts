@@ -392,10 +392,10 @@ function isReply(cause: unknown): boolean {
   return cause instanceof Error && cause.name === 'ReplyError';
 }
 
-/** The application is shutting down, or has. */
+/** The application is shutting down, or has; or what was waited on was ended. */
 export class ClosedError extends FunctionsError {
-  constructor(what: string) {
-    super(ERROR_CODES.CLOSED, `${what} is closed: the application is shutting down.`, {
+  constructor(what: string, why = 'the application is shutting down') {
+    super(ERROR_CODES.CLOSED, `${what} is closed: ${why}.`, {
       details: { what },
     });
   }

@@ -36,8 +36,16 @@ export const MAX_TIMEOUT_MS = 2_147_483_647;
 const SAFETY_NET_FACTOR = 10;
 /** How long an answer that shall come at once may wait for a connection that is just being made. */
 const FIRST_READ_MS = 1_000;
-/** A watch that nobody asked for between two sweeps is stopped. */
-const SWEEP_INTERVAL_MS = 300_000;
+/** A watch of a function that nobody ever registered, and that nobody asked for between two sweeps, is stopped. */
+const SWEEP_INTERVAL_MS = 30_000;
+/** Other watches that nobody asked for are stopped between two of so many sweeps. */
+const KNOWN_SWEEP_FACTOR = 10;
+/** Watches that nobody waits on are kept for the next call, up to this many; those used least lately go first. */
+export const MAX_IDLE_WATCHES = 2_000;
+/** Of functions that nobody ever registered: names may come from outside, and each costs four subscriptions. */
+export const MAX_UNKNOWN_WATCHES = 100;
+/** Watches are counted each time that so many were made. */
+const TRIM_INTERVAL = 50;
 
 /**
  * Waits for functions, and knows from memory who can run them. One {@link FunctionWatch} per function, one
@@ -60,6 +68,12 @@ export class FunctionReadinessWatcher {
   private sweep: Timer | undefined;
   private polling: Timer | undefined;
   private tick = 0;
+  private sweeps = 0;
+  private madeSinceTrim = 0;
+  /** Counts uses of watches: the order in which they were used last. */
+  private uses = 0;
+  private usesAtSweep = 0;
+  private usesAtFullSweep = 0;
   private degradedTold = false;
   /** When Redis was first seen to be away; absent while it is there. */
   private awaySince: number | undefined;
@@ -150,8 +164,10 @@ export class FunctionReadinessWatcher {
       watch = new FunctionWatch(ref, this.context);
       this.watches.set(ref.id, watch);
       void watch.start();
+      this.madeSinceTrim += 1;
+      if (this.madeSinceTrim >= TRIM_INTERVAL) this.trim();
     }
-    watch.used = true;
+    watch.lastUse = this.uses += 1;
     return watch;
   }
 
@@ -198,7 +214,12 @@ export class FunctionReadinessWatcher {
     const watch = this.watches.get(id);
     if (watch === undefined) return false;
     this.watches.delete(id);
-    await watch.stop(new ClosedError(`The watch of ${functionName} (workflow ${workflowId})`));
+    await watch.stop(
+      new ClosedError(
+        `The watch of ${functionName} (workflow ${workflowId})`,
+        'stopWatching() was called',
+      ),
+    );
     return true;
   }
 
@@ -301,10 +322,32 @@ export class FunctionReadinessWatcher {
   }
 
   private stopUnused(): void {
+    this.trim();
+    this.sweeps += 1;
+    const all = this.sweeps % KNOWN_SWEEP_FACTOR === 0;
     for (const watch of this.watches.values()) {
-      if (watch.used || watch.waiting > 0) watch.used = false;
-      else void this.stopWatching(watch.ref.functionName, watch.ref.workflowId);
+      const since = watch.isUnknown ? this.usesAtSweep : this.usesAtFullSweep;
+      if ((all || watch.isUnknown) && watch.isIdle && watch.lastUse <= since) this.drop(watch);
     }
+    this.usesAtSweep = this.uses;
+    if (all) this.usesAtFullSweep = this.uses;
+  }
+
+  /** Keeps the number of idle watches within its bounds. */
+  private trim(): void {
+    this.madeSinceTrim = 0;
+    if (this.watches.size <= MAX_UNKNOWN_WATCHES) return;
+    const idle = [...this.watches.values()]
+      .filter((watch) => watch.isIdle)
+      .sort((a, b) => b.lastUse - a.lastUse);
+    const unknown = idle.filter((watch) => watch.isUnknown);
+    const known = idle.filter((watch) => !watch.isUnknown);
+    for (const watch of unknown.slice(MAX_UNKNOWN_WATCHES)) this.drop(watch);
+    for (const watch of known.slice(MAX_IDLE_WATCHES)) this.drop(watch);
+  }
+
+  private drop(watch: FunctionWatch): void {
+    void this.stopWatching(watch.ref.functionName, watch.ref.workflowId);
   }
 }
 

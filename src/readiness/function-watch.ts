@@ -86,8 +86,8 @@ interface Waiter {
  */
 export class FunctionWatch {
   readonly view = new ReadinessView();
-  /** Set by use, cleared by the watcher's sweep; a watch that nobody uses is stopped. */
-  used = true;
+  /** Set by the watcher at every use, in the order of use; a watch that nobody uses is stopped. */
+  lastUse = 0;
   private current: WatchState = 'starting';
   private readonly waiters = new Set<Waiter>();
   private subscription: Subscription | undefined;
@@ -110,6 +110,16 @@ export class FunctionWatch {
 
   get waiting(): number {
     return this.waiters.size;
+  }
+
+  /** Whether nobody waits on it, nor for its first read: it can be stopped. */
+  get isIdle(): boolean {
+    return this.waiters.size === 0 && this.current !== 'starting';
+  }
+
+  /** Whether nobody ever registered the function, as far as is known. */
+  get isUnknown(): boolean {
+    return this.view.definition === undefined && this.view.registered === 0;
   }
 
   /** Whether the definition in the view is the one that the newest worker registered. */

@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto';
 import { Injectable } from '@nestjs/common';
 import {
   ApplicationConfig,
@@ -35,6 +36,8 @@ type Method = (input: unknown, context: FunctionContext) => unknown;
 type ExternalCallback = (input: unknown, context: FunctionContext) => Promise<unknown>;
 
 const FILTERS_METADATA = '__exceptionFilters__';
+/** By which Nest 11 tells controllers of one name apart, in its cache of handlers' arguments. */
+const CONTROLLER_ID = 'CONTROLLER_ID';
 
 /** Reads `@FunctionHandler` off all providers and controllers, and wraps each method as Nest wraps handlers. */
 @Injectable()
@@ -77,7 +80,9 @@ export class HandlerExplorer {
       const method: unknown = (prototype as Record<string, unknown>)[name];
       if (typeof method !== 'function') return [];
       const metadata = Reflect.getMetadata(HANDLER_METADATA, method) as HandlerMetadata | undefined;
-      return metadata === undefined ? [] : [{ prototype, name, metadata }];
+      if (metadata === undefined) return [];
+      identify(wrapper, prototype);
+      return [{ prototype, name, metadata }];
     });
   }
 
@@ -133,6 +138,20 @@ export class HandlerExplorer {
 /** Whether one instance, which exists by now, serves all calls. */
 function isShared(wrapper: Wrapper): boolean {
   return wrapper.isDependencyTreeStatic() && !wrapper.isTransient;
+}
+
+/**
+ * Gives a class of handlers an id of its own, as Nest gives one to each controller: Nest 11 caches what a
+ * method's arguments are (our input pipe among it) under the class's name otherwise, so two classes of one name
+ * with a method of one name would share the first one's input class. Nest 12 caches by the class itself.
+ */
+function identify({ metatype }: Wrapper, prototype: object): void {
+  const made = metatype as { prototype?: unknown } | null;
+  for (const type of [prototype.constructor, made?.prototype === prototype ? made : undefined]) {
+    if (typeof type !== 'function' || Object.hasOwn(type, CONTROLLER_ID)) continue;
+    // A frozen class keeps its name.
+    Reflect.defineProperty(type, CONTROLLER_ID, { value: randomUUID(), configurable: true });
+  }
 }
 
 function prototypeOf(wrapper: Wrapper): object | undefined {

@@ -14,7 +14,7 @@ const OPTIONS: readonly (readonly [name: keyof RedisOptions, given: unknown, dec
     ['blockingTimeout', 300, undefined],
     ['socketTimeout', 300, undefined],
     ['autoResendUnfulfilledCommands', true, false],
-    ['reconnectOnError', () => 2, null],
+    ['reconnectOnError', () => 2, expect.any(Function)],
     ['enableAutoPipelining', true, false],
     ['enableReadyCheck', false, true],
     ['monitor', true, false],

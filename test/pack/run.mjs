@@ -161,7 +161,11 @@ async function start(app, dir, redisUrl) {
   const options = { cwd: dir, env, timeoutMs: 60_000 };
   const { code, stdout, output } = await run(process.execPath, ['out/main.js'], options);
   if (code === null) throw new Error(`${app.name}: did not end by itself within 60 s:\n${output}`);
-  const expected = JSON.stringify({ success: true, data: { text: 'hello x' } });
+  const expected = JSON.stringify({
+    success: true,
+    data: { text: 'hello x' },
+    inputs: ['Orders', 'Invoices'],
+  });
   if (code !== 0 || stdout.trim().split('\n').at(-1) !== expected) {
     throw new Error(`${app.name}: exit code ${code}, expected ${expected}, printed:\n${output}`);
   }

@@ -1,6 +1,7 @@
 import 'reflect-metadata';
-import { Injectable, Module } from '@nestjs/common';
+import { Injectable, Module, type Type } from '@nestjs/common';
 import { NestFactory } from '@nestjs/core';
+import { IsInt, IsString } from 'class-validator';
 import { EnhancedFunctionRegistry, FunctionHandler, FunctionsModule } from 'nestjs-functions';
 
 interface Greeting {
@@ -15,6 +16,28 @@ class Greeter {
   }
 }
 
+class Orders {
+  @IsString()
+  order!: string;
+}
+
+class Invoices {
+  @IsInt()
+  invoice!: number;
+}
+
+/** Two classes of one name, as two folders of an application have them, with a method of one name. */
+function handlersOf(name: string, input: new () => object): Type<unknown> {
+  @Injectable()
+  class Handlers {
+    @FunctionHandler({ name, workflowId: 'pack', input })
+    run(given: object): string {
+      return given.constructor.name;
+    }
+  }
+  return Handlers;
+}
+
 @Module({
   imports: [
     FunctionsModule.forRoot({
@@ -22,11 +45,11 @@ class Greeter {
       keyPrefix: process.env['KEY_PREFIX'] ?? '',
     }),
   ],
-  providers: [Greeter],
+  providers: [Greeter, handlersOf('orders', Orders), handlersOf('invoices', Invoices)],
 })
 class AppModule {}
 
-/** Calls its own function once over Redis. Nothing ends the process: it has to end by itself. */
+/** Calls its own functions once over Redis. Nothing ends the process: it has to end by itself. */
 async function main(): Promise<void> {
   const app = await NestFactory.createApplicationContext(AppModule, { logger: ['warn', 'error'] });
   const registry = app.get(EnhancedFunctionRegistry);
@@ -37,8 +60,13 @@ async function main(): Promise<void> {
     {},
     5_000,
   );
+  const options = { workflowId: 'pack', timeoutMs: 5_000 };
+  const inputs = [
+    await registry.call('orders', { order: 'x' }, options),
+    await registry.call('invoices', { invoice: 1 }, options),
+  ];
   await app.close();
-  console.log(JSON.stringify({ success: answer.success, data: answer.data }));
+  console.log(JSON.stringify({ success: answer.success, data: answer.data, inputs }));
 }
 
 main().catch((error: unknown) => {
