@@ -97,5 +97,6 @@ export class RedisBackend implements Backend {
 function addressOf(source: RedisSource): string {
   if (typeof source === 'string') return redactUrl(source);
   const options = isRedisInstance(source) ? source.options : source;
-  return options.path ?? `redis://${options.host ?? '127.0.0.1'}:${options.port ?? 6379}`;
+  const scheme = options.tls === undefined ? 'redis' : 'rediss';
+  return options.path ?? `${scheme}://${options.host ?? '127.0.0.1'}:${options.port ?? 6379}`;
 }
