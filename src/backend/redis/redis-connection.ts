@@ -3,6 +3,7 @@ import { Redis, type RedisOptions } from 'ioredis';
 import { systemClock, within, type Timer } from '../../common/clock.js';
 import { createDeferred, type Deferred } from '../../common/deferred.js';
 import { BackendUnavailableError, ClosedError } from '../../common/errors.js';
+import { isError } from '../../common/text.js';
 import { callIsolated, type Dispose } from '../../common/typed-events.js';
 
 /** Client options with the default shape of replies, which everything here reads. */
@@ -98,7 +99,7 @@ export class RedisConnection {
     this.client.on('ready', () => void this.handleConnected());
     this.client.on('close', () => this.handleClose());
     this.client.on('error', (error: Error) => {
-      this.lastError = error;
+      this.lastError = withoutArguments(error);
     });
   }
 
@@ -174,6 +175,7 @@ export class RedisConnection {
 
   /** What the client says about a broken connection, as the library's error; a reply error stays itself. */
   translate(operation: string, error: unknown): unknown {
+    withoutArguments(error);
     if (!isConnectionError(error)) return error;
     return this.closed
       ? new ClosedError('The connection to Redis')
@@ -230,7 +232,7 @@ export class RedisConnection {
   }
 
   private refuseDatabase(database: number, error: unknown): void {
-    const reason = error instanceof Error ? error : new Error(String(error));
+    const reason = isError(error) ? error : new Error(String(error));
     this.lastError = reason;
     this.refusals += 1;
     // All connections of a process fail alike: one of them says so.
@@ -298,9 +300,20 @@ export function isRedisInstance(value: unknown): value is Redis {
   );
 }
 
+/**
+ * The client notes on an error the command that failed, with its arguments: the password of AUTH, the parameters of a
+ * call. Whoever prints the error, or one that it is the cause of, would print them.
+ */
+function withoutArguments<T>(error: T): T {
+  const { command } = (error ?? {}) as { command?: { name?: unknown; args?: unknown } };
+  if (isError(error) && command !== undefined)
+    Object.assign(error, { command: { name: command.name } });
+  return error;
+}
+
 /** Errors by which the client says that there is, or was, no connection. */
 function isConnectionError(error: unknown): boolean {
-  if (!(error instanceof Error)) return false;
+  if (!isError(error)) return false;
   if (error.name === 'MaxRetriesPerRequestError') return true;
   const code = (error as { code?: unknown }).code;
   if (typeof code === 'string' && /^(ECONN|EPIPE|ETIMEDOUT|EHOST|ENET|ENOTFOUND)/.test(code))
