@@ -1,3 +1,5 @@
+import { isError } from './text.js';
+
 /**
  * Every failure of the library is a {@link FunctionsError}: a class per failure, a stable `code`, the
  * facts as readonly `details`, `retryable`, and the cure in the text.
@@ -371,7 +373,7 @@ export class BackendUnavailableError extends FunctionsError {
         ? `${operation} failed: Redis at ${where} refuses this client${why}. Check user, password, permissions ` +
             'and database number in the connection option, or REDIS_URL; the library tries again by itself.'
         : `${operation} got no answer from Redis at ${where}${why}. Check that it runs there and that the ` +
-            'connection option, or REDIS_URL, names it; the library reconnects by itself.',
+            'connection option, or REDIS_URL, names it, as rediss:// where it speaks TLS; the library reconnects by itself.',
       { details: { operation, where }, retryable: true, cause },
     );
   }
@@ -379,7 +381,7 @@ export class BackendUnavailableError extends FunctionsError {
 
 function reasonOf(cause: unknown): string | undefined {
   if (typeof cause === 'string') return cause;
-  if (!(cause instanceof Error)) return undefined;
+  if (!isError(cause)) return undefined;
   // An address that has several, none of which answers, gives an error without a message.
   if (cause.message !== '') return cause.message;
   const { code } = cause as { code?: unknown };
@@ -389,7 +391,7 @@ function reasonOf(cause: unknown): string | undefined {
 /** An error that the server answered with, or its text: WRONGPASS, NOAUTH, ERR, NOPERM, ... */
 function isReply(cause: unknown): boolean {
   if (typeof cause === 'string') return /^[A-Z]{3,} /.test(cause);
-  return cause instanceof Error && cause.name === 'ReplyError';
+  return isError(cause) && cause.name === 'ReplyError';
 }
 
 /** The application is shutting down, or has; or what was waited on was ended. */

@@ -1,3 +1,5 @@
+import { types } from 'node:util';
+
 /** A value for an error text: its kind and a short, printable form; never longer than about 80 characters. */
 export function show(value: unknown): string {
   switch (typeof value) {
@@ -25,11 +27,16 @@ export function quote(text: string): string {
   return `${JSON.stringify(cut)}${suffix}`;
 }
 
+/** Whether a value is an error, of whichever realm: what Node makes is no `Error` of a Jest test, or of a vm context. */
+export function isError(value: unknown): value is Error {
+  return value instanceof Error || types.isNativeError(value);
+}
+
 /** The message of whatever was thrown. */
 export function messageOf(error: unknown): string {
   // What a handler throws may have getters, or be a Proxy, that throw again.
   try {
-    return error instanceof Error ? String(error.message) : show(error);
+    return isError(error) ? String(error.message) : show(error);
   } catch {
     return 'an error that cannot be read';
   }

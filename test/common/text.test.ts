@@ -1,5 +1,6 @@
+import { runInNewContext } from 'node:vm';
 import { describe, expect, it } from '@jest/globals';
-import { messageOf, quote, redactUrl, show } from '../../src/common/text.js';
+import { isError, messageOf, quote, redactUrl, show } from '../../src/common/text.js';
 
 describe('a connection address', () => {
   it.each([
@@ -55,5 +56,20 @@ describe('the message of what was thrown', () => {
     [{ code: 1 }, 'an object of Object'],
   ])('is readable: %#', (thrown, message) => {
     expect(messageOf(thrown)).toBe(message);
+  });
+});
+
+describe('an error', () => {
+  it.each([
+    ['of this realm', new TypeError('no'), true],
+    ['of another realm', runInNewContext('new Error("no")'), true],
+    ['that only looks like one', { name: 'Error', message: 'no', stack: '' }, false],
+    ['that is nothing', null, false],
+  ])('%s is told from what is none', (_which, value, expected) => {
+    expect(isError(value)).toBe(expected);
+  });
+
+  it('of another realm has its message', () => {
+    expect(messageOf(runInNewContext('new Error("far away")'))).toBe('far away');
   });
 });

@@ -200,8 +200,8 @@ describe('a plain call that finds no worker', () => {
   it('says what the enhanced one says', async () => {
     const registry = await caller();
     const plain = (await fleet.start({ options: { worker: false } })).get(FunctionRegistry);
-    const { error } = await failure(() => registry.waitForFunction('work', 'default', 20));
-    const outcome = await plain.callFunction('work', 'default', {}, {}, 20);
+    const { error } = await failure(() => registry.waitForFunction('work', 'default', 1_000));
+    const outcome = await plain.callFunction('work', 'default', {}, {}, 1_000);
     expect(outcome.error?.message).toBe(error.message);
   });
 });

@@ -97,8 +97,9 @@ export class RedisBackend implements Backend {
 function addressOf(source: RedisSource): string {
   if (typeof source === 'string') return redactUrl(source);
   const options = isRedisInstance(source) ? source.options : source;
+  const scheme = options.tls === undefined ? 'redis' : 'rediss';
   // Whatever somebody took for a host or a path: an instance's options were never checked.
   return redactUrl(
-    options.path ?? `redis://${options.host ?? '127.0.0.1'}:${options.port ?? 6379}`,
+    options.path ?? `${scheme}://${options.host ?? '127.0.0.1'}:${options.port ?? 6379}`,
   );
 }

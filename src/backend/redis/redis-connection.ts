@@ -3,6 +3,7 @@ import { Redis, type RedisOptions } from 'ioredis';
 import { systemClock, within, type Timer } from '../../common/clock.js';
 import { createDeferred, type Deferred } from '../../common/deferred.js';
 import { BackendUnavailableError, ClosedError, isFunctionsError } from '../../common/errors.js';
+import { isError } from '../../common/text.js';
 import { callIsolated, type Dispose } from '../../common/typed-events.js';
 import { withoutCommand } from './redis-error.js';
 
@@ -260,7 +261,7 @@ export class RedisConnection {
   }
 
   private refuseDatabase(database: number, error: unknown): void {
-    const reason = error instanceof Error ? error : new Error(String(error));
+    const reason = isError(error) ? error : new Error(String(error));
     this.lastError = reason;
     this.refusals += 1;
     // All connections of a process fail alike: one of them says so.
@@ -339,7 +340,7 @@ export function isRedisInstance(value: unknown): value is Redis {
 
 /** Errors by which the client says that there is, or was, no connection. */
 function isConnectionError(error: unknown): boolean {
-  if (!(error instanceof Error)) return false;
+  if (!isError(error)) return false;
   if (error.name === 'MaxRetriesPerRequestError') return true;
   const code = (error as { code?: unknown }).code;
   if (typeof code === 'string' && /^(ECONN|EPIPE|ETIMEDOUT|EHOST|ENET|ENOTFOUND)/.test(code))
