@@ -25,6 +25,7 @@ import type { WorkerNews } from '../readiness/readiness-view.js';
 import { EventLoopProbe } from './event-loop-probe.js';
 import { HealthNews } from './health-news.js';
 import { LocalWorkers, type LocalRegistration, type LocalWorker } from './local-workers.js';
+import { RedisClock } from './redis-clock.js';
 import { Supervisor } from './supervisor.js';
 import type { DrainReport, SessionFate, WorkSource } from './work-source.js';
 
@@ -62,8 +63,8 @@ const RETRY_MS = 200;
 /** Each step of a leave waits this long for Redis to come back; who is left finds out by presence and lease. */
 const LEAVE_WAIT_MS = 1_000;
 const BOOT_WAIT_MS = 2_000;
-/** A heartbeat that takes longer does not measure Redis's clock. */
-const CLOCK_SAMPLE_MS = 200;
+/** How often Redis's clock is measured before the first call can come, at the most. */
+const CLOCK_SAMPLES = 4;
 /** Own records that are compared with the registry once per lease, in turn. */
 const RECORDS_PER_AUDIT = 4;
 const REGISTER_WAIT_MS = 6_000;
@@ -117,7 +118,7 @@ export class WorkerCoordinator {
   private beats = 0;
   /** When the lease was kept last, on this host's clock. */
   private beatAt = 0;
-  private offset: number | undefined;
+  private readonly redisClock = new RedisClock();
   private beating: Promise<void> | undefined;
   private joining: Promise<void> | undefined;
   private drained: Promise<DrainReport> | undefined;
@@ -161,7 +162,7 @@ export class WorkerCoordinator {
 
   /** Redis's clock minus this host's, in milliseconds, as it was measured last. */
   get redisOffsetMs(): number | undefined {
-    return this.offset;
+    return this.redisClock.offsetMs;
   }
 
   /** Milliseconds since the lease was kept last; 0 before there was one. */
@@ -569,7 +570,7 @@ export class WorkerCoordinator {
     this.session = session;
     this.beatAt = this.clock.now();
     // Deadlines are on Redis's clock: how far this host's is off has to be known before the first call comes.
-    const offsetMs = (this.offset = session.epoch - (sentAt + this.beatAt) / 2);
+    const offsetMs = await this.measureClock(session, sentAt, this.beatAt);
     this.heart ??= this.clock.every(
       this.settings.leaseMs / BEATS_PER_LEASE,
       () => void this.beat(),
@@ -581,6 +582,25 @@ export class WorkerCoordinator {
     if (this.stopping.signal.aborted) return;
     await Promise.all(registrations.map((registration) => this.register(registration)));
     this.logger.debug(`joined as ${sessionId} with ${registrations.length} worker(s)`);
+  }
+
+  /** The join told Redis's time; a process that is just starting may have heard the answer late. */
+  private async measureClock(
+    session: ProcessSession,
+    joinedAt: number,
+    answeredAt: number,
+  ): Promise<number> {
+    let offsetMs = this.redisClock.note(session.epoch, joinedAt, answeredAt);
+    for (let sample = 1; sample < CLOCK_SAMPLES && !this.redisClock.isGood; sample += 1) {
+      const sentAt = this.clock.now();
+      const { timestamp } = await this.backend.workers.heartbeat(
+        session,
+        this.processId,
+        this.settings.leaseMs,
+      );
+      offsetMs = this.redisClock.note(timestamp, sentAt, this.clock.now());
+    }
+    return offsetMs;
   }
 
   /** A join that failed half way: what it opened goes, and the next one starts with a session of its own. */
@@ -684,13 +704,10 @@ export class WorkerCoordinator {
         this.processId,
         this.settings.leaseMs,
       );
-      const answeredAt = this.clock.now();
-      // An answer that took long says little of when in between Redis's clock was read.
-      if (answeredAt - sentAt <= CLOCK_SAMPLE_MS || this.offset === undefined)
-        this.offset = pulse.timestamp - (sentAt + answeredAt) / 2;
+      const offsetMs = this.redisClock.note(pulse.timestamp, sentAt, this.clock.now());
       if (pulse.verdict !== 'alive') return await this.handleLoss(session, pulse.verdict);
       this.beatAt = this.clock.now();
-      this.work?.pulse(this.offset);
+      this.work?.pulse(offsetMs);
       this.beats += 1;
       await this.tellUntold();
       if (this.beats % BEATS_PER_LEASE !== 0) return;

@@ -50,7 +50,9 @@ function mayFailWith({ kind, delivery, impatient }: CallMade, code: string): boo
     case 'DEADLINE_EXCEEDED':
     case 'HANDLER_FAILED': // its handler heard of the deadline and threw, just before its caller's timer
       return impatient;
+    // Who does not wait for a worker does not wait for Redis either.
     case 'NO_WORKER':
+    case 'BACKEND_UNAVAILABLE':
       return kind === 'unwaiting';
     case 'WORKER_LOST':
     case 'OUTCOME_UNKNOWN':
