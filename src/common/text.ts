@@ -25,6 +25,14 @@ export function quote(text: string): string {
   return `${JSON.stringify(cut)}${suffix}`;
 }
 
+/** A text from outside that stands in a line of a log: control characters escaped, cut at 256 characters. */
+export function oneLine(text: string): string {
+  const cut = text.length > 256 ? `${text.slice(0, 256)}…` : text;
+  return cut.replace(/[\p{Cc}\p{Zl}\p{Zp}]/gu, (character) =>
+    character === '\n' ? '\\n' : `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`,
+  );
+}
+
 /** The message of whatever was thrown. */
 export function messageOf(error: unknown): string {
   // What a handler throws may have getters, or be a Proxy, that throw again.

@@ -1,5 +1,5 @@
 import { describe, expect, it } from '@jest/globals';
-import { messageOf, quote, redactUrl, show } from '../../src/common/text.js';
+import { messageOf, oneLine, quote, redactUrl, show } from '../../src/common/text.js';
 
 describe('a connection address', () => {
   it.each([
@@ -55,5 +55,17 @@ describe('the message of what was thrown', () => {
     [{ code: 1 }, 'an object of Object'],
   ])('is readable: %#', (thrown, message) => {
     expect(messageOf(thrown)).toBe(message);
+  });
+});
+
+describe('a text from outside in a line of a log', () => {
+  it.each([
+    ['plain', 'plain'],
+    ['画像 🚀', '画像 🚀'],
+    ['a\n[Nest] FORGED', 'a\\n[Nest] FORGED'],
+    ['\u001b[2J\u2028', '\\u001b[2J\\u2028'],
+    ['x'.repeat(300), `${'x'.repeat(256)}…`],
+  ])('stays one short line: %j', (text, line) => {
+    expect(oneLine(text)).toBe(line);
   });
 });
