@@ -149,7 +149,8 @@ export class FunctionRegistry {
   }
 
   /**
-   * Says whether a worker, here or elsewhere, is healthy; one that is not takes no calls.
+   * Says whether a worker, here or elsewhere, is healthy; one that is not takes no calls. Of one that is leaving
+   * nothing changes.
    *
    * @throws WorkerNotRegisteredError, InvalidNameError, BackendUnavailableError
    */
