@@ -58,6 +58,13 @@ export class TcpProxy {
     }
   }
 
+  /** Half-open, as {@link hold}, for the connection that was made last; others, and later ones, go on. */
+  holdNewest(): void {
+    const newest = [...this.pairs].at(-1);
+    newest?.client.pause();
+    newest?.server.pause();
+  }
+
   release(): void {
     this.held = false;
     for (const { client, server } of this.pairs) {
