@@ -3,6 +3,7 @@ import type { FunctionRef } from '../protocol/function-ref.js';
 /** A worker that a session offered. */
 export interface HostedWorker {
   readonly ref: FunctionRef;
+  /** `''` for workers that left before: calls of the function may be pending for the session still. */
   readonly workerId: string;
 }
 

@@ -32,6 +32,14 @@ export function isError(value: unknown): value is Error {
   return value instanceof Error || types.isNativeError(value);
 }
 
+/** A text from outside that stands in a line of a log: control characters escaped, cut at 256 characters. */
+export function oneLine(text: string): string {
+  const cut = text.length > 256 ? `${text.slice(0, 256)}…` : text;
+  return cut.replace(/[\p{Cc}\p{Zl}\p{Zp}]/gu, (character) =>
+    character === '\n' ? '\\n' : `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`,
+  );
+}
+
 /** The message of whatever was thrown. */
 export function messageOf(error: unknown): string {
   // What a handler throws may have getters, or be a Proxy, that throw again.

@@ -4,6 +4,7 @@ import { InvalidArgumentError } from '../common/errors.js';
 import type { Settings } from '../common/settings.js';
 import { show } from '../common/text.js';
 import { assertName, functionRef, type FunctionRef } from '../protocol/function-ref.js';
+import type { WorkerRecord } from '../protocol/worker-record.js';
 import { WorkerCoordinator } from './worker-coordinator.js';
 
 /** Which function of which worker a notifier speaks for. */
@@ -84,20 +85,30 @@ export class FunctionLifecycleNotifier {
     await this.coordinator.unregisterWorker(ref, workerId, assertReason(reason));
   }
 
-  /** Tells that the worker is healthy; it takes calls again. */
-  async notifyHealthy(): Promise<void> {
+  /**
+   * Tells that the worker is healthy; it takes calls again.
+   *
+   * @returns `false` for a worker that is leaving: after {@link notifyShuttingDown} health brings nothing back,
+   * and nothing is told; {@link notifyReady} does
+   * @throws WorkerNotRegisteredError
+   */
+  async notifyHealthy(): Promise<boolean> {
     const { ref, workerId } = this.bound();
-    await this.coordinator.changeHealth(ref, workerId, true, '');
+    return isInService(await this.coordinator.changeHealth(ref, workerId, true, ''));
   }
 
   /**
    * Tells that the worker cannot work for now; it takes no calls until {@link notifyHealthy}.
    *
    * @param reason a word for people: `timeout`
+   * @returns `false` for a worker that is leaving, as {@link notifyHealthy}
+   * @throws WorkerNotRegisteredError, InvalidArgumentError
    */
-  async notifyUnhealthy(reason: string): Promise<void> {
+  async notifyUnhealthy(reason: string): Promise<boolean> {
     const { ref, workerId } = this.bound();
-    await this.coordinator.changeHealth(ref, workerId, false, assertReason(reason));
+    return isInService(
+      await this.coordinator.changeHealth(ref, workerId, false, assertReason(reason)),
+    );
   }
 
   private bound(): Binding {
@@ -115,6 +126,11 @@ export class FunctionLifecycleNotifier {
       "notifier.forFunction('name', 'workflow')",
     );
   }
+}
+
+/** Whether health says something of a worker: of one that is leaving it does not. */
+function isInService({ status }: WorkerRecord): boolean {
+  return status !== 'draining';
 }
 
 /** Longest reason: it travels in every notification. */

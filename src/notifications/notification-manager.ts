@@ -2,9 +2,9 @@ import { Inject, Injectable, Logger } from '@nestjs/common';
 import type { Backend } from '../backend/backend.js';
 import { BACKEND, CLOCK, KEYS, SETTINGS } from '../backend/tokens.js';
 import type { Clock, Timer } from '../common/clock.js';
-import { ClosedError, isFunctionsError } from '../common/errors.js';
+import { ClosedError, InvalidArgumentError, isFunctionsError } from '../common/errors.js';
 import type { Settings } from '../common/settings.js';
-import { messageOf, quote } from '../common/text.js';
+import { messageOf, quote, show } from '../common/text.js';
 import { callIsolated, TypedEvents, type Dispose } from '../common/typed-events.js';
 import { encodeJson } from '../protocol/json.js';
 import type { Keys } from '../protocol/keys.js';
@@ -74,6 +74,8 @@ interface Topic {
 
 const NAMES_PER_COMMAND = 500;
 const REMEMBERED_PROBLEMS = 1_000;
+/** Longest channel or pattern: that of the longest names, every character encoded, has about 4,600. */
+const MAX_CHANNEL_LENGTH = 8_192;
 /** Between two attempts to subscribe anew on a connection that holds. */
 const RETRY_MS = 500;
 
@@ -182,10 +184,12 @@ export class NotificationManager {
    * Publishes a Nest packet `{ pattern: channel, data }`.
    *
    * @returns how many subscribers Redis delivered it to
-   * @throws PayloadNotSerializableError, PayloadTooLargeError, BackendUnavailableError, ClosedError
+   * @throws InvalidArgumentError, PayloadNotSerializableError, PayloadTooLargeError, BackendUnavailableError,
+   * ClosedError
    */
   async publish(channel: string, data: unknown): Promise<number> {
     this.assertOpen();
+    assertChannel('channel', channel);
     const name = this.keys.prefix + channel;
     const packet = `{"pattern":${JSON.stringify(name)},"data":${encodeJson('data', data, this.settings.maxPayloadBytes)}}`;
     const receivers = await this.backend.bus.publish(name, packet);
@@ -198,16 +202,24 @@ export class NotificationManager {
    * Listens to a channel. Resolves once Redis has acknowledged the subscription.
    *
    * @throws BackendUnavailableError when Redis does not answer within 6 s; the listener is not kept then
+   * @throws InvalidArgumentError, ClosedError
    */
-  subscribe<T = unknown>(channel: string, listener: ChannelListener<T>): Promise<Subscription> {
+  async subscribe<T = unknown>(
+    channel: string,
+    listener: ChannelListener<T>,
+  ): Promise<Subscription> {
+    assertChannel('channel', channel);
     return this.add('channel', [this.keys.prefix + channel], listener);
   }
 
   /** As {@link subscribe}, for several channels and one listener in one Redis command. */
-  subscribeAll<T = unknown>(
+  async subscribeAll<T = unknown>(
     channels: readonly string[],
     listener: ChannelListener<T>,
   ): Promise<Subscription> {
+    if (!Array.isArray(channels))
+      throw new InvalidArgumentError('channels', show(channels), 'an array of channels');
+    for (const channel of channels) assertChannel('channel', channel);
     return this.add(
       'channel',
       channels.map((channel) => this.keys.prefix + channel),
@@ -216,20 +228,23 @@ export class NotificationManager {
   }
 
   /** As {@link subscribe}, for a glob pattern: `function:ready:*`. */
-  subscribePattern<T = unknown>(
+  async subscribePattern<T = unknown>(
     pattern: string,
     listener: ChannelListener<T>,
   ): Promise<Subscription> {
+    assertChannel('pattern', pattern);
     return this.add('pattern', [this.keys.prefixedPattern(pattern)], listener);
   }
 
   /** Removes all listeners of a channel. */
   async unsubscribe(channel: string): Promise<void> {
+    assertChannel('channel', channel);
     await this.drop('channel', [this.keys.prefix + channel]);
   }
 
   /** Removes all listeners of a pattern. */
   async unsubscribePattern(pattern: string): Promise<void> {
+    assertChannel('pattern', pattern);
     await this.drop('pattern', [this.keys.prefixedPattern(pattern)]);
   }
 
@@ -250,6 +265,8 @@ export class NotificationManager {
     listener: ChannelListener<T>,
   ): Promise<Subscription> {
     this.assertOpen();
+    if (typeof listener !== 'function')
+      throw new InvalidArgumentError('listener', show(listener), 'a function');
     const topics = this.topics[kind];
     // A wrapper per subscription: the same function may listen twice and leave once.
     const entry: ChannelListener<never> = (message) => listener(message);
@@ -438,6 +455,15 @@ export class NotificationManager {
   private assertOpen(): void {
     if (this.current === 'closed') throw new ClosedError('NotificationManager');
   }
+}
+
+function assertChannel(argument: string, value: unknown): void {
+  if (typeof value === 'string' && value !== '' && value.length <= MAX_CHANNEL_LENGTH) return;
+  throw new InvalidArgumentError(
+    argument,
+    show(value),
+    `a string of 1 to ${MAX_CHANNEL_LENGTH} characters`,
+  );
 }
 
 function summary(kind: Kind, names: readonly string[]): string {

@@ -99,10 +99,13 @@ export function joinPayload(parameters: string, item: string, headers: string | 
  */
 const PROCESS_ID = /^[A-Za-z0-9._%-]{0,200}$/;
 
-/** What a call id looks like: it stands in log lines, and in the fields of reply streams. */
-const CALL_ID = /^[\x21-\x7e]{1,256}$/;
-
+const MAX_CALL_ID_LENGTH = 256;
 const MAX_IDEMPOTENCY_KEY_LENGTH = 256;
+
+/** Whether a value can be a call's id, which stands in log lines as it is: short, and all on one line. */
+export function isCallId(value: string): boolean {
+  return value !== '' && value.length <= MAX_CALL_ID_LENGTH && !/[\p{Cc}\p{Zl}\p{Zp}]/u.test(value);
+}
 
 /** Whether a value can be an idempotency key: a string of 1 to 256 characters. */
 export function isIdempotencyKey(value: unknown): value is string {
@@ -164,10 +167,13 @@ export function parseCall(entryId: string, fields: readonly string[]): CallEntry
   }
   if (version !== CALL_VERSION)
     return {
-      malformed: `its version is ${version === undefined ? 'missing' : quote(version.slice(0, 20))}, this worker reads ${CALL_VERSION}`,
+      malformed: `its version is ${version === undefined ? 'missing' : quote(version)}, this worker reads ${quote(CALL_VERSION)}`,
     };
   if (callId === undefined || callId === '') return { malformed: 'it has no call id' };
-  if (!CALL_ID.test(callId)) return { malformed: 'its call id is none' };
+  if (!isCallId(callId))
+    return {
+      malformed: `its call id is longer than ${MAX_CALL_ID_LENGTH} characters, or not on one line`,
+    };
   if (replyTo === undefined || !PROCESS_ID.test(replyTo))
     return { malformed: 'it does not say where to reply' };
   if (payload === undefined) return { malformed: 'it has no payload' };

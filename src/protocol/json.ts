@@ -6,9 +6,9 @@ export const MAX_DEPTH = 200;
 
 /**
  * A value as JSON, refused where JSON would lose or change something without a word: functions, symbols,
- * BigInt, NaN and infinities, cycles, an own `__proto__`, and objects whose contents JSON does not see
+ * BigInt, NaN and infinities (boxed ones too), an invalid Date, cycles, an own `__proto__`, and objects whose contents JSON does not see
  * (Map, Set, Promise, Error, RegExp, binary data). A property that is `undefined` is left out, and an object
- * with `toJSON` (a Date) speaks for itself, as everywhere in JavaScript.
+ * with `toJSON` (a Date) speaks for itself, as everywhere in JavaScript; what it says is held to the same.
  *
  * @param what name of the value in errors: `parameters`, `item`
  * @throws PayloadNotSerializableError, PayloadTooLargeError
@@ -16,8 +16,13 @@ export const MAX_DEPTH = 200;
 export function encodeJson(what: string, value: unknown, maxBytes: number): string {
   let text: string | undefined;
   try {
-    assertJson(value, what, 0);
-    text = JSON.stringify(value);
+    // Only what an own toJSON brings has to be looked at while it is written: the walk does not call it.
+    text = assertJson(value, what, 0)
+      ? JSON.stringify(value, (key, part: unknown) => {
+          assertWritten(part, key === '' ? what : `${what}, ${key}`);
+          return part;
+        })
+      : JSON.stringify(value);
   } catch (error) {
     if (error instanceof PayloadNotSerializableError) throw error;
     throw new PayloadNotSerializableError(
@@ -43,30 +48,22 @@ export function encodeJson(what: string, value: unknown, maxBytes: number): stri
   return text;
 }
 
-function assertJson(value: unknown, path: string, depth: number): void {
-  switch (typeof value) {
-    case 'string':
-    case 'boolean':
-    case 'undefined':
-      return;
-    case 'number':
-      if (Number.isFinite(value)) return;
-      throw new PayloadNotSerializableError(
-        path,
-        `it is ${value}`,
-        'send null or a string instead',
-      );
-    case 'bigint':
-      throw new PayloadNotSerializableError(path, 'it is a BigInt', 'send it as a string');
-    case 'function':
-    case 'symbol':
-      throw new PayloadNotSerializableError(path, `it is ${show(value)}`, 'send data only');
-    case 'object':
-      if (value !== null) assertJsonObject(value, path, depth);
-  }
+/** Whether somewhere in the value is an own `toJSON`, whose result is still to be checked. */
+function assertJson(value: unknown, path: string, depth: number): boolean {
+  assertScalar(value, path);
+  return typeof value === 'object' && value !== null && assertJsonObject(value, path, depth);
 }
 
-function assertJsonObject(value: object, path: string, depth: number): void {
+function assertScalar(value: unknown, path: string): void {
+  if (typeof value === 'number' && !Number.isFinite(value))
+    throw new PayloadNotSerializableError(path, `it is ${value}`, 'send null or a string instead');
+  if (typeof value === 'bigint')
+    throw new PayloadNotSerializableError(path, 'it is a BigInt', 'send it as a string');
+  if (typeof value === 'function' || typeof value === 'symbol')
+    throw new PayloadNotSerializableError(path, `it is ${show(value)}`, 'send data only');
+}
+
+function assertJsonObject(value: object, path: string, depth: number): boolean {
   if (depth >= MAX_DEPTH) {
     throw new PayloadNotSerializableError(
       path.length > 80 ? `${path.slice(0, 80)}…` : path,
@@ -74,18 +71,22 @@ function assertJsonObject(value: object, path: string, depth: number): void {
       'send a tree without references back',
     );
   }
+  let speaks = false;
   if (Array.isArray(value)) {
     for (let i = 0; i < value.length; i += 1) {
       const element: unknown = value[i];
-      if (typeof element !== 'string') assertJson(element, `${path}[${i}]`, depth + 1);
+      if (typeof element !== 'string' && assertJson(element, `${path}[${i}]`, depth + 1))
+        speaks = true;
     }
-    return;
+    return speaks;
   }
-  if (typeof (value as { toJSON?: unknown }).toJSON === 'function') return;
-  const cure = isPlain(value) ? undefined : cureOfOpaque(value);
-  if (cure !== undefined) {
-    throw new PayloadNotSerializableError(path, `it is ${show(value)}`, cure);
+  if (typeof (value as { toJSON?: unknown }).toJSON === 'function') {
+    if (!(value instanceof Date)) return true;
+    // The toJSON of a date that is none gives null.
+    if (!Number.isNaN(value.getTime())) return false;
+    throw new PayloadNotSerializableError(path, 'it is an invalid Date', 'send null instead');
   }
+  assertTransparent(value, path);
   for (const key of Object.keys(value)) {
     if (key === '__proto__') {
       throw new PayloadNotSerializableError(
@@ -95,8 +96,21 @@ function assertJsonObject(value: object, path: string, depth: number): void {
       );
     }
     const property = (value as Record<string, unknown>)[key];
-    if (typeof property !== 'string') assertJson(property, `${path}.${key}`, depth + 1);
+    if (typeof property !== 'string' && assertJson(property, `${path}.${key}`, depth + 1))
+      speaks = true;
   }
+  return speaks;
+}
+
+/** What an own `toJSON` brought. */
+function assertWritten(part: unknown, path: string): void {
+  assertScalar(part, path);
+  if (typeof part === 'object' && part !== null) assertTransparent(part, path);
+}
+
+function assertTransparent(value: object, path: string): void {
+  const cure = isPlain(value) ? undefined : cureOfOpaque(value);
+  if (cure !== undefined) throw new PayloadNotSerializableError(path, `it is ${show(value)}`, cure);
 }
 
 function isPlain(value: object): boolean {
@@ -104,7 +118,7 @@ function isPlain(value: object): boolean {
   return prototype === Object.prototype || prototype === null;
 }
 
-/** What to send instead of an object that JSON would show as `{}`, or as a list of bytes by number. */
+/** What to send instead of an object that JSON would show as `{}`, as `null`, or as a list of bytes by number. */
 function cureOfOpaque(value: object): string | undefined {
   if (value instanceof Map || value instanceof Set) return 'send [...it] instead';
   if (value instanceof Promise) return 'await it first';
@@ -112,6 +126,8 @@ function cureOfOpaque(value: object): string | undefined {
   if (value instanceof RegExp) return 'send its source';
   if (ArrayBuffer.isView(value) || value instanceof ArrayBuffer)
     return "send Buffer.from(it).toString('base64')";
+  if (value instanceof Number && !Number.isFinite(value.valueOf()))
+    return 'send null or a string instead';
   return undefined;
 }
 

@@ -14,6 +14,7 @@ export interface WireError {
 
 const CODE = /^[A-Za-z][A-Za-z0-9_.-]{0,63}$/;
 const MAX_MESSAGE_LENGTH = 4_096;
+const MAX_NAME_LENGTH = 256;
 const MAX_DETAILS_LENGTH = 16_384;
 
 /** What a worker sends of whatever its handler threw. */
@@ -23,6 +24,7 @@ export function toWireError(error: unknown, exposeStack: boolean): WireError {
   return {
     ...wire,
     message: wire.message.slice(0, MAX_MESSAGE_LENGTH),
+    ...(wire.name === undefined ? {} : { name: wire.name.slice(0, MAX_NAME_LENGTH) }),
     ...(stack === undefined ? {} : { stack }),
   };
 }

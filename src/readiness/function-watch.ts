@@ -1,7 +1,7 @@
 import type { WorkerStore } from '../backend/worker-store.js';
 import type { Clock, Timer } from '../common/clock.js';
 import { CallCancelledError, ReadinessTimeoutError } from '../common/errors.js';
-import { messageOf } from '../common/text.js';
+import { messageOf, oneLine } from '../common/text.js';
 import type { NotificationManager, Subscription } from '../notifications/notification-manager.js';
 import type { FunctionRef } from '../protocol/function-ref.js';
 import type { Keys } from '../protocol/keys.js';
@@ -283,7 +283,8 @@ export class FunctionWatch {
     if (this.isStopped()) return;
     const applied = this.view.applyNotification(notification);
     this.context.debug(
-      () => `${notification.type} of ${notification.workerId} for ${this.name()}: ${applied}`,
+      () =>
+        `${notification.type} of ${oneLine(notification.workerId)} for ${this.name()}: ${applied}`,
     );
     if (applied === 'applied') this.settleWaiters();
     if (applied === 'unknown-worker') void this.read();

@@ -1,3 +1,4 @@
+import { oneLine } from '../common/text.js';
 import type { FunctionDefinition } from '../protocol/definition.js';
 
 /** Why a function has no worker although this very process has its handler. */
@@ -19,9 +20,8 @@ export function situationOf(
   if (workers.length > 0) {
     const states = workers
       .slice(0, NAMED_WORKERS)
-      .map(
-        ({ workerId, status, reason }) =>
-          `${workerId} is ${status}${reason === undefined ? '' : ` (${reason})`}`,
+      .map(({ workerId, status, reason }) =>
+        oneLine(`${workerId} is ${status}${reason === undefined ? '' : ` (${reason})`}`),
       );
     const more = workers.length - states.length;
     return `${states.join(', ')}${more > 0 ? `, and ${more} more` : ''}`;

@@ -3,8 +3,9 @@ import { Inject, Injectable, Logger } from '@nestjs/common';
 import type { Backend } from '../backend/backend.js';
 import { BACKEND, CLOCK, SETTINGS } from '../backend/tokens.js';
 import type { FunctionSnapshot } from '../backend/worker-store.js';
-import { pause, type Clock } from '../common/clock.js';
+import { pause, within, type Clock } from '../common/clock.js';
 import {
+  BackendUnavailableError,
   InvalidArgumentError,
   InvalidParametersError,
   isFunctionsError,
@@ -48,6 +49,9 @@ export interface CallOutcome<T = unknown> {
   readonly callId: string;
   readonly workerId?: string;
 }
+
+/** What the registry gets for its answer at the least: a call with a timeout of 0 still looks once. */
+const MIN_LOOK_MS = 50;
 
 /**
  * The registry in Redis: definitions, workers, and calls whose wait for a worker polls. It stands alone and
@@ -146,7 +150,8 @@ export class FunctionRegistry {
   }
 
   /**
-   * Says whether a worker, here or elsewhere, is healthy; one that is not takes no calls.
+   * Says whether a worker, here or elsewhere, is healthy; one that is not takes no calls. Of one that is leaving
+   * nothing changes.
    *
    * @throws WorkerNotRegisteredError, InvalidNameError, BackendUnavailableError
    */
@@ -330,18 +335,29 @@ export class FunctionRegistry {
     });
   }
 
+  /** The registry's word, unless it cannot be had in time: a Redis that is frozen answers nothing for seconds. */
+  private async look(
+    ref: FunctionRef,
+    leftMs: number,
+  ): Promise<[snapshot: FunctionSnapshot | undefined, problem: unknown]> {
+    const late = (): Error =>
+      new BackendUnavailableError('Reading the registry', this.backend.address);
+    const snapshot = this.backend.workers.snapshot(ref);
+    try {
+      return [await within(this.clock, Math.max(leftMs, MIN_LOOK_MS), snapshot, late), undefined];
+    } catch (error) {
+      if (!isFunctionsError(error, 'BACKEND_UNAVAILABLE')) throw error;
+      return [undefined, error];
+    }
+  }
+
   private async pollUntilAvailable(
     ref: FunctionRef,
     timeoutMs: number,
   ): Promise<FunctionDefinition | undefined> {
     const deadline = this.clock.now() + timeoutMs;
     for (;;) {
-      let problem: unknown;
-      const snapshot = await this.backend.workers.snapshot(ref).catch((error: unknown) => {
-        if (!isFunctionsError(error, 'BACKEND_UNAVAILABLE')) throw error;
-        problem = error;
-        return undefined;
-      });
+      const [snapshot, problem] = await this.look(ref, deadline - this.clock.now());
       if (snapshot !== undefined && healthy(snapshot).length > 0) return snapshot.definition;
       const left = deadline - this.clock.now();
       if (left <= 0) {

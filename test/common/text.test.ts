@@ -1,6 +1,6 @@
 import { runInNewContext } from 'node:vm';
 import { describe, expect, it } from '@jest/globals';
-import { isError, messageOf, quote, redactUrl, show } from '../../src/common/text.js';
+import { isError, messageOf, oneLine, quote, redactUrl, show } from '../../src/common/text.js';
 
 describe('a connection address', () => {
   it.each([
@@ -71,5 +71,17 @@ describe('an error', () => {
 
   it('of another realm has its message', () => {
     expect(messageOf(runInNewContext('new Error("far away")'))).toBe('far away');
+  });
+});
+
+describe('a text from outside in a line of a log', () => {
+  it.each([
+    ['plain', 'plain'],
+    ['画像 🚀', '画像 🚀'],
+    ['a\n[Nest] FORGED', 'a\\n[Nest] FORGED'],
+    ['\u001b[2J\u2028', '\\u001b[2J\\u2028'],
+    ['x'.repeat(300), `${'x'.repeat(256)}…`],
+  ])('stays one short line: %j', (text, line) => {
+    expect(oneLine(text)).toBe(line);
   });
 });

@@ -3,6 +3,7 @@ import { afterEach, beforeEach, describe, expect, it } from '@jest/globals';
 import type { INestApplicationContext } from '@nestjs/common';
 import { EnhancedFunctionRegistry } from '../../src/index.js';
 import { Fleet } from '../harness/apps.js';
+import { CapturedLog } from '../harness/captured-log.js';
 import { eventually } from '../harness/eventually.js';
 import { hosting } from '../harness/host.js';
 
@@ -101,6 +102,20 @@ describe('an entry on the call stream that was written by hand', () => {
   ])('%s gets a typed answer where its writer can be told', async (_what, fields, code) => {
     expect(await writeAndRead(fields)).toMatchObject({ k: 'e', e: { code } });
     await expectAlive();
+  });
+
+  it('cannot write a line of its own into the log with its id', async () => {
+    const log = new CapturedLog();
+    const forged = `x\n[Nest] FORGED ${'S'.repeat(100_000)}`;
+    await write(['v', '1', 'i', forged, 'r', 'stranger', 't', '60000', 'p', payload]);
+    await expectAlive();
+    log.release();
+    expect(log.lines.length).toBeGreaterThan(0);
+    for (const { text } of log.lines) {
+      expect(text).not.toContain('FORGED');
+      expect(text.length).toBeLessThan(500);
+    }
+    expect(seen).not.toContainEqual({});
   });
 
   it('does not hold up the entries between which it stands', async () => {

@@ -77,6 +77,13 @@ export class TcpProxy {
     return ports;
   }
 
+  /** Half-open, as {@link hold}, for the connection that was made last; others, and later ones, go on. */
+  holdNewest(): void {
+    const newest = [...this.pairs].at(-1);
+    newest?.client.pause();
+    newest?.server.pause();
+  }
+
   release(): void {
     this.held = false;
     for (const { client, server } of this.pairs) {

@@ -271,6 +271,21 @@ describe('the injected notifier', () => {
       });
   });
 
+  it('says that health changes nothing of a worker that shuts down, and tells nothing', async () => {
+    const app = await fleet.start({ providers: [work] });
+    const notifier = app.get(FunctionLifecycleNotifier);
+    await expect(notifier.notifyUnhealthy('busy')).resolves.toBe(true);
+    await expect(notifier.notifyHealthy()).resolves.toBe(true);
+    await notifier.notifyShuttingDown(50);
+    const key = `${fleet.prefix}nf:{work:default}:workers`;
+    const before = await fleet.redis.hvals(key);
+    await expect(notifier.notifyHealthy()).resolves.toBe(false);
+    await expect(notifier.notifyUnhealthy('busy')).resolves.toBe(false);
+    expect(await fleet.redis.hvals(key)).toEqual(before);
+    await notifier.notifyReady();
+    await expect(notifier.notifyHealthy()).resolves.toBe(true);
+  });
+
   it('brings a worker back with notifyReady after it said that it shuts down', async () => {
     const app = await fleet.start({ providers: [work] });
     const notifier = app.get(FunctionLifecycleNotifier);

@@ -80,7 +80,12 @@ describe('a call entry', () => {
 
   it.each([
     ['no version', { v: undefined }, 'version is missing'],
-    ['another version', { v: '2' }, 'version is "2", this worker reads 1'],
+    ['another version', { v: '2' }, 'version is "2", this worker reads "1"'],
+    ['a version that forges a line', { v: '2\n[Nest] x' }, 'version is "2\\n[Nest] x", this'],
+    ['a huge call id', { i: 'x'.repeat(257) }, 'call id is longer than 256'],
+    ['a call id of two lines', { i: 'x\n[Nest] LOG' }, 'not on one line'],
+    ['a call id with an escape sequence', { i: 'x\u001b[2J' }, 'not on one line'],
+    ['a call id with a line separator', { i: 'x\u2028y' }, 'not on one line'],
     ['no call id', { i: undefined }, 'no call id'],
     ['an empty call id', { i: '' }, 'no call id'],
     ['a call id of two lines', { i: 'a\nb' }, 'call id is none'],

@@ -88,11 +88,41 @@ describe('a value for the wire', () => {
       },
       /no such luck/,
     ],
+    ['an invalid Date', { at: new Date(NaN) }, /^parameters\.at .*an invalid Date.*send null/],
+    ['an invalid Date in a list', [[new Date('never')]], /^parameters\[0\]\[0\] .*invalid Date/],
+    [
+      'a boxed NaN',
+      { x: Object(NaN) as unknown },
+      /^parameters\.x .*an object of Number.*send null/,
+    ],
+    ['a toJSON that gives NaN', { toJSON: () => NaN }, /^parameters cannot be sent: it is NaN/],
+    ['a deep toJSON that gives NaN', [{ a: { toJSON: () => ({ x: [NaN] }) } }], /it is NaN/],
+    ['a toJSON that gives a Map', { a: { toJSON: () => new Map() } }, /^parameters, a .*Map/],
+    ['a toJSON that gives a function', { a: { toJSON: () => () => 1 } }, /a function/],
     ['a toJSON that gives a BigInt', { toJSON: () => 1n }, /BigInt/],
   ])('is refused, with its path and the cure, for %s', (_, value, text) => {
     const error = caught(() => encode(value));
     expect(error).toBeInstanceOf(PayloadNotSerializableError);
     expect((error as Error).message).toMatch(text);
+  });
+
+  it.each([
+    ['a Date', { at: new Date(0) }, '{"at":"1970-01-01T00:00:00.000Z"}'],
+    ['a boxed number', { x: Object(7) as unknown }, '{"x":7}'],
+    ['a toJSON that gives plain data', [{ toJSON: () => ({ x: [1, null] }) }], '[{"x":[1,null]}]'],
+    [
+      'a toJSON beside a Date',
+      { a: { toJSON: () => 1 }, at: new Date(0), b: undefined },
+      '{"a":1,"at":"1970-01-01T00:00:00.000Z"}',
+    ],
+  ])('is written as JSON writes it for %s', (_, value, text) => {
+    expect(encode(value)).toBe(text);
+  });
+
+  it('asks a toJSON once', () => {
+    let asked = 0;
+    encode([{ toJSON: () => (asked += 1) }]);
+    expect(asked).toBe(1);
   });
 
   it('may be as deep as is allowed', () => {

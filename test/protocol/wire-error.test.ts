@@ -101,6 +101,11 @@ describe('an error on the wire', () => {
     expect(toWireError(new Error('x'.repeat(1_000_000)), false).message).toHaveLength(4_096);
   });
 
+  it('is cut when its name is huge: no limit of a payload applies to it', () => {
+    const error = Object.assign(new Error('x'), { name: 'N'.repeat(3_000_000) });
+    expect(toWireError(error, false).name).toHaveLength(256);
+  });
+
   it.each<[string, Record<string, unknown>, RegExp]>([
     ['too large', { text: 'x'.repeat(20_000) }, /details had 20011 characters/],
     ['a cycle', circular, /could not be serialised/],

@@ -16,8 +16,13 @@ end
 if ARGV[2] ~= '' and tonumber(ARGV[2]) ~= record.epoch then return 0 end
 if ARGV[10] ~= '' and ARGV[10] ~= record.processId then return 0 end
 local time = redis.call('TIME')
--- It stays among what its session hosts: calls of it may still be pending for that session.
 redis.call('HDEL', KEYS[1], ARGV[1])
+-- The function stays among what its session hosts, without the worker: calls of it may still be pending for that
+-- session. One member for each function, however many workers came and went.
+local hosted = ARGV[8] .. tostring(record.processId) .. ARGV[9]
+if redis.call('SREM', hosted, cjson.encode({ ARGV[7], ARGV[1] })) == 1 then
+  redis.call('SADD', hosted, cjson.encode({ ARGV[7], '' }))
+end
 local last = math.max(record.epoch, (tonumber(redis.call('GET', KEYS[2]) or '0') or 0))
 leave_pool(record.pool, KEYS[1], KEYS[3], ARGV[7])
 -- It may have spent the token that told of a call.

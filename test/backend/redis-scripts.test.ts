@@ -1,0 +1,205 @@
+import { afterEach, beforeEach, describe, expect, it } from '@jest/globals';
+import type { INestApplicationContext } from '@nestjs/common';
+import type { Backend } from '../../src/backend/backend.js';
+import { BACKEND } from '../../src/backend/tokens.js';
+import { EnhancedFunctionRegistry, FunctionRegistry, WorkerCoordinator } from '../../src/index.js';
+import { functionRef } from '../../src/protocol/function-ref.js';
+import { Fleet, redisUrl } from '../harness/apps.js';
+import { eventually } from '../harness/eventually.js';
+import { hosting, Stage } from '../harness/host.js';
+import { News } from '../harness/news.js';
+
+const WORK = functionRef('work', 'default');
+
+let fleet: Fleet;
+beforeEach(() => {
+  fleet = new Fleet();
+});
+afterEach(() => fleet.close());
+
+const key = (name: string): string => `${fleet.prefix}nf:{work:default}:${name}`;
+const backendOf = (app: INestApplicationContext): Backend => app.get<Backend>(BACKEND);
+
+async function sessionOf(workerId: string): Promise<string> {
+  const record = JSON.parse((await fleet.redis.hget(key('workers'), workerId)) ?? '{}') as {
+    processId: string;
+  };
+  return record.processId;
+}
+
+/** A stream with more entries than it may have. */
+async function fill(stream: string, count: number): Promise<void> {
+  const batch = fleet.redis.pipeline();
+  for (let n = 0; n < count; n += 1) batch.xadd(stream, '*', 'n', String(n));
+  await batch.exec();
+  expect(await fleet.redis.xlen(stream)).toBe(count);
+}
+
+/** A stream is cut at whole nodes, of 100 entries. */
+const CAPPED = 10_100;
+
+describe('a heartbeat', () => {
+  it("keeps the process's reply stream", async () => {
+    const app = await fleet.start({
+      providers: [hosting('work', () => 1)],
+      options: { leaseMs: 400 },
+    });
+    await app.get(EnhancedFunctionRegistry).call('work');
+    const replies = (await fleet.keys()).find((name) => name.endsWith(':replies')) ?? '';
+    await fleet.redis.pexpire(replies, 10_000);
+    await eventually('it lives for a minute again', async () => {
+      return (await fleet.redis.pttl(replies)) > 50_000;
+    });
+  });
+});
+
+describe("a message on a session's own channel", () => {
+  it('changes no health when it is older than what the worker said since', async () => {
+    const app = await fleet.start({
+      providers: [hosting('work', () => 'done'), hosting('other', () => 'done')],
+      options: { workerId: 'w' },
+    });
+    const other = await fleet.start({ options: { worker: false } });
+    const registry = other.get(FunctionRegistry);
+    const control = `nf:process:${await sessionOf('w')}`;
+    const heard = await News.listen(redisUrl(), fleet.prefix, [control]);
+    const statusHere = (name = 'work'): unknown =>
+      app
+        .get(WorkerCoordinator)
+        .workers()
+        .find(({ ref }) => ref.functionName === name)?.status;
+    await registry.markWorkerUnhealthy('w', 'work', 'default', 'slow');
+    await eventually('it is unhealthy', () => statusHere() === 'unhealthy');
+    await registry.updateWorkerHealth('w', 'work', 'default', true);
+    await eventually('it is healthy', () => statusHere() === 'ready');
+    const [old] = heard.of('health');
+    expect(old?.data).toMatchObject({ healthy: false });
+    // On another connection, late.
+    const { pattern, data } = old ?? {};
+    await fleet.redis.publish(fleet.prefix + control, JSON.stringify({ pattern, data }));
+    // Behind it on the same channel: when this is known, that was heard.
+    await registry.markWorkerUnhealthy('w', 'other', 'default', 'slow');
+    await eventually('the later one is known', () => statusHere('other') === 'unhealthy');
+    expect(statusHere('work')).toBe('ready');
+    heard.close();
+  });
+});
+
+describe('a reply stream', () => {
+  const write = (stranger: string, key_?: string): Promise<unknown> =>
+    fleet.redis.xadd(
+      key('calls'),
+      '*',
+      ...['v', '1', 'i', 'call', 'r', stranger, 't', '60000', 'p', '{"p":{},"i":null}'],
+      ...(key_ === undefined ? [] : ['k', key_]),
+    );
+
+  it.each([
+    ['a call', undefined],
+    ['a call with an idempotency key', 'once'],
+  ])('is cut when an answer to %s is added, whatever its caller reads', async (_title, once) => {
+    const stage = new Stage();
+    await fleet.start({ providers: [stage.as('work')] });
+    const replies = `${fleet.prefix}nf:process:{stranger}:replies`;
+    await fill(replies, 12_000);
+    await write('stranger', once);
+    await stage.started();
+    stage.finishAll();
+    await eventually('it is cut', async () => (await fleet.redis.xlen(replies)) <= CAPPED);
+    const [last] = await fleet.redis.xrevrange(replies, '+', '-', 'COUNT', 1);
+    expect(last?.[1][0]).toBe('call');
+  });
+});
+
+describe('the dead letters of a function', () => {
+  it('are cut when a call is added whose retries are exhausted', async () => {
+    const fail = (): never => {
+      throw new Error('no');
+    };
+    const retry = { maxAttempts: 2, backoffMs: 1 };
+    const app = await fleet.start({ providers: [hosting({ name: 'work', retry }, fail)] });
+    await fill(key('dead'), 12_000);
+    await expect(app.get(EnhancedFunctionRegistry).call('work')).rejects.toThrow('no');
+    expect(await fleet.redis.xlen(key('dead'))).toBeLessThanOrEqual(CAPPED);
+    const [last] = await fleet.redis.xrevrange(key('dead'), '+', '-', 'COUNT', 1);
+    expect(last?.[1]).toContain('RETRIES_EXHAUSTED');
+  });
+
+  it('are cut when a call is added that lost its workers', async () => {
+    const stage = new Stage();
+    const app = await fleet.start({ providers: [stage.as('work')], options: { workerId: 'w' } });
+    const outcome = app.get(EnhancedFunctionRegistry).call('work');
+    outcome.catch(() => undefined);
+    await stage.started();
+    await fill(key('dead'), 12_000);
+    const lost = { kind: 'lost', maxDeliveries: 1 } as const;
+    await backendOf(app).calls.release(WORK, await sessionOf('w'), lost);
+    await expect(outcome).rejects.toMatchObject({ code: 'MAX_DELIVERIES' });
+    expect(await fleet.redis.xlen(key('dead'))).toBeLessThanOrEqual(CAPPED);
+    stage.finishAll();
+  });
+});
+
+describe('a worker’s record', () => {
+  it('is not removed for a session that does not own it any more', async () => {
+    const app = await fleet.start({
+      providers: [hosting('work', () => 'done')],
+      options: { workerId: 'w' },
+    });
+    const news = await News.listen(redisUrl(), fleet.prefix, News.channelsOf('work'));
+    const { workers } = backendOf(app);
+    const before = await fleet.redis.hget(key('workers'), 'w');
+    const old = { sessionId: 'a-session-of-before' };
+    await expect(workers.unregister(WORK, 'w', old, 'process_died')).resolves.toBe(false);
+    expect(await fleet.redis.hget(key('workers'), 'w')).toBe(before);
+    await expect(
+      workers.unregister(WORK, 'w', { sessionId: await sessionOf('w') }, 'process_died'),
+    ).resolves.toBe(true);
+    await news.next('offline');
+    expect(news.of('offline')).toHaveLength(1);
+    news.close();
+  });
+});
+
+describe('a call that is handed back while others of its worker run', () => {
+  it('takes none of them away from it', async () => {
+    const stage = new Stage();
+    const app = await fleet.start({ providers: [stage.as('work')], options: { workerId: 'w' } });
+    const registry = app.get(EnhancedFunctionRegistry);
+    const outcomes = [1, 2].map((n) => registry.call('work', { n }));
+    await stage.started(2);
+    const session = await sessionOf('w');
+    const [entry] = await fleet.redis.xrange(key('calls'), '-', '+');
+    const released = await backendOf(app).calls.release(WORK, session, {
+      kind: 'handed-back',
+      entries: [{ entryId: entry?.[0] ?? '', started: true }],
+    });
+    expect(released.requeued).toBe(1);
+    // It came back to the same worker, the only one.
+    await stage.started(3);
+    stage.finishAll('done');
+    await expect(Promise.all(outcomes)).resolves.toEqual(['done', 'done']);
+    await eventually('nothing is left', async () => (await fleet.redis.xlen(key('calls'))) === 0);
+  });
+});
+
+describe('a session that was seen without its presence', () => {
+  it('is not condemned when it is back before the verdict', async () => {
+    const app = await fleet.start({
+      providers: [hosting('work', () => 'done')],
+      options: { workerId: 'w' },
+    });
+    const session = await sessionOf('w');
+    const { fleet: store } = backendOf(app);
+    await expect(store.condemn(session, 'presence')).resolves.toBeUndefined();
+    expect(await fleet.redis.hget(`${fleet.prefix}nf:processes`, session)).toBe('present');
+    await expect(app.get(EnhancedFunctionRegistry).call('work')).resolves.toBe('done');
+  });
+
+  it('is condemned when it is still gone', async () => {
+    const app = await fleet.start({ options: { worker: false } });
+    await fleet.redis.hset(`${fleet.prefix}nf:processes`, 'ghost', 'present');
+    const { fleet: store } = backendOf(app);
+    await expect(store.condemn('ghost', 'presence')).resolves.toEqual([]);
+  });
+});
