@@ -12,6 +12,8 @@ export interface AclUser {
   readonly prefix: string;
   /** A glob for host names; default: this host's. */
   readonly host?: string;
+  /** Names it may have to do with, `work:default`; default: all. */
+  readonly functions?: string;
 }
 
 /** The lines of a block, as the document has them. */
@@ -33,6 +35,7 @@ export async function createUser(
     const words = line
       .replace('USERNAME', user.name)
       .replace('PASSWORD', user.password)
+      .replaceAll('nf:{*}', `nf:{${user.functions ?? '*'}}`)
       .replaceAll('PREFIX', user.prefix)
       .replaceAll('HOST', user.host ?? hostname())
       .split(' ');

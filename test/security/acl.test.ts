@@ -412,6 +412,22 @@ describe('a user of docs/security.md is refused', () => {
   });
 });
 
+describe('a user for one function', () => {
+  it('calls it, and no other', async () => {
+    const user = { name: 'narrow', password: PASSWORD, prefix: fleet.prefix };
+    await createUser(fleet.redis, { ...user, functions: 'work:default' }, USERS.caller);
+    await start('worker', [hosting('work', () => 'done'), hosting('other', () => 'done')]);
+    const app = await fleet.start({
+      options: { connection: urlOf('narrow'), ...ROLES.caller },
+    });
+    const registry = app.get(EnhancedFunctionRegistry);
+    await expect(registry.call('work')).resolves.toBe('done');
+    expect(await refusals(fleet.redis)).toEqual([]);
+    await expect(registry.call('other', {}, { readinessTimeoutMs: 500 })).rejects.toThrow(/NOPERM/);
+    expect(await fleet.redis.xlen(callsKey('other'))).toBe(0);
+  });
+});
+
 describe('a process whose user may not supervise, and that was not told so', () => {
   let warned: string[];
   beforeEach(() => {
