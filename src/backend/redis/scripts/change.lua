@@ -3,11 +3,11 @@
 -- ARGV: 1 workerId, 2 epoch or '', 3 new status, 4 channel, 5 functionName, 6 workflowId,
 --       7 type of the notification, 8 reason or '', 9 estimatedDowntimeMs or '', 10 control channel's head
 -- Answer: the record as JSON; nothing when no such worker is registered
+-- @include record
 local old = redis.call('HGET', KEYS[1], ARGV[1])
 if not old then return false end
-local ok, record = pcall(cjson.decode, old)
-if not ok or type(record) ~= 'table' or type(record.epoch) ~= 'number'
-  or type(record.seq) ~= 'number' then return false end
+local record = record_of(old)
+if not record then return false end
 if ARGV[2] ~= '' and tonumber(ARGV[2]) ~= record.epoch then return false end
 -- A worker that drains is leaving: health cannot bring it back, and would only hide that it leaves.
 if record.status == 'draining' and ARGV[7] == 'health' then return old end

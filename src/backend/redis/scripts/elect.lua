@@ -7,13 +7,19 @@ local function is_dead(holder)
     and tonumber(redis.call('PUBSUB', 'NUMSUB', ARGV[3] .. holder)[2]) == 0
 end
 
-local holder = redis.call('GET', KEYS[1])
+-- An office without an end was not taken by this script, and would be held for ever.
+local function holder_of(office)
+  local holder = redis.call('GET', office)
+  return holder and redis.call('PTTL', office) ~= -1 and holder
+end
+
+local holder = holder_of(KEYS[1])
 if not holder or holder == ARGV[1] or is_dead(holder) then
   redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
   if redis.call('GET', KEYS[2]) == ARGV[1] then redis.call('DEL', KEYS[2]) end
   return 2
 end
-local deputy = redis.call('GET', KEYS[2])
+local deputy = holder_of(KEYS[2])
 if not deputy or deputy == ARGV[1] then
   redis.call('SET', KEYS[2], ARGV[1], 'PX', ARGV[2])
   return 1

@@ -6,6 +6,7 @@
 --       13 pool whose bell it hears or ''
 -- Answer: nothing when the session is lost; else { record as JSON, the living session that was replaced or '' }
 -- @include pools
+-- @include record
 -- @include ring
 -- A session that was condemned, or that Redis forgot, has to join anew first.
 local listed = redis.call('HGET', KEYS[6], ARGV[4])
@@ -15,20 +16,17 @@ local now = time[1] * 1000 + math.floor(time[2] / 1000)
 -- A life that begins anew has a higher epoch than any before it, in this session too: watchers remember that
 -- the worker left at (epoch, seq), and what is older than that is no news to them.
 local epoch, seq, replaced, pool_before = math.max(now, tonumber(ARGV[5])), 1, '', nil
-local last = (tonumber(redis.call('GET', KEYS[7]) or '0') or 0)
-if last >= epoch then epoch = last + 1 end
-local old = redis.call('HGET', KEYS[1], ARGV[3])
-if old then
-  local ok, before = pcall(cjson.decode, old)
-  if ok and type(before) == 'table' and type(before.epoch) == 'number' then
-    pool_before = before.pool
-    if before.processId == ARGV[4] then
-      epoch, seq = before.epoch, before.seq + 1
-    else
-      if before.epoch >= epoch then epoch = before.epoch + 1 end
-      if redis.call('EXISTS', ARGV[11] .. tostring(before.processId) .. ARGV[12]) == 1 then
-        replaced = before.processId
-      end
+local last = tonumber(redis.call('GET', KEYS[7]) or '0')
+if is_count(last) and last >= epoch then epoch = last + 1 end
+local before = record_of(redis.call('HGET', KEYS[1], ARGV[3]) or '')
+if before then
+  pool_before = before.pool
+  if before.processId == ARGV[4] then
+    epoch, seq = before.epoch, before.seq + 1
+  else
+    if before.epoch >= epoch then epoch = before.epoch + 1 end
+    if redis.call('EXISTS', ARGV[11] .. tostring(before.processId) .. ARGV[12]) == 1 then
+      replaced = before.processId
     end
   end
 end

@@ -5,11 +5,12 @@
 --       11 how long the epoch is remembered, in milliseconds, 12 control channel's head
 -- Answer: 1 when it was registered (in that epoch, by that session), else 0
 -- @include pools
+-- @include record
 -- @include ring
 local old = redis.call('HGET', KEYS[1], ARGV[1])
 if not old then return 0 end
-local ok, record = pcall(cjson.decode, old)
-if not ok or type(record) ~= 'table' or type(record.epoch) ~= 'number' then
+local record = record_of(old)
+if not record then
   redis.call('HDEL', KEYS[1], ARGV[1])
   return 0
 end
@@ -23,7 +24,8 @@ local hosted = ARGV[8] .. tostring(record.processId) .. ARGV[9]
 if redis.call('SREM', hosted, cjson.encode({ ARGV[7], ARGV[1] })) == 1 then
   redis.call('SADD', hosted, cjson.encode({ ARGV[7], '' }))
 end
-local last = math.max(record.epoch, (tonumber(redis.call('GET', KEYS[2]) or '0') or 0))
+local known = tonumber(redis.call('GET', KEYS[2]) or '0')
+local last = math.max(record.epoch, is_count(known) and known or 0)
 leave_pool(record.pool, KEYS[1], KEYS[3], ARGV[7])
 -- It may have spent the token that told of a call.
 if redis.call('EXISTS', KEYS[3]) == 1 and redis.call('XLEN', KEYS[4]) > 0 then ring(KEYS[4], time[1] * 1000) end

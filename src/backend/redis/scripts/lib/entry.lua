@@ -1,6 +1,8 @@
--- Fields of an entry, by name.
+-- Fields of an entry, by name. An entry of this library has far fewer than 64 names and values; what somebody else
+-- added behind them is left out, for thousands cannot be handed to a command from here, and would stop the script.
 local function entry_of(fields)
   local position = {}
+  for i = #fields, 65, -1 do fields[i] = nil end
   for i = 1, #fields, 2 do position[fields[i]] = i + 1 end
   local entry = { fields = fields }
   function entry.get(name)
@@ -19,7 +21,9 @@ local function entry_of(fields)
     if not ok or type(history) ~= 'table' then history = {} end
     history[#history + 1] = failure
     while #history > 10 do table.remove(history, 1) end
-    entry.set('h', cjson.encode(history))
+    -- A history that somebody else wrote may hold what cannot be written again, such as 1e400.
+    local written, text = pcall(cjson.encode, history)
+    entry.set('h', written and text or cjson.encode({ failure }))
   end
   return entry
 end
