@@ -21,7 +21,6 @@ describe('the pages', () => {
         'docs/errors.md',
         'docs/guarantees.md',
         'docs/options.md',
-        'docs/security.md',
       ]),
     );
   });

@@ -70,7 +70,6 @@ function count(callId: string): Promise<number> {
       keyPrefix,
       workerId,
       leaseMs,
-      supervise: process.env['SUPERVISE'] !== 'false',
     }),
   ],
   providers: [Handlers],
