@@ -97,7 +97,7 @@ describe('a reply stream', () => {
   it.each([
     ['a call', undefined],
     ['a call with an idempotency key', 'once'],
-  ])('is cut when an answer to %s is added, whatever its caller reads', async (_title, once) => {
+  ])('that is full of other things still takes the answer to %s', async (_title, once) => {
     const stage = new Stage();
     await fleet.start({ providers: [stage.as('work')] });
     const replies = `${fleet.prefix}nf:process:{stranger}:replies`;
@@ -105,9 +105,10 @@ describe('a reply stream', () => {
     await write('stranger', once);
     await stage.started();
     stage.finishAll();
-    await eventually('it is cut', async () => (await fleet.redis.xlen(replies)) <= CAPPED);
-    const [last] = await fleet.redis.xrevrange(replies, '+', '-', 'COUNT', 1);
-    expect(last?.[1][0]).toBe('call');
+    await eventually('the answer is there', async () => {
+      const [last] = await fleet.redis.xrevrange(replies, '+', '-', 'COUNT', 1);
+      expect(last?.[1][0]).toBe('call');
+    });
   });
 });
 
