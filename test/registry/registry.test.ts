@@ -355,7 +355,7 @@ describe('the call of the enhanced registry', () => {
       EnhancedFunctionRegistry,
     );
     await expect(
-      registry.call('unheard', {}, { ifUnavailable: 'wait', readinessTimeoutMs: 40 }),
+      registry.call('unheard', {}, { ifUnavailable: 'wait', readinessTimeoutMs: 400 }),
     ).rejects.toMatchObject({
       code: 'READINESS_TIMEOUT',
       details: { situation: 'no worker ever registered a function of this name in this workflow' },
