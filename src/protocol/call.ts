@@ -99,6 +99,11 @@ export function joinPayload(parameters: string, item: string, headers: string | 
  */
 const PROCESS_ID = /^[A-Za-z0-9._%-]{0,200}$/;
 
+/** Whether an answer can be sent to what an entry names. */
+export function canBeAnswered(replyTo: string): boolean {
+  return replyTo !== '' && PROCESS_ID.test(replyTo);
+}
+
 const MAX_CALL_ID_LENGTH = 256;
 const MAX_IDEMPOTENCY_KEY_LENGTH = 256;
 

@@ -4,7 +4,13 @@ import type { Clock } from '../../common/clock.js';
 import { createDeferred } from '../../common/deferred.js';
 import { MalformedCallError } from '../../common/errors.js';
 import type { Settings } from '../../common/settings.js';
-import { encodeFailure, isCallId, parseCall, type CallEntry } from '../../protocol/call.js';
+import {
+  canBeAnswered,
+  encodeFailure,
+  isCallId,
+  parseCall,
+  type CallEntry,
+} from '../../protocol/call.js';
 import { isMalformed } from '../../protocol/notification.js';
 import { toWireError } from '../../protocol/wire-error.js';
 import { CallRun, type RunSurroundings } from './call-run.js';
@@ -77,7 +83,7 @@ export class CallRunner {
     const done = createDeferred();
     const callId = fieldOf(raw, 'i');
     const replyTo = fieldOf(raw, 'r');
-    const answers = isCallId(callId) && /^[A-Za-z0-9._%-]{1,200}$/.test(replyTo);
+    const answers = isCallId(callId) && canBeAnswered(replyTo);
     return {
       raw,
       consumer,
