@@ -12,8 +12,6 @@ export interface RawCall {
 export interface Outcome {
   readonly ref: FunctionRef;
   readonly entryId: string;
-  /** Under which name the call was taken. */
-  readonly consumer: string;
   readonly callId: string;
   /** The process to answer; `''` for none. */
   readonly replyTo: string;
@@ -183,8 +181,12 @@ export interface CallStreams {
     callId: string,
     idempotencyKey: string | undefined,
   ): Promise<Cancelled>;
-  /** Carries outcomes out, in order. Those that were carried out before change nothing. */
-  conclude(outcomes: readonly Outcome[]): Promise<Concluded>;
+  /**
+   * Carries outcomes out, in order. Those that were carried out before change nothing.
+   *
+   * @param consumer the present session of the process that ran the calls
+   */
+  conclude(outcomes: readonly Outcome[], consumer: string): Promise<Concluded>;
   /** Lets go of calls that a consumer holds, and of the consumer when it holds none. */
   release(ref: FunctionRef, consumer: string, release: Release): Promise<Released>;
   /** Puts delayed calls of a function that are due back among its calls; how many. */

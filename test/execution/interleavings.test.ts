@@ -49,8 +49,8 @@ class ReadGate {
       this.lostReleases -= 1;
       return Promise.reject(new BackendUnavailableError('release', backend.address));
     };
-    const conclude: CallStreams['conclude'] = (outcomes) =>
-      this.refuses() ? this.unsent(backend) : calls.conclude(outcomes);
+    const conclude: CallStreams['conclude'] = (outcomes, consumer) =>
+      this.refuses() ? this.unsent(backend) : calls.conclude(outcomes, consumer);
     const submit: CallStreams['submit'] = (submissions, terms) =>
       this.refuses() ? this.unsent(backend) : calls.submit(submissions, terms);
     const port = overriding(calls, { openReader, release, conclude, submit });

@@ -283,7 +283,6 @@ describe('the hand-over', () => {
       const outcome: Outcome = {
         ref,
         entryId: raw.entryId,
-        consumer: held.by,
         callId: call.id,
         replyTo: 'p',
         kind: kind === 'fail' ? 'settle' : kind,
@@ -291,7 +290,7 @@ describe('the hand-over', () => {
         ...(kind === 'retry' || kind === 'bury' ? { failure: '{}', delayMs: 0 } : {}),
         ...(call.key === undefined ? {} : { once: { key: call.key, keepMs: 60_000 } }),
       };
-      expect(await backend.calls.conclude([outcome])).toEqual({
+      expect(await backend.calls.conclude([outcome], held.by)).toEqual({
         lost: owned ? [] : [0],
         again: [],
         why: '',

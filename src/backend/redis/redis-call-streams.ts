@@ -122,8 +122,8 @@ export class RedisCallStreams implements CallStreams {
     return answer as Cancelled;
   }
 
-  conclude(outcomes: readonly Outcome[]): Promise<Concluded> {
-    return this.outcomes.conclude(outcomes);
+  conclude(outcomes: readonly Outcome[], consumer: string): Promise<Concluded> {
+    return this.outcomes.conclude(outcomes, consumer);
   }
 
   async release(ref: FunctionRef, consumer: string, release: Release): Promise<Released> {

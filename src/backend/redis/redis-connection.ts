@@ -1,3 +1,4 @@
+import type { EventEmitter } from 'node:events';
 import { Logger } from '@nestjs/common';
 import { Redis, type RedisOptions } from 'ioredis';
 import { systemClock, within, type Timer } from '../../common/clock.js';
@@ -315,9 +316,31 @@ function reasonOf(error: (Error & { code?: unknown }) | undefined): string | und
 }
 
 function createClient(source: RedisSource, own: OwnOptions): Redis {
-  if (typeof source === 'string') return new Redis(withoutParameters(source, own), own);
-  if (isRedisInstance(source)) return source.duplicate(own);
-  return new Redis({ ...source, ...own });
+  const client =
+    typeof source === 'string'
+      ? new Redis(withoutParameters(source, own), own)
+      : isRedisInstance(source)
+        ? source.duplicate(own)
+        : new Redis({ ...source, ...own });
+  hearAllErrors(client);
+  return client;
+}
+
+/**
+ * The client listens to the first error of a socket only, and one over TLS may have a second (the other end's alert
+ * after a certificate was refused): nobody would hear it, and Node would end the process.
+ */
+function hearAllErrors(client: Redis): void {
+  const { connector } = client as unknown as {
+    connector?: { connect: (...args: unknown[]) => Promise<EventEmitter> };
+  };
+  if (connector === undefined) return;
+  const connect = connector.connect.bind(connector);
+  connector.connect = async (...args) => {
+    const stream = await connect(...args);
+    stream.on('error', () => undefined);
+    return stream;
+  };
 }
 
 /** A URL without the parameters that are decided here: in the client they win over the options beside it. */

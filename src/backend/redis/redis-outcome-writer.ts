@@ -28,23 +28,25 @@ export class RedisOutcomeWriter {
     this.replyParts = around(keys.replies('\0'));
   }
 
-  async conclude(outcomes: readonly Outcome[]): Promise<Concluded> {
-    if (isPlainBatch(outcomes)) return this.concludeBatch(outcomes);
+  async conclude(outcomes: readonly Outcome[], consumer: string): Promise<Concluded> {
+    if (outcomes.length <= OUTCOMES_PER_SCRIPT && !outcomes.some(isSpecial))
+      return this.concludeBatch(outcomes, consumer);
     const total = { lost: [] as number[], again: [] as number[], why: '' };
     let batch: number[] = [];
     const flush = async (): Promise<void> => {
       const indexes = batch;
       batch = [];
       if (indexes.length === 0) return;
-      const mine = await this.concludeBatch(indexes.map((index) => outcomes[index] as Outcome));
+      const mine = await this.concludeBatch(
+        indexes.map((index) => outcomes[index] as Outcome),
+        consumer,
+      );
       for (const position of mine.lost) total.lost.push(indexes[position] as number);
       for (const position of mine.again) total.again.push(indexes[position] as number);
       if (mine.why !== '') total.why = mine.why;
     };
     for (const [index, outcome] of outcomes.entries()) {
-      const first = outcomes[batch[0] ?? index];
-      const full = batch.length === OUTCOMES_PER_SCRIPT || first?.consumer !== outcome.consumer;
-      if (full || isSpecial(outcome)) await flush();
+      if (batch.length === OUTCOMES_PER_SCRIPT || isSpecial(outcome)) await flush();
       if (!isSpecial(outcome)) batch.push(index);
       else await this.noteSpecial(outcome, index, total);
     }
@@ -123,9 +125,9 @@ export class RedisOutcomeWriter {
     }
   }
 
-  private async concludeBatch(outcomes: readonly Outcome[]): Promise<Concluded> {
+  private async concludeBatch(outcomes: readonly Outcome[], consumer: string): Promise<Concluded> {
     const keys = new ScriptKeys();
-    const args: (string | number)[] = [GROUP, outcomes[0]?.consumer ?? '', PROGRESS_CAP];
+    const args: (string | number)[] = [GROUP, consumer, PROGRESS_CAP];
     for (const outcome of outcomes) {
       args.push(
         outcome.kind,
@@ -140,14 +142,6 @@ export class RedisOutcomeWriter {
     const [lost, again, why] = answer as [number[], number[], string];
     return { lost, again, why };
   }
-}
-
-function isPlainBatch(outcomes: readonly Outcome[]): boolean {
-  if (outcomes.length > OUTCOMES_PER_SCRIPT) return false;
-  const consumer = outcomes[0]?.consumer;
-  for (const outcome of outcomes)
-    if (outcome.consumer !== consumer || isSpecial(outcome)) return false;
-  return true;
 }
 
 function isSpecial(outcome: Outcome): boolean {

@@ -72,6 +72,8 @@ export class CallConsumer implements WorkSource {
   private readonly held = new Set<string>();
   private troubled: () => void = () => undefined;
   private sessionId = '';
+  /** The present session, or the last one between two. */
+  private consumerName = '';
   /** The session that Redis forgot, until the next one has what it was given after that. */
   private forgotten = '';
   private stopping = false;
@@ -92,7 +94,12 @@ export class CallConsumer implements WorkSource {
       trouble: (error) => this.handleTrouble(error),
       overdue: () => this.logger.warn('the read of calls is overdue: making a new connection'),
     });
-    this.settler = new Settler(backend, clock, (text) => this.logger.warn(text));
+    this.settler = new Settler(
+      backend,
+      clock,
+      () => this.consumerName,
+      (text) => this.logger.warn(text),
+    );
     this.runner = new CallRunner(settings, clock, this.settler, () => this.offsetMs);
   }
 
@@ -141,6 +148,7 @@ export class CallConsumer implements WorkSource {
 
   open(sessionId: string, offsetMs: number): void {
     this.sessionId = sessionId;
+    this.consumerName = sessionId;
     this.offsetMs = offsetMs;
     this.reads.pulse();
     if (this.lanes.size > 0) this.ensureReader();
@@ -254,9 +262,8 @@ export class CallConsumer implements WorkSource {
   /** Removes a call that waits for a place here, and that nobody waits for any more. */
   private discard(call: RawCall, callId: string): void {
     const { ref, entryId } = call;
-    const consumer = this.sessionId;
     const kind = 'discard';
-    this.settler.add({ ref, entryId, consumer, callId, replyTo: '', kind, reply: '' }, () =>
+    this.settler.add({ ref, entryId, callId, replyTo: '', kind, reply: '' }, () =>
       this.held.delete(heldKey(call)),
     );
   }
@@ -293,7 +300,7 @@ export class CallConsumer implements WorkSource {
   private begun(lane: Lane, raw: RawCall): void {
     const key = heldKey(raw);
     this.lanes.start(lane);
-    const call = this.runner.start(lane, raw, this.sessionId, {
+    const call = this.runner.start(lane, raw, {
       ended: () => {
         if (!this.running.delete(key)) return;
         this.lanes.end(lane);

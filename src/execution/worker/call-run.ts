@@ -58,7 +58,6 @@ export class CallRun implements RunningCall, EchoSource {
   constructor(
     readonly lane: Lane,
     readonly raw: RawCall,
-    readonly consumer: string,
     readonly entry: CallEntry,
     private readonly observer: CallObserver,
     private readonly surroundings: RunSurroundings,
@@ -284,7 +283,6 @@ export class CallRun implements RunningCall, EchoSource {
     const outcome = {
       ref: this.lane.ref,
       entryId,
-      consumer: this.consumer,
       callId,
       replyTo: ending.reply === '' ? '' : replyTo,
       ...ending,

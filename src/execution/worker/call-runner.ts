@@ -41,17 +41,16 @@ export class CallRunner {
     this.surroundings = { settings, clock, settler, logger, results, active };
   }
 
-  /** @param consumer the session that it was delivered to */
-  start(lane: Lane, raw: RawCall, consumer: string, observer: CallObserver): RunningCall {
+  start(lane: Lane, raw: RawCall, observer: CallObserver): RunningCall {
     const parsed = parseCall(raw.entryId, raw.fields);
-    if (isMalformed(parsed)) return this.refuse(lane, raw, consumer, parsed.malformed, observer);
+    if (isMalformed(parsed)) return this.refuse(lane, raw, parsed.malformed, observer);
     const source = parsed.again ? this.sourceOf(lane, parsed) : undefined;
     if (source !== undefined) {
       this.logger.debug(`${parsed.callId} was written again: it runs, or ran, here already`);
       const keepMs = this.settings.idempotencyTtlMs;
-      return new EchoRun(lane, raw, consumer, parsed, observer, this.settler, keepMs, source);
+      return new EchoRun(lane, raw, parsed, observer, this.settler, keepMs, source);
     }
-    return new CallRun(lane, raw, consumer, parsed, observer, this.surroundings, this.offsetMs());
+    return new CallRun(lane, raw, parsed, observer, this.surroundings, this.offsetMs());
   }
 
   /** Where a call's outcome is known from, or will be. */
@@ -65,13 +64,7 @@ export class CallRunner {
   }
 
   /** An entry that is no call: removed and counted, and whoever wrote it is told if that can be read. */
-  private refuse(
-    lane: Lane,
-    raw: RawCall,
-    consumer: string,
-    problem: string,
-    observer: CallObserver,
-  ): RunningCall {
+  private refuse(lane: Lane, raw: RawCall, problem: string, observer: CallObserver): RunningCall {
     this.malformed += 1;
     const { functionName, workflowId } = lane.ref;
     if (!this.malformedLogged.has(lane.ref.id)) {
@@ -86,7 +79,6 @@ export class CallRunner {
     const answers = isCallId(callId) && canBeAnswered(replyTo);
     return {
       raw,
-      consumer,
       lane,
       entry: { callId },
       context: { abort: () => undefined },
@@ -96,7 +88,6 @@ export class CallRunner {
         const outcome: Outcome = {
           ref: lane.ref,
           entryId: raw.entryId,
-          consumer,
           callId,
           replyTo: answers ? replyTo : '',
           kind: answers ? 'settle' : 'discard',

@@ -24,7 +24,6 @@ export class EchoRun implements RunningCall {
   constructor(
     readonly lane: Lane,
     readonly raw: RawCall,
-    readonly consumer: string,
     readonly entry: CallEntry,
     private readonly observer: CallObserver,
     private readonly settler: Settler,
@@ -54,7 +53,6 @@ export class EchoRun implements RunningCall {
       {
         ref: this.lane.ref,
         entryId,
-        consumer: this.consumer,
         callId,
         replyTo: ending.reply === '' ? '' : replyTo,
         ...ending,

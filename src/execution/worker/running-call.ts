@@ -14,8 +14,6 @@ export interface CallObserver {
 /** A call that this process holds. */
 export interface RunningCall {
   readonly raw: RawCall;
-  /** The session that it was delivered to. */
-  readonly consumer: string;
   readonly lane: Lane;
   readonly entry: Pick<CallEntry, 'callId'>;
   readonly context: Pick<FunctionContext, 'abort'>;

@@ -49,6 +49,8 @@ export class Settler {
   constructor(
     private readonly backend: Backend,
     private readonly clock: Clock,
+    /** The present session: under the name of a lost one a consumer would come into being again. */
+    private readonly consumer: () => string,
     private readonly warn: (text: string) => void,
   ) {
     this.dispose = backend.onConnected(() => this.resend());
@@ -87,7 +89,8 @@ export class Settler {
   }
 
   private send(items: readonly PendingOutcome[]): void {
-    this.backend.calls.conclude(items.map(({ outcome }) => outcome)).then(
+    const outcomes = items.map(({ outcome }) => outcome);
+    this.backend.calls.conclude(outcomes, this.consumer()).then(
       (concluded) => this.note(items, concluded),
       (error: unknown) => this.park(items, error),
     );
