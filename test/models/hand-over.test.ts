@@ -4,6 +4,7 @@ import fc from 'fast-check';
 import { Redis } from 'ioredis';
 import type { CallReader, Outcome, RawCall } from '../../src/backend/call-streams.js';
 import { RedisBackend } from '../../src/backend/redis/redis-backend.js';
+import { partsOf, splitReplies } from '../../src/protocol/call.js';
 import { functionRef } from '../../src/protocol/function-ref.js';
 import { Keys } from '../../src/protocol/keys.js';
 import { redisUrl, uniquePrefix } from '../harness/apps.js';
@@ -221,18 +222,17 @@ describe('the hand-over', () => {
         [
           {
             ref,
-            call: {
-              callId: id,
-              replyTo: 'p',
-              ttlMs: 60_000,
-              delivery: once ? 'at-most-once' : 'at-least-once',
-              payload: '{"p":{},"i":null}',
-              again: false,
-              idempotencyKey: key,
-            },
+            callId: id,
+            replyTo: 'p',
+            ttlMs: 60_000,
+            sentAt: undefined,
+            delivery: once ? 'at-most-once' : 'at-least-once',
+            payload: '{"p":{},"i":null}',
+            again: false,
+            idempotencyKey: key,
           },
         ],
-        { maxBacklog: 1_000, sentAt: undefined },
+        { maxBacklog: 1_000 },
       );
       this.known.set(id, typeof result === 'string' ? result : '');
       const shared = key === undefined ? undefined : model.keys.get(key);
@@ -262,7 +262,7 @@ describe('the hand-over', () => {
     private async read(session: Session): Promise<void> {
       const [raw] = await readers[session].read([ref], 1, 0);
       const call = this.model.queue.shift();
-      expect(field(raw, 'i')).toBe(call?.id ?? '');
+      expect(partsOf(raw?.fields ?? []).callId).toBe(call?.id ?? '');
       if (raw === undefined || call === undefined) return;
       expect(Number(field(raw, 'a') || '1')).toBe(call.attempt);
       call.place = { at: 'held', by: session };
@@ -315,8 +315,8 @@ describe('the hand-over', () => {
       await new Promise((resolve) => setTimeout(resolve, 2));
       const back = model.aside.splice(0);
       expect(await backend.calls.promote(ref)).toBe(back.length);
-      const order = (await redis.xrange(keys.calls(ref), '-', '+')).map(([, fields]) =>
-        field({ fields }, 'i'),
+      const order = (await redis.xrange(keys.calls(ref), '-', '+')).map(
+        ([, fields]) => partsOf(fields).callId,
       );
       back.sort((one, other) => order.indexOf(one.id) - order.indexOf(other.id));
       for (const call of back) model.requeue(call);
@@ -366,7 +366,9 @@ describe('the hand-over', () => {
       if (from === to) return;
       const raws = await backend.calls.inherit(ref, from, to);
       const calls = this.inOrder(this.model.heldBy(from));
-      expect(raws.map((raw) => field(raw, 'i'))).toEqual(calls.map(({ id }) => id));
+      expect(raws.map((raw) => partsOf(raw?.fields ?? []).callId)).toEqual(
+        calls.map(({ id }) => id),
+      );
       for (const call of calls) call.place = { at: 'held', by: to };
     }
 
@@ -411,13 +413,8 @@ describe('the hand-over', () => {
       const entries = await redis.xrange(keys.replies('p'), `(${this.seen}`, '+');
       for (const [entryId, fields] of entries) {
         this.seen = entryId;
-        for (let i = 0; i + 1 < fields.length; i += 2) {
-          const reply = JSON.parse(fields[i + 1] ?? '') as {
-            k: string;
-            d?: unknown;
-            e?: { code: string };
-          };
-          const id = fields[i] ?? '';
+        for (const { callId: id, reply: text } of splitReplies(fields[1] ?? '')) {
+          const reply = JSON.parse(text) as { k: string; d?: unknown; e?: { code: string } };
           if (reply.k === 'm') this.known.set(id, String(reply.d));
           else this.told.push(`${id} ${reply.e?.code ?? reply.k}`);
         }
@@ -441,7 +438,7 @@ describe('the hand-over', () => {
       );
       const entries = await redis.xrange(keys.calls(ref), '-', '+');
       for (const [key, { call }] of model.keys) {
-        const entry = entries.find(([, fields]) => field({ fields }, 'i') === call?.id);
+        const entry = entries.find(([, fields]) => partsOf(fields).callId === call?.id);
         // Who joins the call of a key, or leaves it, finds it there.
         if (entry !== undefined)
           expect(await redis.hget(keys.once(ref, key), 'entry')).toBe(entry[0]);
