@@ -22,6 +22,8 @@ export const STANDBY_INTERVAL_MS = 2_000;
 export const LINGER_MS = 3_000;
 /** A look that takes longer says that Redis, or this process, stood still. */
 const STALL_MS = 1_000;
+/** What Redis answers when its user lacks a right, in a command and in a script. */
+const REFUSED = /^NOPERM|The user executing the script/;
 /** Leases are looked at every so many looks. */
 const LEASE_LOOK_FACTOR = 15;
 
@@ -43,6 +45,9 @@ const LEASE_LOOK_FACTOR = 15;
  * by its deputy at once, a frozen one when its office lease ran out; one that comes back finds in its next look,
  * which checks and acts in one script, that it holds the office no longer. When both are killed at once, another
  * takes over within OFFICE_LEASE_MS and STANDBY_INTERVAL_MS.
+ *
+ * A process whose Redis user may not do it says so once, gives back what office it holds and asks again on its next
+ * connection: one that kept an office and could not do its work would keep it from those who can.
  */
 export class Supervisor {
   private readonly logger = new Logger('COORDINATOR');
@@ -57,6 +62,9 @@ export class Supervisor {
   private looks = 0;
   private quietUntil = 0;
   private dispose: Dispose | undefined;
+  /** Its Redis user lacks the rights; so it is until the next connection. */
+  private refused = false;
+  private refusalLogged = false;
 
   constructor(
     private readonly backend: Backend,
@@ -73,7 +81,8 @@ export class Supervisor {
   start(sessionId: string): void {
     this.sessionId = sessionId;
     this.beQuiet();
-    this.dispose ??= this.backend.onConnected(() => this.beQuiet());
+    this.dispose ??= this.backend.onConnected(() => this.reconnected());
+    this.refused = false;
     this.pace('none');
   }
 
@@ -84,10 +93,37 @@ export class Supervisor {
     this.dispose?.();
     this.dispose = undefined;
     await this.turning;
+    await this.resign();
+  }
+
+  private async resign(): Promise<void> {
     if (this.office === 'none' || this.sessionId === undefined) return;
     this.office = 'none';
     if (!this.backend.isConnected()) return;
     await this.backend.fleet.resign(this.sessionId).catch(() => undefined);
+  }
+
+  private reconnected(): void {
+    this.beQuiet();
+    if (!this.refused) return;
+    this.refused = false;
+    this.pace('none');
+  }
+
+  /** Whether the failure is a right that this process's Redis user lacks; then it stops, and others do the work. */
+  private lacksRight(error: unknown): boolean {
+    if (!REFUSED.test(messageOf(error))) return false;
+    this.timer?.cancel();
+    this.refused = true;
+    void this.resign();
+    if (!this.refusalLogged)
+      this.logger.warn(
+        `this process takes no part in the supervision: its Redis user may not (${messageOf(error)}). ` +
+          'Others find the dead and start delayed calls; without any, nobody does. docs/security.md lists the rights; ' +
+          'supervise: false says that it is meant so.',
+      );
+    this.refusalLogged = true;
+    return true;
   }
 
   /** Who looks does it often; the others only ask now and then whether an office is free. */
@@ -106,7 +142,7 @@ export class Supervisor {
   /** One turn at a time. */
   private turn(): void {
     const sessionId = this.sessionId;
-    if (sessionId === undefined || !this.backend.isConnected()) return;
+    if (sessionId === undefined || this.refused || !this.backend.isConnected()) return;
     this.turning ??= this.turnOnce(sessionId).finally(() => (this.turning = undefined));
   }
 
@@ -116,6 +152,7 @@ export class Supervisor {
       if (this.isElected) await this.look(sessionId);
       else await this.stand(sessionId);
     } catch (error) {
+      if (this.lacksRight(error)) return;
       this.logger.debug(`the supervisor could not look: ${messageOf(error)}`);
       this.beQuiet();
     } finally {
@@ -165,6 +202,7 @@ export class Supervisor {
       const count = await this.backend.calls.promote(ref);
       this.logger.debug(`${count} delayed call(s) of ${ref.functionName} are due`);
     } catch (error) {
+      if (this.lacksRight(error)) return;
       this.logger.warn(`delayed calls of ${ref.functionName} still wait: ${messageOf(error)}`);
     }
   }
@@ -190,6 +228,7 @@ export class Supervisor {
         this.condemnedAt.delete(suspect);
       }
     } catch (error) {
+      if (this.lacksRight(error)) return;
       this.logger.warn(`the calls of ${suspect} are not all handed over yet: ${messageOf(error)}`);
     } finally {
       this.burying.delete(suspect);

@@ -575,7 +575,7 @@ export class WorkerCoordinator {
       this.settings.leaseMs / BEATS_PER_LEASE,
       () => void this.beat(),
     );
-    this.supervisor.start(sessionId);
+    if (this.settings.supervise) this.supervisor.start(sessionId);
     this.work?.open(sessionId, offsetMs);
     const registrations = this.local.all();
     await this.work?.begin(this.local.functions());
