@@ -2,6 +2,7 @@ import { Logger } from '@nestjs/common';
 import type { Backend } from '../backend/backend.js';
 import type { DeathEvidence, HostedWorker, Office } from '../backend/fleet-store.js';
 import type { Clock, Timer } from '../common/clock.js';
+import { isRefused } from '../common/errors.js';
 import { messageOf } from '../common/text.js';
 import type { Dispose } from '../common/typed-events.js';
 import type { FunctionRef } from '../protocol/function-ref.js';
@@ -22,8 +23,6 @@ export const STANDBY_INTERVAL_MS = 2_000;
 export const LINGER_MS = 3_000;
 /** A look that takes longer says that Redis, or this process, stood still. */
 const STALL_MS = 1_000;
-/** What Redis answers when its user lacks a right, in a command and in a script. */
-const REFUSED = /^NOPERM|The user executing the script/;
 /** Leases are looked at every so many looks. */
 const LEASE_LOOK_FACTOR = 15;
 
@@ -112,15 +111,14 @@ export class Supervisor {
 
   /** Whether the failure is a right that this process's Redis user lacks; then it stops, and others do the work. */
   private lacksRight(error: unknown): boolean {
-    if (!REFUSED.test(messageOf(error))) return false;
+    if (!isRefused(error, 'NOPERM')) return false;
     this.timer?.cancel();
     this.refused = true;
     void this.resign();
     if (!this.refusalLogged)
       this.logger.warn(
-        `this process takes no part in the supervision: its Redis user may not (${messageOf(error)}). ` +
-          'Others find the dead and start delayed calls; without any, nobody does. docs/security.md lists the rights; ' +
-          'supervise: false says that it is meant so.',
+        'this process takes no part in the supervision: its Redis user may not, and others find the dead and start ' +
+          `delayed calls; without any, nobody does. ${error.message} supervise: false says that it is meant so.`,
       );
     this.refusalLogged = true;
     return true;

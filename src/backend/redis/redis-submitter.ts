@@ -57,7 +57,7 @@ export class RedisSubmitter {
     }
     try {
       const answer = await runScript(this.commands.client, scripts.submit, keys.all, args);
-      return (answer as string[]).map(toSubmitted);
+      return (answer as string[]).map((told) => this.toSubmitted(told));
     } catch (error) {
       throw this.commands.translate('submit', error);
     }
@@ -83,10 +83,17 @@ export class RedisSubmitter {
           terms.sentAt ?? '',
         ],
       );
-      return toSubmitted(answer as string);
+      return this.toSubmitted(answer as string);
     } catch (error) {
       return this.commands.translate('submit', error);
     }
+  }
+
+  private toSubmitted(answer: string): Submitted {
+    if (answer === '=') return 'answered';
+    if (answer === '!late') return 'late';
+    if (answer.startsWith('!full ')) return { backlog: Number(answer.slice('!full '.length)) };
+    return answer.startsWith('!') ? this.commands.refusal('submit', answer.slice(1)) : answer;
   }
 }
 
@@ -103,11 +110,4 @@ function runsOf(
     else runs.push({ from: index, to: index + 1, once });
   }
   return runs;
-}
-
-function toSubmitted(answer: string): Submitted {
-  if (answer === '=') return 'answered';
-  if (answer === '!late') return 'late';
-  if (answer.startsWith('!full ')) return { backlog: Number(answer.slice('!full '.length)) };
-  return answer.startsWith('!') ? new Error(answer.slice(1)) : answer;
 }
