@@ -1,4 +1,3 @@
-import { hostname } from 'node:os';
 import {
   afterAll,
   afterEach,
@@ -9,20 +8,20 @@ import {
   it,
   jest,
 } from '@jest/globals';
-import { Logger, type INestApplicationContext } from '@nestjs/common';
-import { Redis } from 'ioredis';
+import type { INestApplicationContext } from '@nestjs/common';
 import {
   DeadLetters,
   EnhancedFunctionRegistry,
   FunctionError,
   FunctionLifecycleNotifier,
+  NotificationManager,
   WorkerCoordinator,
-  type FunctionsOptions,
 } from '../../src/index.js';
 import { DIRECT_READ_LIMIT } from '../../src/execution/worker/lanes.js';
 import { startRedis, type StartedRedis } from '../../tools/redis.mjs';
-import { createUser, refusals, type AclBlock } from '../harness/acl.js';
-import { Fleet } from '../harness/apps.js';
+import { lessened, rulesOf, wordsOf, type AclBlock } from '../harness/acl.js';
+import { AclFleet, PASSWORD, USERS } from '../harness/acl-fleet.js';
+import { AclUsage, RECORDED_PREFIX } from '../harness/acl-usage.js';
 import { condemnAll } from '../harness/condemn.js';
 import { eventually } from '../harness/eventually.js';
 import { hosting, Stage } from '../harness/host.js';
@@ -30,39 +29,23 @@ import { TestProcess } from '../harness/processes.js';
 
 jest.setTimeout(60_000);
 
-/** The users of the tests, made of the document's blocks. */
-const USERS = {
-  caller: ['Every process', 'Calling'],
-  worker: ['Every process', 'Hosting'],
-  supervisor: ['Every process', 'Supervising'],
-  operator: ['Every process', 'Dead letters'],
-} as const satisfies Record<string, readonly AclBlock[]>;
-type User = keyof typeof USERS;
-
-/** What each of them is to the module. */
-const ROLES: Readonly<Record<User, FunctionsOptions>> = {
-  caller: { worker: false, supervise: false },
-  worker: { supervise: false },
-  supervisor: { worker: false },
-  operator: { worker: false, supervise: false },
-};
-
-const PASSWORD = 'a-password';
 let redis: StartedRedis;
-let fleet: Fleet;
+let usage: AclUsage;
+let fleet: AclFleet;
 let processes: TestProcess[];
 
 beforeAll(async () => {
   redis = await startRedis();
+  usage = await AclUsage.start(redis.url);
 });
-afterAll(() => redis.stop());
+afterAll(async () => {
+  usage.close();
+  await redis.stop();
+});
 
 beforeEach(async () => {
-  fleet = new Fleet(redis.url);
+  fleet = await AclFleet.on(redis);
   processes = [];
-  await fleet.redis.acl('LOG', 'RESET');
-  for (const [name, blocks] of Object.entries(USERS))
-    await createUser(fleet.redis, { name, password: PASSWORD, prefix: fleet.prefix }, blocks);
 });
 
 afterEach(async () => {
@@ -70,22 +53,17 @@ afterEach(async () => {
   await fleet.close();
 });
 
-const urlOf = (user: string): string => redis.url.replace('//', `//${user}:${PASSWORD}@`);
-const callsKey = (name: string): string => `${fleet.prefix}nf:{${name}:default}:calls`;
-
-function start(
-  user: User,
-  providers: unknown[] = [],
-  options: FunctionsOptions = {},
-): Promise<INestApplicationContext> {
-  return fleet.start({
-    providers,
-    options: { connection: urlOf(user), ...ROLES[user], ...options },
-  });
+/** A pool that nobody reads, with as many tokens as a bell keeps: who rings adds one and takes one away. */
+async function addFullPool(functionName: string): Promise<void> {
+  const pool = `${fleet.prefix}nf:pool:{full}`;
+  const tokens = Array.from({ length: 16 }, () => '1');
+  await fleet.redis.sadd(fleet.key(functionName, 'bells'), pool);
+  await fleet.redis.del(`${pool}:due`);
+  await fleet.redis.rpush(`${pool}:wake`, ...tokens);
 }
 
 async function expectNoRefusal(): Promise<void> {
-  expect(await refusals(fleet.redis)).toEqual([]);
+  expect(await fleet.refusals()).toEqual([]);
 }
 
 /** The code of what a call fails with; looked at now, so that the failure may come before it is awaited. */
@@ -96,10 +74,6 @@ function codeOf(call: Promise<unknown> | undefined): Promise<unknown> {
   );
 }
 
-async function caller(): Promise<EnhancedFunctionRegistry> {
-  return (await start('caller')).get(EnhancedFunctionRegistry);
-}
-
 describe('a fleet whose users have the rules of docs/security.md', () => {
   afterEach(async () => {
     await fleet.close();
@@ -107,10 +81,10 @@ describe('a fleet whose users have the rules of docs/security.md', () => {
   });
 
   it('calls, waits for readiness, tells progress, and answers with results and errors', async () => {
-    const registry = await caller();
+    const registry = await fleet.caller();
     const waiting = registry.call('work', { n: 1 });
     const seen: unknown[] = [];
-    const worker = await start('worker', [
+    const worker = await fleet.startAs('worker', [
       hosting('work', (input, context) => {
         context.progress('half');
         return input;
@@ -120,11 +94,18 @@ describe('a fleet whose users have the rules of docs/security.md', () => {
       }),
     ]);
     await expect(waiting).resolves.toEqual({ n: 1 });
+    await addFullPool('work');
     const onProgress = (value: unknown): unknown => seen.push(value);
     await expect(registry.call('work', { n: 2 }, { onProgress })).resolves.toEqual({ n: 2 });
     expect(seen).toEqual(['half']);
     await expect(registry.call('fail')).rejects.toMatchObject({ code: 'NO' });
     expect((await registry.getAvailableFunctions()).length).toBe(2);
+    await worker
+      .get(EnhancedFunctionRegistry)
+      .registerFunction({ name: 'later', workflowId: 'default' });
+    await expect(
+      worker.get(EnhancedFunctionRegistry).unregisterFunction('later', 'default'),
+    ).resolves.toBe(true);
     await fleet.stop(worker);
     await expect(registry.call('work', {}, { ifUnavailable: 'fail' })).rejects.toMatchObject({
       code: 'NO_WORKER',
@@ -133,8 +114,8 @@ describe('a fleet whose users have the rules of docs/security.md', () => {
 
   it('hears of health, and cancels calls that wait and calls that run', async () => {
     const stage = new Stage();
-    const registry = await caller();
-    const worker = await start('worker', [stage.as({ name: 'work', concurrency: 1 })]);
+    const registry = await fleet.caller();
+    const worker = await fleet.startAs('worker', [stage.as({ name: 'work', concurrency: 1 })]);
     const abort = new AbortController();
     const { signal } = abort;
     const running = registry.call('work', {}, { signal });
@@ -153,14 +134,14 @@ describe('a fleet whose users have the rules of docs/security.md', () => {
     });
     await notifier.notifyHealthy();
     await eventually('the stream is empty', async () => {
-      return (await fleet.redis.xlen(callsKey('work'))) === 0;
+      return (await fleet.redis.xlen(fleet.key('work', 'calls'))) === 0;
     });
   });
 
   it('shares calls by an idempotency key, answers from the result, and cancels one of those who share', async () => {
     const stage = new Stage();
-    const [one, two] = [await caller(), await caller()];
-    await start('worker', [stage.as('work')]);
+    const [one, two] = [await fleet.caller(), await fleet.caller()];
+    await fleet.startAs('worker', [stage.as('work')]);
     const abort = new AbortController();
     const options = { idempotencyKey: 'k' };
     const shared = [
@@ -178,24 +159,36 @@ describe('a fleet whose users have the rules of docs/security.md', () => {
     await expect(Promise.all(shared.slice(0, 2))).resolves.toEqual(['once', 'once']);
     await expect(two.call('work', {}, options)).resolves.toBe('once');
     expect(stage.runs).toHaveLength(1);
+    const alone = new AbortController();
+    const cancelled = codeOf(
+      one.call('work', {}, { idempotencyKey: 'other', signal: alone.signal }),
+    );
+    await stage.started(2);
+    alone.abort();
+    expect(await cancelled).toBe('CALL_CANCELLED');
+    await eventually('its key is free', async () => {
+      return (await fleet.redis.exists(fleet.key('work', 'once:other'))) === 0;
+    });
+    stage.finishAll();
   });
 
   it('runs failed calls again, buries them, and an operator lists, retries and removes them', async () => {
-    await start('supervisor');
+    await fleet.startAs('supervisor');
     let broken = true;
     const seen: unknown[] = [];
-    await start('worker', [
+    await fleet.startAs('worker', [
       hosting({ name: 'work', retry: { maxAttempts: 2, backoffMs: 1 } }, (input) => {
         if (broken) throw new Error('broken');
         seen.push(input);
       }),
     ]);
-    const registry = await caller();
+    const registry = await fleet.caller();
     for (const n of [1, 2])
       await expect(registry.call('work', { n })).rejects.toMatchObject({ code: 'HANDLER_FAILED' });
     broken = false;
-    const letters = (await start('operator')).get(DeadLetters);
+    const letters = (await fleet.startAs('operator')).get(DeadLetters);
     const [first, second] = await letters.list('work', 'default');
+    await addFullPool('work');
     await expect(letters.retry('work', 'default', first!.id)).resolves.toBe(true);
     await letters.remove('work', 'default', second!.id);
     await expect(letters.count('work', 'default')).resolves.toBe(0);
@@ -203,17 +196,19 @@ describe('a fleet whose users have the rules of docs/security.md', () => {
     // A call that is cancelled while it waits for its next attempt.
     broken = true;
     const abort = new AbortController();
-    await fleet.start({
-      providers: [
-        hosting({ name: 'slow', retry: { maxAttempts: 2, backoffMs: 60_000 } }, () => {
-          throw new Error('later');
-        }),
-      ],
-      options: { connection: urlOf('worker'), ...ROLES.worker },
+    const slow = hosting({ name: 'slow', retry: { maxAttempts: 2, backoffMs: 60_000 } }, () => {
+      throw new Error('later');
     });
+    await fleet.startAs('worker', [slow]);
     const later = registry.call('slow', {}, { signal: abort.signal });
     const aside = `${fleet.prefix}nf:{slow:default}:aside`;
     await eventually('it waits', async () => (await fleet.redis.hlen(aside)) === 1);
+    // Looked at before its time: the supervisor notes anew when it is due.
+    const delayed = `${fleet.prefix}nf:delayed`;
+    await fleet.redis.zadd(delayed, 1, 'slow:default');
+    await eventually('it was looked at', async () => {
+      return Number(await fleet.redis.zscore(delayed, 'slow:default')) > 1;
+    });
     abort.abort();
     await expect(later).rejects.toMatchObject({ code: 'CALL_CANCELLED' });
     await eventually('it is gone', async () => (await fleet.redis.hlen(aside)) === 0);
@@ -221,73 +216,136 @@ describe('a fleet whose users have the rules of docs/security.md', () => {
 
   it('drains: what runs finishes, what does not is handed back to another worker', async () => {
     const stage = new Stage();
-    const registry = await caller();
-    const worker = await start('worker', [stage.as('work')], { drainTimeoutMs: 200 });
+    const registry = await fleet.caller();
+    const worker = await fleet.startAs('worker', [stage.as('work')], { drainTimeoutMs: 200 });
     const calls = [registry.call('work', { n: 1 }), registry.call('work', { n: 2 })];
     await stage.started(2);
+    await addFullPool('work');
     const stopping = fleet.stop(worker);
     stage.runs[0]!.outcome.resolve('finished');
     await stopping;
-    await start('worker', [hosting('work', () => 'elsewhere')]);
+    await fleet.startAs('worker', [hosting('work', () => 'elsewhere')]);
     expect((await Promise.all(calls)).sort()).toEqual(['elsewhere', 'finished']);
     stage.finishAll();
   });
 
   it('hands the calls of a killed worker over, at-most-once calls answered, by a user that only supervises', async () => {
-    const supervisor = await start('supervisor');
+    const supervisor = await fleet.startAs('supervisor');
     await eventually('it supervises', () => supervisor.get(WorkerCoordinator).isSupervisor);
     // The process of the tests counts its runs in a key of its own.
-    await fleet.redis.call('ACL', 'SETUSER', 'worker', `(+hincrby ~${fleet.prefix}runs)`);
-    const startProcess = async (id: string): Promise<TestProcess> => {
-      const env = { REDIS_URL: urlOf('worker'), KEY_PREFIX: fleet.prefix, SUPERVISE: 'false' };
+    await fleet.grant('worker', `(+hincrby ~${fleet.prefix}runs)`);
+    const startProcess = (id: string): TestProcess => {
+      const env = {
+        REDIS_URL: fleet.urlOf('worker'),
+        KEY_PREFIX: fleet.prefix,
+        SUPERVISE: 'false',
+      };
       const worker = TestProcess.start('worker.ts', { ...env, WORKER_ID: id });
       processes.push(worker);
-      await worker.message('ready', 30_000);
       return worker;
     };
-    const registry = await caller();
-    const first = await startProcess('first');
+    // As if it hosted so many functions that it hears of them by a bell.
+    const joinPool = async (workerId: string): Promise<void> => {
+      const workers = fleet.key('held', 'workers');
+      const record = JSON.parse((await fleet.redis.hget(workers, workerId)) ?? '{}') as object;
+      const pool = `${fleet.prefix}nf:pool:{own}`;
+      await fleet.redis.hset(workers, workerId, JSON.stringify({ ...record, pool }));
+      await fleet.redis.sadd(fleet.key('held', 'bells'), pool);
+    };
+    const registry = await fleet.caller();
+    const first = startProcess('first');
+    await first.message('ready', 30_000);
     const call = registry.call('held', {}, { idempotencyKey: 'k' });
-    const once = registry.call('held', {}, { delivery: 'at-most-once' });
+    const delivery = 'at-most-once';
+    const once = registry.call('held', {}, { delivery, idempotencyKey: 'once' });
     const lost = codeOf(once);
     await eventually('both run', async () => (await fleet.redis.hlen(`${fleet.prefix}runs`)) === 2);
-    await startProcess('second');
+    await startProcess('second').message('ready', 30_000);
+    await addFullPool('held');
+    await joinPool('first');
     first.kill('SIGKILL');
     await expect(call).resolves.toEqual({ workerId: 'second', attempt: 2 });
     expect(await lost).toBe('WORKER_LOST');
     const poisoned = registry.call('poison');
-    await eventually('the second is gone', async () => {
-      const workers = await fleet.redis.hkeys(`${fleet.prefix}nf:{poison:default}:workers`);
-      return workers.length === 0;
-    });
+    await eventually(
+      'the second is gone',
+      async () => {
+        const workers = await fleet.redis.hkeys(`${fleet.prefix}nf:{poison:default}:workers`);
+        return workers.length === 0;
+      },
+      30_000,
+    );
     const gone = codeOf(poisoned);
-    for (const id of ['third', 'fourth']) await startProcess(id);
+    // Each takes it as soon as it is there, and dies of it.
+    for (const id of ['third', 'fourth']) startProcess(id);
     expect(await gone).toBe('MAX_DELIVERIES');
-    await eventually('the dead are forgotten', async () => {
-      return (await fleet.redis.keys(`${fleet.prefix}nf:process:*:grave`)).length === 4;
-    });
+    await eventually(
+      'the dead are forgotten',
+      async () => {
+        return (await fleet.redis.keys(`${fleet.prefix}nf:process:*:grave`)).length === 4;
+      },
+      30_000,
+    );
   });
 
   it('reads many functions by their bell', async () => {
     const names = Array.from({ length: DIRECT_READ_LIMIT + 2 }, (_, index) => `f${index}`);
-    const registry = await caller();
+    const registry = await fleet.caller();
     const host = (): Promise<INestApplicationContext> =>
-      start(
+      fleet.startAs(
         'worker',
         names.map((name) => hosting(name, () => name)),
       );
     const first = await host();
     await host();
     expect(await Promise.all(names.map((name) => registry.call(name)))).toEqual(names);
+    const many = Array.from({ length: 300 }, () => registry.call('f1'));
+    await expect(Promise.all(many)).resolves.toHaveLength(300);
     await fleet.stop(first);
     expect(await Promise.all(names.map((name) => registry.call(name)))).toEqual(names);
   });
 
+  it('tells health to those who listen, and leaves a function out whose key holds something else', async () => {
+    const work = [hosting('work', () => 'done'), hosting('broken', () => 'done')];
+    const worker = await fleet.startAs('worker', work, { leaseMs: 400 });
+    const registry = await fleet.caller();
+    await expect(registry.call('work')).resolves.toBe('done');
+    const health: unknown[] = [];
+    const caller = await fleet.startAs('caller');
+    await caller
+      .get(NotificationManager)
+      .subscribe('worker:health:work:default', ({ data }) => health.push(data));
+    await eventually('it is heard', () => health.length > 0);
+    await fleet.redis.set(fleet.key('broken', 'calls'), 'not a stream');
+    await expect(registry.call('work')).resolves.toBe('done');
+    await fleet.stop(worker);
+  });
+
+  it('supervises in an office of two, and in another database than the first', async () => {
+    const first = await fleet.startAs('supervisor');
+    await eventually('it supervises', () => first.get(WorkerCoordinator).isSupervisor);
+    const second = await fleet.startAs('supervisor');
+    const deputy = `${fleet.prefix}nf:deputy`;
+    let left = 0;
+    await eventually('its deputy keeps its office', async () => {
+      const before = left;
+      left = await fleet.redis.pttl(deputy);
+      return before > 0 && left > before;
+    });
+    await fleet.stop(first);
+    await eventually('the deputy follows', () => second.get(WorkerCoordinator).isSupervisor);
+    expect(await fleet.redis.exists(deputy)).toBe(0);
+    const connection = `${fleet.urlOf('operator')}/1`;
+    const operator = await fleet.startAs('operator', [], { connection });
+    await expect(operator.get(DeadLetters).count('work', 'default')).resolves.toBe(0);
+  });
+
   it('comes back after its group was destroyed, its sessions condemned, its connections killed, and Redis emptied', async () => {
     const stage = new Stage();
-    const registry = await caller();
-    await start('supervisor');
-    const host = (): Promise<INestApplicationContext> => start('worker', [stage.as('work')]);
+    const registry = await fleet.caller();
+    await fleet.startAs('supervisor');
+    const host = (): Promise<INestApplicationContext> =>
+      fleet.startAs('worker', [stage.as('work')]);
     await host();
     await host();
     const answered = async (faults: () => Promise<unknown>): Promise<void> => {
@@ -303,7 +361,11 @@ describe('a fleet whose users have the rules of docs/security.md', () => {
       clearInterval(finish);
     };
     const { redis: admin } = fleet;
-    await answered(() => admin.xgroup('DESTROY', callsKey('work'), 'workers'));
+    const looked = await fleet.callCount('xinfo|groups');
+    await answered(() => admin.xgroup('DESTROY', fleet.key('work', 'calls'), 'workers'));
+    await eventually('it was looked for calls that lost their group', async () => {
+      return (await fleet.callCount('xinfo|groups')) > looked;
+    });
     await answered(() => admin.client('KILL', 'TYPE', 'PUBSUB'));
     await answered(() => admin.client('KILL', 'USER', 'worker'));
     await answered(() => condemnAll(fleet));
@@ -311,184 +373,52 @@ describe('a fleet whose users have the rules of docs/security.md', () => {
   });
 });
 
-describe('a user of docs/security.md is refused', () => {
-  const PREFIX = '@';
-  const foreign = `${PREFIX}nf:process:{elsewhere-1-aa}:replies`;
-  const workers = `${PREFIX}nf:{work:default}:workers`;
-  const calls = `${PREFIX}nf:{work:default}:calls`;
-  const script = (command: string): string =>
-    `return redis.call(${command
-      .split(' ')
-      .map((word) => `'${word}'`)
-      .join(', ')})`;
-  const inScript = (command: string): string[] => ['EVAL', script(command), '0'];
-  const everybody: string[][] = [
-    ['GET', 'a-key-of-others'],
-    ['SET', 'a-key-of-others', '1'],
-    ['KEYS', '*'],
-    ['SCAN', '0'],
-    ['FLUSHALL'],
-    ['CONFIG', 'GET', '*'],
-    ['ACL', 'LIST'],
-    ['MONITOR'],
-    ['DEBUG', 'SLEEP', '0'],
-    ['SCRIPT', 'FLUSH'],
-    ['SHUTDOWN'],
-    ['SUBSCRIBE', 'a-channel-of-others'],
-    ['PUBLISH', 'a-channel-of-others', 'x'],
-    ['PSUBSCRIBE', '*'],
-    ['SET', `${PREFIX}nf:process:{elsewhere-1-aa.1}:lease`, '1'],
-    ['SUBSCRIBE', `${PREFIX}nf:process:elsewhere-1-aa.1`],
-    ['XREAD', 'STREAMS', foreign, '0'],
-    ['XTRIM', foreign, 'MAXLEN', '0'],
-    ['EVAL', script('FLUSHALL'), '0'],
-    ['EVAL', script('GET a-key-of-others'), '0'],
-  ];
-  const supervision: string[][] = [
-    ['SET', `${PREFIX}nf:supervisor`, 'me'],
-    ['EVAL', 'return 1', '1', `${PREFIX}nf:supervisor`],
-    ['DEL', `${PREFIX}nf:process:{elsewhere-1-aa.1}:lease`],
-    ['SET', `${PREFIX}nf:process:{elsewhere-1-aa.1}:grave`, ''],
-    ['CLIENT', 'LIST'],
-  ];
-  const ofWorkers: string[][] = [
-    ['HSET', workers, 'w', '{}'],
-    inScript(`HSET ${workers} w {}`),
-    ['EVAL', script(`HSET ${workers} w {}`), '1', workers],
-    ['XREADGROUP', 'GROUP', 'workers', 'c', 'STREAMS', calls, '>'],
-    ['XCLAIM', calls, 'workers', 'c', '0', '1-1'],
-    ['SET', `${PREFIX}nf:{work:default}:definition`, '{}'],
-    ['PUBLISH', `${PREFIX}function:ready:work:default`, '{}'],
-    ['CLIENT', 'KILL', 'ID', '1'],
-  ];
-  const readsCalls: string[][] = [
-    ['XRANGE', calls, '-', '+'],
-    inScript(`XRANGE ${calls} - +`),
-    ['EVAL', script(`XRANGE ${calls} - +`), '1', calls],
-  ];
-  const deadLetters = [['XRANGE', `${PREFIX}nf:{work:default}:dead`, '-', '+']];
-  const answers: string[][] = [
-    ['XADD', foreign, '*', 'id', '{}'],
-    inScript(`XADD ${foreign} * id {}`),
-  ];
-  const REFUSED: Readonly<Record<User, string[][]>> = {
-    caller: [...everybody, ...supervision, ...ofWorkers, ...readsCalls, ...deadLetters, ...answers],
-    worker: [...everybody, ...supervision, ...deadLetters],
-    supervisor: [...everybody, ...ofWorkers.slice(0, 7), ...deadLetters],
-    operator: [...everybody, ...supervision, ...ofWorkers, ...readsCalls, ...answers],
-  };
+/** MONITOR does not tell of these: acl-refused.test.ts shows what becomes of a process that lacks them. */
+const ADMINISTRATIVE = new Set(['+client|unblock', '+client|kill', '+client|list']);
 
-  it.each(
-    Object.entries(REFUSED).flatMap(([user, commands]) =>
-      commands.map((words) => ({ user, words, command: words.join(' ') })),
-    ),
-  )('what is not its own, $user: $command', async ({ user, words }) => {
-    const client = new Redis(urlOf(user));
-    const own = words.map((word) => word.replaceAll(PREFIX, fleet.prefix));
-    await expect(client.call(own[0]!, ...own.slice(1))).rejects.toThrow(
-      /^NOPERM|can't run this command|can't access at least one of the keys/,
+/** Of what the fleets above did. */
+describe('the rules of docs/security.md', () => {
+  /** What the roles were seen to do that they may not do with these rules. */
+  async function refused(
+    words: readonly string[],
+    commands: readonly string[][],
+  ): Promise<string[]> {
+    const admin = fleet.redis;
+    await admin.call('ACL', 'SETUSER', 'trial', 'reset', ...words);
+    const trials = admin.pipeline();
+    for (const command of commands) trials.call('ACL', 'DRYRUN', 'trial', ...command);
+    const answers = (await trials.exec()) ?? [];
+    return answers.flatMap(([error, answer], index) =>
+      error === null && answer === 'OK' ? [] : [(commands[index] ?? []).join(' ').slice(0, 100)],
     );
-    client.disconnect();
-  });
+  }
 
-  it('the same keys under another prefix', async () => {
-    const client = new Redis(urlOf('worker'));
-    await expect(client.xadd('other:nf:{work:default}:calls', '*', 'a', 'b')).rejects.toThrow(
-      /^NOPERM/,
-    );
-    client.disconnect();
-  });
-
-  it('with a glob for its hosts: what is named after other hosts only', async () => {
-    const user = { name: 'web', password: PASSWORD, prefix: fleet.prefix, host: 'web-*' };
-    await createUser(fleet.redis, user, USERS.caller);
-    const client = new Redis(urlOf('web'));
-    const replies = (host: string): string => `${fleet.prefix}nf:process:{${host}-1-aa}:replies`;
-    await expect(client.xadd(replies('web-7f'), '*', 'id', '{}')).resolves.toEqual(
-      expect.any(String),
-    );
-    await expect(client.xadd(replies(hostname()), '*', 'id', '{}')).rejects.toThrow(/^NOPERM/);
-    client.disconnect();
-  });
-});
-
-describe('a user for one function', () => {
-  it('calls it, and no other', async () => {
-    const user = { name: 'narrow', password: PASSWORD, prefix: fleet.prefix };
-    await createUser(fleet.redis, { ...user, functions: 'work:default' }, USERS.caller);
-    await start('worker', [hosting('work', () => 'done'), hosting('other', () => 'done')]);
-    const app = await fleet.start({
-      options: { connection: urlOf('narrow'), ...ROLES.caller },
-    });
-    const registry = app.get(EnhancedFunctionRegistry);
-    await expect(registry.call('work')).resolves.toBe('done');
-    expect(await refusals(fleet.redis)).toEqual([]);
-    await expect(registry.call('other', {}, { readinessTimeoutMs: 500 })).rejects.toThrow(/NOPERM/);
-    expect(await fleet.redis.xlen(callsKey('other'))).toBe(0);
-  });
-});
-
-describe('a process whose user may not supervise, and that was not told so', () => {
-  let warned: string[];
-  beforeEach(() => {
-    warned = [];
-    jest.spyOn(Logger.prototype, 'warn').mockImplementation((text: unknown) => {
-      warned.push(String(text));
-    });
-  });
-  afterEach(() => {
-    jest.restoreAllMocks();
-  });
-
-  const said = (): string[] => warned.filter((text) => text.includes('supervision'));
-
-  it('says it once, calls and is called, and leaves the office to those who may', async () => {
-    const worker = await start('worker', [hosting('work', () => 'done')], { supervise: true });
-    await eventually('it is said', () => said().length === 1);
-    expect(said()).toEqual([
-      expect.stringMatching(
-        /^this process takes no part in the supervision: its Redis user may not \(NOPERM .*docs\/security\.md.*supervise: false/,
-      ),
-    ]);
-    const supervisor = await start('supervisor');
-    await eventually('it supervises', () => supervisor.get(WorkerCoordinator).isSupervisor);
-    await expect((await caller()).call('work')).resolves.toBe('done');
-    // It asks again on its next connection, and says nothing new.
-    const before = (await refusals(fleet.redis)).length;
-    expect(before).toBe(1);
-    await fleet.redis.acl('LOG', 'RESET');
-    await fleet.redis.client('KILL', 'USER', 'worker');
-    await eventually('it asked', async () => (await refusals(fleet.redis)).length === 1);
-    await eventually('it is there', () => worker.get(WorkerCoordinator).state === 'active');
-    await expect((await caller()).call('work')).resolves.toBe('done');
-    expect(said()).toHaveLength(1);
-  });
-
-  it('gives the office back when it may take it, and not do its work', async () => {
-    await fleet.redis.call(
-      'ACL',
-      'SETUSER',
-      'worker',
-      `~${fleet.prefix}nf:supervisor`,
-      `~${fleet.prefix}nf:deputy`,
-      `(+get +set +del +pexpire ~${fleet.prefix}nf:supervisor ~${fleet.prefix}nf:deputy)`,
-    );
-    await start('worker', [hosting('work', () => 'done')], { supervise: true });
-    await eventually('it is said', () => said().length === 1);
-    await eventually('the office is free', async () => {
-      return (await fleet.redis.exists(`${fleet.prefix}nf:supervisor`)) === 0;
-    });
-  });
-});
-
-describe('supervise: false', () => {
-  it('takes no office, and asks for none', async () => {
-    const app = await start('caller');
-    await start('supervisor');
-    await eventually('the other has it', async () => {
-      return (await fleet.redis.exists(`${fleet.prefix}nf:supervisor`)) === 1;
-    });
-    expect(app.get(WorkerCoordinator).isSupervisor).toBe(false);
-    expect(await fleet.redis.exists(`${fleet.prefix}nf:deputy`)).toBe(0);
+  it('allow nothing that no process was seen to need', async () => {
+    const samples = await usage.samples();
+    const user = { name: 'trial', password: PASSWORD, prefix: RECORDED_PREFIX };
+    const roles = Object.entries<readonly AclBlock[]>(USERS).map(([role, blocks]) => ({
+      blocks,
+      // The process of the tests counts its runs in a key of its own.
+      commands: (samples.get(role) ?? []).filter(([name]) => name !== 'hincrby'),
+    }));
+    for (const { blocks, commands } of roles) {
+      const words = wordsOf(blocks.map((block) => rulesOf(block, user)));
+      expect(await refused(words, commands)).toEqual([]);
+    }
+    const unused: string[] = [];
+    for (const block of new Set(Object.values(USERS).flat())) {
+      const mine = roles.filter(({ blocks }) => blocks.includes(block));
+      for (const { without, rules } of lessened(rulesOf(block, user))) {
+        if (ADMINISTRATIVE.has(without)) continue;
+        let needed = false;
+        for (const { blocks, commands } of mine) {
+          const others = blocks.filter((other) => other !== block);
+          const words = wordsOf([...others.map((other) => rulesOf(other, user)), rules]);
+          needed ||= (await refused(words, commands)).length > 0;
+        }
+        if (!needed) unused.push(`${block}: ${without}`);
+      }
+    }
+    expect(unused).toEqual([]);
   });
 });
