@@ -16,7 +16,7 @@ import { startRedis, type StartedRedis } from '../../tools/redis.mjs';
 import { createUser } from '../harness/acl.js';
 import { AclFleet, PASSWORD, ROLES, USERS, type User } from '../harness/acl-fleet.js';
 import { eventually } from '../harness/eventually.js';
-import { hosting } from '../harness/host.js';
+import { hosting, Stage } from '../harness/host.js';
 
 jest.setTimeout(60_000);
 
@@ -158,6 +158,26 @@ describe('a caller that forges what other processes say', () => {
     expect(worker.get(WorkerCoordinator).workers()).toEqual([
       expect.objectContaining({ status: 'ready' }),
     ]);
+    client.disconnect();
+  });
+});
+
+describe('a caller that declares a worker dead', () => {
+  it('makes its call run again, under a new session of the worker', async () => {
+    const stage = new Stage();
+    await fleet.startAs('supervisor');
+    await fleet.startAs('worker', [stage.as('work')]);
+    const call = (await fleet.caller()).call('work');
+    const first = await stage.started();
+    const client = new Redis(fleet.urlOf('caller'));
+    const [text = '{}'] = await fleet.redis.hvals(fleet.key('work', 'workers'));
+    const { processId } = JSON.parse(text) as { processId: string };
+    await client.hset(`${fleet.prefix}nf:processes`, processId, 'condemned');
+    const second = await stage.started(2);
+    expect(first.context.signal.aborted).toBe(true);
+    expect(second.context.attempt).toBe(2);
+    stage.finishAll();
+    await expect(call).resolves.toBe('done');
     client.disconnect();
   });
 });
