@@ -15,6 +15,7 @@ import type {
 } from '../worker-store.js';
 import type { RedisConnection } from './redis-connection.js';
 import { runScript, scripts, type Script } from './scripts.js';
+import type { UntoldNews } from './untold-news.js';
 
 /** A reply stream outlives its caller's last heartbeat by this. */
 export const REPLY_STREAM_TTL_MS = 60_000;
@@ -30,6 +31,7 @@ export class RedisWorkerStore implements WorkerStore {
   constructor(
     private readonly commands: RedisConnection,
     private readonly keys: Keys,
+    private readonly untold: UntoldNews,
   ) {
     this.leaseParts = around(keys.lease('\0'));
     this.hostedParts = around(keys.hosted('\0'));
@@ -111,11 +113,12 @@ export class RedisWorkerStore implements WorkerStore {
         ...this.leaseParts,
         registration.poolId === '' ? '' : this.keys.pool(registration.poolId),
       ],
-    )) as [string, string] | null;
+    )) as [record: string, replaced: string, untold: string] | null;
     if (answer === null) {
       throw new WorkerNotRegisteredError(ref.functionName, ref.workflowId, registration.workerId);
     }
-    const [record, replaced] = answer;
+    const [record, replaced, untold] = answer;
+    this.untold.note(untold);
     return {
       record: JSON.parse(record) as WorkerRecord,
       replaced: replaced === '' ? undefined : replaced,
@@ -130,7 +133,7 @@ export class RedisWorkerStore implements WorkerStore {
   ): Promise<WorkerRecord | undefined> {
     const type = change.kind === 'draining' ? 'shutdown' : 'health';
     const status = change.kind === 'healthy' ? 'ready' : change.kind;
-    const record = await this.run(
+    const answer = (await this.run(
       'change',
       scripts.change,
       [this.keys.workers(ref)],
@@ -146,8 +149,10 @@ export class RedisWorkerStore implements WorkerStore {
         change.kind === 'draining' ? change.estimatedDowntimeMs : '',
         this.controlHead,
       ],
-    );
-    return typeof record === 'string' ? parseWorkerRecord(record) : undefined;
+    )) as [record: string, untold: string] | null;
+    if (answer === null) return undefined;
+    this.untold.note(answer[1]);
+    return parseWorkerRecord(answer[0]);
   }
 
   async unregister(
@@ -156,7 +161,7 @@ export class RedisWorkerStore implements WorkerStore {
     owner: WorkerOwner,
     reason: string,
   ): Promise<boolean> {
-    const removed = await this.run(
+    const [removed, untold] = (await this.run(
       'unregister',
       scripts.unregister,
       [
@@ -178,7 +183,8 @@ export class RedisWorkerStore implements WorkerStore {
         EPOCH_MEMORY_MS,
         this.controlHead,
       ],
-    );
+    )) as [removed: number, untold: string];
+    this.untold.note(untold);
     return removed === 1;
   }
 
