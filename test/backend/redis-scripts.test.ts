@@ -135,6 +135,7 @@ describe('outcomes of several functions for several callers', () => {
       submission('o2', other, 'two'),
       submission('o3', other, 'one'),
       submission('o4', other, ''),
+      submission('w4', WORK, 'two'),
     ];
     await backend.calls.submit(written, { maxBacklog: 10 });
     const reader = backend.calls.openReader('me');
@@ -149,6 +150,7 @@ describe('outcomes of several functions for several callers', () => {
     for (const [name, callId] of [
       ['work', 'w1'],
       ['other', 'o3'],
+      ['work', 'w4'],
     ] as const) {
       const stream = `${fleet.prefix}nf:{${name}:default}:calls`;
       await fleet.redis.xack(stream, 'workers', entries.get(callId)?.entryId ?? '');
@@ -156,7 +158,7 @@ describe('outcomes of several functions for several callers', () => {
     }
     const concluded = await backend.calls.conclude(outcomes, 'me');
     expect({ ...concluded, lost: [...concluded.lost].sort() }).toEqual({
-      ...{ lost: [0, 5], again: [], why: '' },
+      ...{ lost: [0, 5, 7], again: [], why: '' },
     });
     const told = async (to: string): Promise<string[]> =>
       (await fleet.redis.xrange(replies(to), '-', '+'))
