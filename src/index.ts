@@ -46,11 +46,8 @@ export {
 } from './readiness/function-readiness-watcher.js';
 export type { WorkerInfo } from './readiness/function-watch.js';
 export { FunctionLifecycleNotifier } from './lifecycle/function-lifecycle-notifier.js';
-export {
-  WorkerCoordinator,
-  type CoordinatorEvents,
-  type CoordinatorState,
-} from './lifecycle/worker-coordinator.js';
+export { WorkerCoordinator } from './lifecycle/worker-coordinator.js';
+export type { CoordinatorEvents, CoordinatorState } from './lifecycle/coordinator-events.js';
 export type { LocalWorker } from './lifecycle/local-workers.js';
 export type { DrainReport } from './lifecycle/work-source.js';
 
