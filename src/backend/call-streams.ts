@@ -116,8 +116,10 @@ export interface Taken {
 export interface CallReader {
   /** Takes calls of the pools' functions that have any; never waits. */
   take(read: PoolRead): Promise<Taken>;
-  /** Waits until a bell of these pools rings, `blockMs` at the most. */
-  waitForBell(pools: readonly string[], blockMs: number): Promise<void>;
+  /** Whether a function of these pools may have calls that nobody took: less to ask than {@link take} is. */
+  isDue(pools: readonly string[]): Promise<boolean>;
+  /** Waits until a bell of these pools rings, `blockMs` at the most; whether one did. */
+  waitForBell(pools: readonly string[], blockMs: number): Promise<boolean>;
   /** Up to `count` calls of each function, new ones; waits `blockMs` when there is none. 0: does not wait. */
   read(refs: readonly FunctionRef[], count: number, blockMs: number): Promise<RawCall[]>;
   /** Calls that were delivered to this consumer and not settled. */

@@ -28,6 +28,12 @@ export interface FleetView {
  */
 export type Office = 'supervisor' | 'deputy' | 'none';
 
+/** How long an office is held without being kept. */
+export interface OfficeLeases {
+  readonly supervisorMs: number;
+  readonly deputyMs: number;
+}
+
 /** What a session's loss is concluded from; checked once more in the step that acts on it. */
 export type DeathEvidence = 'presence' | 'lease';
 
@@ -37,10 +43,17 @@ export type DeathEvidence = 'presence' | 'lease';
  */
 export interface FleetStore {
   /** Takes an office if it is free; which this session holds now. */
-  elect(sessionId: string, leaseMs: number): Promise<Office>;
+  elect(sessionId: string, leases: OfficeLeases): Promise<Office>;
+  /** Whether both offices are held, by whomever. */
+  areHeld(): Promise<boolean>;
+  /** Keeps the deputy's office; `false` when this session does not hold it. */
+  keepDeputy(sessionId: string, leaseMs: number): Promise<boolean>;
   /** Gives its office back. */
   resign(sessionId: string): Promise<void>;
-  /** One look at all sessions; `undefined` when the lease is no longer held. */
+  /**
+   * One look at all sessions, of which the deputy is told; `undefined` when the lease is no longer held. A deputy
+   * that does not hear of it, although it has a presence, has died: its office is free.
+   */
   look(sessionId: string, leaseMs: number, withLeases: boolean): Promise<FleetView | undefined>;
   /**
    * Whether a connection is open on which the session reads calls: its process, or the host of it, lives then.

@@ -16,12 +16,16 @@ export class ControlMessages {
     private readonly registrations: WorkerRegistrations,
     /** Another process has unregistered a worker of this one. */
     private readonly onRemoval: (registration: LocalRegistration) => void,
+    /** The supervisor, whose deputy this process is, has looked. */
+    private readonly onLook: () => void,
   ) {}
 
   obey(message: unknown): void {
     if (!isRecord(message)) return;
     const { work } = this.membership;
     switch (message['type']) {
+      case 'looked':
+        return this.onLook();
       case 'cancel':
         if (typeof message['callId'] === 'string') work?.cancel(message['callId']);
         return;

@@ -6,19 +6,23 @@ import type { LocalRegistration } from './local-workers.js';
 import type { Membership } from './membership.js';
 import type { WorkerRegistrations } from './worker-registrations.js';
 
-/** Own records that are compared with the registry once per lease, in turn. */
-const RECORDS_PER_AUDIT = 4;
+/** Functions whose records are looked for once per lease, in turn, in one command. */
+const FUNCTIONS_PER_LOOK = 500;
 
 /**
  * Compares records of this process's workers with the registry: what somebody removed or Redis evicted is
  * registered again, what was said while Redis or pub/sub was away is said, or heard, now. Of two words the
  * registry's stands, unless this process's own has never reached it.
  *
+ * Once per lease it costs two commands, however many functions there are: whether the functions have records at all,
+ * and one record in turn. Only when records are missing are those functions' compared one by one.
+ *
  * Interleavings: a record that was asked for says nothing any more when the session, or the worker, is another one
  * by the time of the answer, nor when the worker has begun to leave.
  */
 export class RecordAudit {
   private readonly logger = new Logger('COORDINATOR');
+  private looked = 0;
   private audited = 0;
 
   constructor(
@@ -27,9 +31,23 @@ export class RecordAudit {
     private readonly registrations: WorkerRegistrations,
   ) {}
 
-  /** Some of them, in turn. */
-  some(session: ProcessSession): Promise<void> {
-    return this.compare(session, RECORDS_PER_AUDIT);
+  /** What is missing, of some functions in turn, and one record. */
+  async some(session: ProcessSession): Promise<void> {
+    const registered = this.registered();
+    const functions = new Map(registered.map(({ ref }) => [ref.id, ref]));
+    const refs = takeInTurn([...functions.values()], this.looked, FUNCTIONS_PER_LOOK);
+    if (refs.length === 0) return;
+    this.looked += refs.length;
+    if ((await this.store.countRecorded(refs)) < refs.length) {
+      const ids = new Set(refs.map(({ id }) => id));
+      return this.compare(
+        session,
+        registered.filter(({ ref }) => ids.has(ref.id)),
+      );
+    }
+    const next = takeInTurn(registered, this.audited, 1);
+    this.audited += next.length;
+    await this.compare(session, next);
   }
 
   /** All of them: news for this process may have been missed. Never rejects. */
@@ -37,21 +55,21 @@ export class RecordAudit {
     const { session } = this.membership;
     if (session === undefined) return;
     try {
-      await this.compare(session, Infinity);
+      await this.compare(session, this.registered());
     } catch (error) {
       this.logger.debug(`the own records could not be compared: ${messageOf(error)}`);
     }
   }
 
-  private async compare(session: ProcessSession, count: number): Promise<void> {
-    const registered = this.membership.workers.all().filter(({ epoch }) => epoch !== undefined);
-    const from = registered.length === 0 ? 0 : this.audited % registered.length;
-    const some = [...registered, ...registered].slice(
-      from,
-      from + Math.min(count, registered.length),
-    );
-    this.audited = from + some.length;
-    await Promise.all(some.map((registration) => this.compareOne(session, registration)));
+  private registered(): LocalRegistration[] {
+    return this.membership.workers.all().filter(({ epoch }) => epoch !== undefined);
+  }
+
+  private async compare(
+    session: ProcessSession,
+    registrations: readonly LocalRegistration[],
+  ): Promise<void> {
+    await Promise.all(registrations.map((registration) => this.compareOne(session, registration)));
   }
 
   private async compareOne(
@@ -71,4 +89,10 @@ export class RecordAudit {
       await registrations.changeHealth(ref, workerId, status === 'ready', reason);
     } else registrations.adopt(registration, record);
   }
+}
+
+/** Up to `count` of them, each once, beginning where the last turn ended. */
+function takeInTurn<T>(all: readonly T[], turn: number, count: number): T[] {
+  const from = all.length === 0 ? 0 : turn % all.length;
+  return [...all.slice(from), ...all.slice(0, from)].slice(0, count);
 }

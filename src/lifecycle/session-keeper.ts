@@ -1,17 +1,23 @@
 import { Logger } from '@nestjs/common';
 import type { Backend } from '../backend/backend.js';
-import type { ProcessSession } from '../backend/worker-store.js';
+import type { ProcessSession, Pulse } from '../backend/worker-store.js';
 import type { Clock, Timer } from '../common/clock.js';
 import type { Settings } from '../common/settings.js';
 import { messageOf } from '../common/text.js';
 import type { NotificationManager, Subscription } from '../notifications/notification-manager.js';
 import type { Keys } from '../protocol/keys.js';
 import type { Membership } from './membership.js';
-import { RedisClock } from './redis-clock.js';
+import { GOOD_SAMPLE_MS, RedisClock } from './redis-clock.js';
 import type { SessionFate } from './work-source.js';
 
 /** A beat may fail twice before the lease is in danger. */
-export const BEATS_PER_LEASE = 4;
+const BEATS_PER_LEASE = 4;
+/** The reply stream, and what is known of Redis's clock, want a beat also where leases are long. */
+const MAX_BEAT_INTERVAL_MS = 15_000;
+/** Beats between two that ask the subscription connection for a sign of life. */
+const BEATS_PER_PROBE = 2;
+/** An examination is due after so long at the latest: the reply stream lives six times as long. */
+const MAX_UNEXAMINED_MS = 10_000;
 /** How often Redis's clock is measured before the first call can come, at the most. */
 const CLOCK_SAMPLES = 4;
 
@@ -21,8 +27,10 @@ export interface SessionObserver {
   isBetweenSessions(): boolean;
   /** What other processes tell the session directly. */
   message(data: unknown): void;
-  /** The lease was kept for the `beats`-th time; `timestamp`: Redis's clock. */
-  kept(session: ProcessSession, beats: number, timestamp: number): Promise<void>;
+  /** The lease was kept. */
+  kept(): Promise<void>;
+  /** It was kept a lease long: what is done now and then is due. `timestamp`: Redis's clock. */
+  keptForLease(session: ProcessSession, timestamp: number): Promise<void>;
   /** The session is lost. */
   lost(session: ProcessSession, fate: SessionFate): Promise<void>;
 }
@@ -31,10 +39,16 @@ export interface SessionObserver {
  * Takes and keeps a session: its presence (a subscription), its lease, the heartbeat that renews it, and the clock
  * that the heartbeat measures.
  *
+ * Most beats only keep the lease, in one command, and learn from it that the session lives: whoever ends a session
+ * ends its lease in the same step. A beat is an examination (what the session is to the registry, Redis's clock, the
+ * reply stream) once per lease, when the lease is gone, when somebody has a reason to ask, and when the time since
+ * the last beat is not what it should be: the event loop was blocked, or this host's clock was set.
+ *
  * Interleavings:
  * - The presence is in place before the lease is taken, and given up after it: who is listed without a presence is
  *   taken for dead. The one of the session before goes when the next one is there.
- * - One beat at a time: a beat that the timer, a reconnect and the read loop's trouble ask for at once is one.
+ * - One beat at a time: what the timer, a reconnect and the read loop's trouble ask for at once is one beat. Which
+ *   kind it is makes no difference to whether a loss is found: a session that is lost has no lease.
  * - Pub/sub that comes or goes while the process lives: it says so on the command connection, and is not missed.
  *   A killed process cannot say it, which is what makes a missing presence a proof.
  */
@@ -47,6 +61,8 @@ export class SessionKeeper {
   private beats = 0;
   /** When the lease was kept last, on this host's clock. */
   private beatAt = 0;
+  /** When it was examined last. */
+  private examinedAt = 0;
   private beating: Promise<void> | undefined;
 
   constructor(
@@ -86,19 +102,15 @@ export class SessionKeeper {
       this.presence !== undefined,
     );
     this.membership.session = session;
-    this.beatAt = this.clock.now();
+    this.beatAt = this.examinedAt = this.clock.now();
     const offsetMs = await this.measureClock(session, sentAt, this.beatAt);
-    this.heart ??= this.clock.every(
-      this.settings.leaseMs / BEATS_PER_LEASE,
-      () => void this.beat(),
-    );
+    this.heart ??= this.clock.every(this.beatIntervalMs, () => void this.beat(false));
     return { sessionId, offsetMs };
   }
 
-  /** One beat at a time; called by the timer, after a reconnect, and when reading meets trouble. */
-  beat(): Promise<void> {
-    this.beating ??= this.beatOnce().finally(() => (this.beating = undefined));
-    return this.beating;
+  /** A beat out of turn, for whoever doubts that the session lives. */
+  examine(): Promise<void> {
+    return this.beat(true);
   }
 
   /** Says whether the presence is in place, and makes it where it is missing. */
@@ -142,13 +154,10 @@ export class SessionKeeper {
     joinedAt: number,
     answeredAt: number,
   ): Promise<number> {
-    let offsetMs = this.redisClock.note(session.epoch, joinedAt, answeredAt);
-    for (let sample = 1; sample < CLOCK_SAMPLES && !this.redisClock.isGood; sample += 1) {
-      const sentAt = this.clock.now();
-      const { timestamp } = await this.heartbeat(session);
-      offsetMs = this.redisClock.note(timestamp, sentAt, this.clock.now());
-    }
-    return offsetMs;
+    const offsetMs = this.redisClock.note(session.epoch, joinedAt, answeredAt);
+    for (let sample = 1; sample < CLOCK_SAMPLES && !this.redisClock.isGood; sample += 1)
+      await this.measuredHeartbeat(session);
+    return this.redisClock.offsetMs ?? offsetMs;
   }
 
   /** The presence, in place; without pub/sub there is none, and only the lease proves this process's life. */
@@ -165,27 +174,57 @@ export class SessionKeeper {
     }
   }
 
-  private async beatOnce(): Promise<void> {
+  private get beatIntervalMs(): number {
+    return Math.min(this.settings.leaseMs / BEATS_PER_LEASE, MAX_BEAT_INTERVAL_MS);
+  }
+
+  private beat(doubted: boolean): Promise<void> {
+    this.beating ??= this.beatOnce(doubted).finally(() => (this.beating = undefined));
+    return this.beating;
+  }
+
+  private async beatOnce(doubted: boolean): Promise<void> {
     const { session } = this.membership;
     if (session === undefined || this.observer.isBetweenSessions()) return;
     // It beats at once when Redis is back.
-    void this.backend.bus.probe();
+    if (doubted || this.beats % BEATS_PER_PROBE === 0) void this.backend.bus.probe();
     if (!this.backend.isConnected()) return;
+    const isLeaseOver = (this.beats + 1) % BEATS_PER_LEASE === 0;
     try {
-      const sentAt = this.clock.now();
-      const pulse = await this.heartbeat(session);
-      const offsetMs = this.redisClock.note(pulse.timestamp, sentAt, this.clock.now());
-      if (pulse.verdict !== 'alive') return await this.observer.lost(session, pulse.verdict);
+      const examines = doubted || isLeaseOver || this.isOutOfTime();
+      const pulse =
+        !examines && (await this.backend.workers.renew(session, this.settings.leaseMs))
+          ? undefined
+          : await this.measuredHeartbeat(session);
+      if (pulse !== undefined && pulse.verdict !== 'alive')
+        return await this.observer.lost(session, pulse.verdict);
       this.beatAt = this.clock.now();
-      this.membership.work?.pulse(offsetMs);
+      this.membership.work?.pulse(this.redisClock.offsetMs ?? 0);
       this.beats += 1;
-      await this.observer.kept(session, this.beats, pulse.timestamp);
+      await this.observer.kept();
+      if (isLeaseOver && pulse !== undefined)
+        await this.observer.keptForLease(session, pulse.timestamp);
     } catch (error) {
       this.logger.warn(`heartbeat failed: ${messageOf(error)}`);
     }
   }
 
-  private heartbeat(session: ProcessSession) {
+  /** Whether this host's clock, or its event loop, is not where the last beat let expect it; or it is long ago. */
+  private isOutOfTime(): boolean {
+    const now = this.clock.now();
+    const odd = Math.abs(now - this.beatAt - this.beatIntervalMs) > GOOD_SAMPLE_MS;
+    return odd || now - this.examinedAt > MAX_UNEXAMINED_MS;
+  }
+
+  private async measuredHeartbeat(session: ProcessSession): Promise<Pulse> {
+    const sentAt = this.clock.now();
+    const pulse = await this.heartbeat(session);
+    this.examinedAt = this.clock.now();
+    this.redisClock.note(pulse.timestamp, sentAt, this.examinedAt);
+    return pulse;
+  }
+
+  private heartbeat(session: ProcessSession): Promise<Pulse> {
     const { processId } = this.membership;
     return this.backend.workers.heartbeat(session, processId, this.settings.leaseMs);
   }

@@ -12,12 +12,19 @@ export const LOOK_INTERVAL_MS = 30;
 export const ABSENCE_GRACE_MS = 120;
 /** After the supervisor's own connection came back, everybody gets this long to return. */
 export const RETURN_GRACE_MS = 2_000;
-/** An office's lease, kept with every look: its holder is followed quickly when it freezes. */
-export const OFFICE_LEASE_MS = 1_000;
-/** How often the deputy looks after the supervisor. */
+/**
+ * The supervisor's lease is kept with every look: it is followed quickly when it freezes. Its deputy's lasts longer,
+ * for it is kept less often, and the supervisor itself sees when its deputy dies.
+ */
+export const OFFICE_LEASES = { supervisorMs: 1_000, deputyMs: 5_000 };
+/** How often the deputy looks whether it heard of the supervisor. */
 export const DEPUTY_INTERVAL_MS = 50;
-/** How often the others ask whether an office is free. */
+/** Looks that the deputy does not hear of, until it asks after the supervisor. */
+export const SILENCE_MS = 2.5 * LOOK_INTERVAL_MS;
+/** How often the others ask whether an office is free, and the deputy keeps its own. */
 export const STANDBY_INTERVAL_MS = 2_000;
+/** Every so often who only asks is thorough: an office that somebody wrote by hand is held, and never ends. */
+const THOROUGH_EVERY = 15;
 /** A condemned session is forgotten when every read that it may have left in Redis has ended. */
 export const LINGER_MS = 3_000;
 /** A look that takes longer says that Redis, or this process, stood still. */
@@ -39,10 +46,14 @@ const LEASE_LOOK_FACTOR = 15;
  * ended, and its calls are handed over once more then.
  *
  * Interleavings with a supervisor's own death: every step can be repeated, and the session stays listed
- * until its last step (`bury`), so the next supervisor finds it again. A holder without presence is replaced
- * by its deputy at once, a frozen one when its office lease ran out; one that comes back finds in its next look,
- * which checks and acts in one script, that it holds the office no longer. When both are killed at once, another
- * takes over within OFFICE_LEASE_MS and STANDBY_INTERVAL_MS.
+ * until its last step (`bury`), so the next supervisor finds it again. Each look tells the deputy that there was
+ * one; a deputy that hears of none asks, until it hears again or has the office: it gets that of a holder without
+ * presence at once, a frozen one's when its lease ran out. One that comes back finds in its next look, which checks
+ * and acts in one script, that it holds the office no longer. When both are killed at once, another takes over
+ * within the supervisor's lease and STANDBY_INTERVAL_MS.
+ *
+ * Interleavings with a deputy's death: the look that nobody hears frees its office. One that merely lost its
+ * subscriber for a moment hears of nothing, asks, and has it again.
  */
 export class Supervisor {
   private readonly logger = new Logger('COORDINATOR');
@@ -55,6 +66,10 @@ export class Supervisor {
   private office: Office = 'none';
   private turning: Promise<void> | undefined;
   private looks = 0;
+  private turns = 0;
+  /** When this deputy heard of a look last, and when it kept its office. */
+  private heardAt = 0;
+  private keptAt = 0;
   private quietUntil = 0;
   private dispose: Dispose | undefined;
 
@@ -77,6 +92,11 @@ export class Supervisor {
     this.pace('none');
   }
 
+  /** The supervisor, whose deputy this process is, has looked. */
+  hear(): void {
+    this.heardAt = this.clock.now();
+  }
+
   /** Steps down, so that another need not wait for the lease. */
   async stop(): Promise<void> {
     this.timer?.cancel();
@@ -94,6 +114,7 @@ export class Supervisor {
   private pace(office: Office): void {
     this.office = office;
     this.timer?.cancel();
+    this.turns = 0;
     this.timer = this.clock.every(INTERVALS[office], () => this.turn());
     if (office === 'none') this.turn();
   }
@@ -125,11 +146,29 @@ export class Supervisor {
   }
 
   private async stand(sessionId: string): Promise<void> {
-    const office = await this.backend.fleet.elect(sessionId, OFFICE_LEASE_MS);
+    if (!(await this.isElectionDue(sessionId))) return;
+    const office = await this.backend.fleet.elect(sessionId, OFFICE_LEASES);
+    if (office === 'deputy') this.keptAt = this.clock.now();
     if (office === this.office || this.timer === undefined || sessionId !== this.sessionId) return;
     this.absentSince.clear();
+    this.hear();
     this.pace(office);
     this.logger.debug(`${sessionId} is ${office} of the fleet`);
+  }
+
+  /** Asks for an office only when one may be free: an election costs Redis eight commands. */
+  private async isElectionDue(sessionId: string): Promise<boolean> {
+    const { fleet } = this.backend;
+    if (this.office === 'none') {
+      const isThorough = this.turns % THOROUGH_EVERY === 0;
+      this.turns += 1;
+      return isThorough || !(await fleet.areHeld());
+    }
+    const now = this.clock.now();
+    if (now - this.heardAt > SILENCE_MS) return true;
+    if (now - this.keptAt < STANDBY_INTERVAL_MS) return false;
+    this.keptAt = now;
+    return !(await fleet.keepDeputy(sessionId, OFFICE_LEASES.deputyMs));
   }
 
   private async look(sessionId: string): Promise<void> {
@@ -137,7 +176,7 @@ export class Supervisor {
     const askedAt = this.clock.now();
     const view = await this.backend.fleet.look(
       sessionId,
-      OFFICE_LEASE_MS,
+      OFFICE_LEASES.supervisorMs,
       this.looks % LEASE_LOOK_FACTOR === 0,
     );
     if (view === undefined) {

@@ -23,7 +23,7 @@ import { HealthNews } from './health-news.js';
 import type { LocalRegistration, LocalWorker } from './local-workers.js';
 import { Membership } from './membership.js';
 import { RecordAudit } from './record-audit.js';
-import { BEATS_PER_LEASE, SessionKeeper } from './session-keeper.js';
+import { SessionKeeper } from './session-keeper.js';
 import { Supervisor } from './supervisor.js';
 import type { DrainReport, SessionFate, WorkSource } from './work-source.js';
 import { WorkerOperations } from './worker-operations.js';
@@ -94,8 +94,12 @@ export class WorkerCoordinator {
     const { membership, events } = this;
     const { workers: store, bus } = backend;
     const registrations = new WorkerRegistrations(membership, store, settings, events);
-    const control = new ControlMessages(membership, registrations, (registration) =>
-      this.handleRemoval(registration),
+    this.supervisor = new Supervisor(backend, clock, settings.maxDeliveries);
+    const control = new ControlMessages(
+      membership,
+      registrations,
+      (registration) => this.handleRemoval(registration),
+      () => this.supervisor.hear(),
     );
     this.registrations = registrations;
     this.audit = new RecordAudit(membership, store, registrations);
@@ -104,10 +108,10 @@ export class WorkerCoordinator {
     this.keeper = new SessionKeeper(membership, backend, notifications, keys, settings, clock, {
       isBetweenSessions: () => this.joining.underWay !== undefined || this.current === 'stopped',
       message: (data) => control.obey(data),
-      kept: (session, beats, timestamp) => this.handleKept(session, beats, timestamp),
+      kept: () => this.registrations.tellUntold(),
+      keptForLease: (session, timestamp) => this.handleLease(session, timestamp),
       lost: (session, fate) => this.handleLoss(session, fate),
     });
-    this.supervisor = new Supervisor(backend, clock, settings.maxDeliveries);
     this.joining = new FleetJoin(
       membership,
       this.keeper,
@@ -172,7 +176,7 @@ export class WorkerCoordinator {
   /** Gives the coordinator what takes calls; before {@link start}. */
   attach(work: WorkSource): void {
     this.membership.work = work;
-    work.onTrouble(() => void this.keeper.beat());
+    work.onTrouble(() => void this.keeper.examine());
   }
 
   /** Sets what starts the process when a worker is registered before the application is up. */
@@ -207,7 +211,7 @@ export class WorkerCoordinator {
     const disposers = [
       this.backend.onConnected(() => {
         void this.keeper.tellPresence();
-        void this.keeper.beat();
+        void this.keeper.examine();
       }),
     ];
     // A test may have put a stub in its place: then there is no presence, and the lease has to do.
@@ -274,7 +278,7 @@ export class WorkerCoordinator {
       return await this.registrations.register(registration);
     } catch (error) {
       // The session may be lost: the heartbeat finds out, and the join that follows registers it.
-      void this.keeper.beat();
+      void this.keeper.examine();
       throw error;
     }
   }
@@ -377,13 +381,7 @@ export class WorkerCoordinator {
     this.firstActive.resolve();
   }
 
-  private async handleKept(
-    session: ProcessSession,
-    beats: number,
-    timestamp: number,
-  ): Promise<void> {
-    await this.registrations.tellUntold();
-    if (beats % BEATS_PER_LEASE !== 0) return;
+  private async handleLease(session: ProcessSession, timestamp: number): Promise<void> {
     await this.health.tell(timestamp);
     await this.audit.some(session);
   }

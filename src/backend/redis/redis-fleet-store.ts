@@ -1,5 +1,12 @@
 import { parseFunctionId, type Keys } from '../../protocol/keys.js';
-import type { DeathEvidence, FleetStore, FleetView, HostedWorker, Office } from '../fleet-store.js';
+import type {
+  DeathEvidence,
+  FleetStore,
+  FleetView,
+  HostedWorker,
+  Office,
+  OfficeLeases,
+} from '../fleet-store.js';
 import { connectionName, type RedisConnection } from './redis-connection.js';
 import { around } from './redis-worker-store.js';
 import { runScript, scripts, type Script } from './scripts.js';
@@ -14,11 +21,26 @@ export class RedisFleetStore implements FleetStore {
     private readonly keys: Keys,
   ) {}
 
-  async elect(sessionId: string, leaseMs: number): Promise<Office> {
+  async elect(sessionId: string, { supervisorMs, deputyMs }: OfficeLeases): Promise<Office> {
     const keys = [this.keys.supervisor(), this.keys.deputy(), this.keys.processes()];
-    const args = [sessionId, leaseMs, this.keys.control('')];
+    const args = [sessionId, supervisorMs, this.keys.control(''), deputyMs];
     const answer = await this.run('elect', scripts.elect, keys, args);
     return answer === 2 ? 'supervisor' : answer === 1 ? 'deputy' : 'none';
+  }
+
+  async areHeld(): Promise<boolean> {
+    const held = await this.commands.command('EXISTS', (client) =>
+      client.exists(this.keys.supervisor(), this.keys.deputy()),
+    );
+    return held === 2;
+  }
+
+  async keepDeputy(sessionId: string, leaseMs: number): Promise<boolean> {
+    // Whoever holds it: an office that is not this session's gets some more time, and ends all the same.
+    const holder = await this.commands.command('GETEX', (client) =>
+      client.getex(this.keys.deputy(), 'PX', leaseMs),
+    );
+    return holder === sessionId;
   }
 
   async resign(sessionId: string): Promise<void> {
@@ -46,7 +68,12 @@ export class RedisFleetStore implements FleetStore {
     const answer = await this.run(
       'look',
       scripts.look,
-      [this.keys.supervisor(), this.keys.processes(), this.keys.delayedFunctions()],
+      [
+        this.keys.supervisor(),
+        this.keys.processes(),
+        this.keys.delayedFunctions(),
+        this.keys.deputy(),
+      ],
       [
         sessionId,
         leaseMs,

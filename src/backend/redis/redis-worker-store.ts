@@ -55,6 +55,13 @@ export class RedisWorkerStore implements WorkerStore {
     );
   }
 
+  async renew(session: ProcessSession, leaseMs: number): Promise<boolean> {
+    const kept = await this.commands.command('PEXPIRE', (client) =>
+      client.pexpire(this.keys.lease(session.sessionId), leaseMs),
+    );
+    return kept === 1;
+  }
+
   async heartbeat(session: ProcessSession, processId: string, leaseMs: number): Promise<Pulse> {
     const [alive, now] = (await this.run(
       'heartbeat',
@@ -187,6 +194,12 @@ export class RedisWorkerStore implements WorkerStore {
       client.hget(this.keys.workers(ref), workerId),
     );
     return text === null ? undefined : parseWorkerRecord(text);
+  }
+
+  countRecorded(refs: readonly FunctionRef[]): Promise<number> {
+    return this.commands.command('EXISTS', (client) =>
+      client.exists(...refs.map((ref) => this.keys.workers(ref))),
+    );
   }
 
   async snapshot(ref: FunctionRef): Promise<FunctionSnapshot> {

@@ -28,7 +28,7 @@ local known = tonumber(redis.call('GET', KEYS[2]) or '0')
 local last = math.max(record.epoch, is_count(known) and known or 0)
 leave_pool(record.pool, KEYS[1], KEYS[3], ARGV[7])
 -- It may have spent the token that told of a call.
-if redis.call('EXISTS', KEYS[3]) == 1 and redis.call('XLEN', KEYS[4]) > 0 then ring(KEYS[4], time[1] * 1000) end
+if redis.call('EXISTS', KEYS[3]) == 1 and redis.call('XLEN', KEYS[4]) > 0 then ring(KEYS[4], time[1] * 1000, true) end
 redis.call('SET', KEYS[2], string.format('%.0f', last), 'PX', ARGV[11])
 -- pcall: a user that may not publish still gets the rest, and readers poll.
 redis.pcall('PUBLISH', ARGV[3], cjson.encode({
