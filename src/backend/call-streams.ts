@@ -164,13 +164,13 @@ export interface ReplyReader {
 export interface CallStreams {
   /**
    * Makes the functions' consumer groups where they are missing. The result: functions whose group was destroyed
-   * under other sessions. Those are told to {@link claim} what they run; what is left is to be adopted after a
-   * while.
+   * under other sessions. Those are told to {@link claim} what they run; what is left after 400 ms is noted as
+   * unclaimed, for the supervisor to {@link adopt}.
    */
   ensureGroups(refs: readonly FunctionRef[], consumer: string): Promise<FunctionRef[]>;
   /** Notes in a group that was made anew which entries a consumer has. */
   claim(ref: FunctionRef, consumer: string, entryIds: readonly string[]): Promise<void>;
-  /** Puts calls back that a destroyed group had and nobody claimed; how many there were. */
+  /** Puts calls back that a destroyed group had and nobody claimed in time; how many there were. */
   adopt(ref: FunctionRef): Promise<number>;
   /** Gives what one session of a process has to its next one. */
   inherit(ref: FunctionRef, from: string, to: string): Promise<RawCall[]>;

@@ -19,6 +19,8 @@ export interface FleetView {
   readonly lapsed: readonly string[];
   /** Functions that have a delayed call that is due. */
   readonly due: readonly FunctionRef[];
+  /** Functions whose calls that nobody claimed are to be put back; only filled when leases were looked at. */
+  readonly unclaimed: readonly FunctionRef[];
 }
 
 /**

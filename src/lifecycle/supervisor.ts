@@ -4,7 +4,7 @@ import type { DeathEvidence, HostedWorker, Office } from '../backend/fleet-store
 import type { Clock, Timer } from '../common/clock.js';
 import { messageOf } from '../common/text.js';
 import type { Dispose } from '../common/typed-events.js';
-import type { FunctionRef } from '../protocol/function-ref.js';
+import { labelOf, type FunctionRef } from '../protocol/function-ref.js';
 
 /** How often the supervisor looks. */
 export const LOOK_INTERVAL_MS = 30;
@@ -59,6 +59,7 @@ export class Supervisor {
   private readonly logger = new Logger('COORDINATOR');
   private readonly absentSince = new Map<string, number>();
   private readonly burying = new Set<string>();
+  private readonly adopting = new Set<string>();
   /** When the calls of condemned sessions were handed over here for the first time. */
   private readonly condemnedAt = new Map<string, number>();
   private sessionId: string | undefined;
@@ -186,6 +187,7 @@ export class Supervisor {
       return;
     }
     for (const ref of view.due) void this.promote(ref);
+    for (const ref of view.unclaimed) void this.adopt(ref);
     const now = this.clock.now();
     if (now < this.quietUntil || now - askedAt > STALL_MS) return;
     for (const suspect of this.absentSince.keys())
@@ -205,6 +207,24 @@ export class Supervisor {
       this.logger.debug(`${count} delayed call(s) of ${ref.functionName} are due`);
     } catch (error) {
       this.logger.warn(`delayed calls of ${ref.functionName} still wait: ${messageOf(error)}`);
+    }
+  }
+
+  /**
+   * Calls that a destroyed group had, and nobody claimed in time. Where it was destroyed is noted in Redis until all
+   * are put back, so neither the death of who made the group anew nor this one's loses them.
+   */
+  private async adopt(ref: FunctionRef): Promise<void> {
+    if (this.adopting.has(ref.id)) return;
+    this.adopting.add(ref.id);
+    try {
+      const count = await this.backend.calls.adopt(ref);
+      if (count > 0)
+        this.logger.warn(`${count} call(s) of ${labelOf(ref)} had lost their group: put back`);
+    } catch (error) {
+      this.logger.warn(`calls of ${labelOf(ref)} still lack a group: ${messageOf(error)}`);
+    } finally {
+      this.adopting.delete(ref.id);
     }
   }
 

@@ -73,6 +73,7 @@ export class RedisFleetStore implements FleetStore {
         this.keys.processes(),
         this.keys.delayedFunctions(),
         this.keys.deputy(),
+        this.keys.unclaimed(),
       ],
       [
         sessionId,
@@ -83,9 +84,10 @@ export class RedisFleetStore implements FleetStore {
       ],
     );
     if (!Array.isArray(answer)) return undefined;
-    const [timestamp, sessions, absent, lapsed, due] = answer as [
+    const [timestamp, sessions, absent, lapsed, due, unclaimed] = answer as [
       string,
       number,
+      string[],
       string[],
       string[],
       string[],
@@ -96,6 +98,7 @@ export class RedisFleetStore implements FleetStore {
       absent,
       lapsed,
       due: due.flatMap((id) => parseFunctionId(id) ?? []),
+      unclaimed: unclaimed.flatMap((id) => parseFunctionId(id) ?? []),
     };
   }
 

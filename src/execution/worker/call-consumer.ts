@@ -26,8 +26,6 @@ const RETRY_MS = 50;
 /** A drain waits this long for Redis to come back; what it cannot hand back then is handed over. */
 const LEAVE_WAIT_MS = 1_000;
 const LOOP_END_GRACE_MS = 1_500;
-/** After a group was destroyed its workers get this long to claim what they run, before the rest runs again. */
-const CLAIM_GRACE_MS = 400;
 
 /** How the read loop does, for health. */
 export interface ConsumerReport {
@@ -54,7 +52,7 @@ export interface ConsumerReport {
  *
  * Interleavings with a group that somebody destroys: who finds it gone makes it again, at the end of the stream, and
  * claims what runs here; the others are told to do the same. What nobody claimed after a while was waiting, or is of
- * a worker that died, and is put back under a new entry id. A call that settles before it is claimed is still its
+ * a worker that died: the supervisor puts it back under a new entry id, whoever made the group. A call that settles before it is claimed is still its
  * owner's: the entry is there.
  *
  * Interleavings with the loss of the session: condemned, its calls are others', and what runs is aborted;
@@ -429,10 +427,7 @@ export class CallConsumer implements WorkSource {
 
   private async makeGroups(refs: readonly FunctionRef[]): Promise<void> {
     const regrouped = await this.backend.calls.ensureGroups(refs, this.sessionId);
-    for (const ref of regrouped) {
-      await this.claim(ref);
-      this.clock.after(CLAIM_GRACE_MS, () => void this.adopt(ref));
-    }
+    for (const ref of regrouped) await this.claim(ref);
   }
 
   reclaim(functionId: string): void {
@@ -450,18 +445,6 @@ export class CallConsumer implements WorkSource {
       .catch((error: unknown) =>
         this.logger.warn(`could not claim what runs of ${ref.functionName}: ${messageOf(error)}`),
       );
-  }
-
-  private async adopt(ref: FunctionRef): Promise<void> {
-    try {
-      const count = await this.backend.calls.adopt(ref);
-      if (count > 0)
-        this.logger.warn(`${count} call(s) of ${ref.functionName} had lost their group: put back`);
-    } catch (error) {
-      if (this.stopping) return;
-      this.logger.warn(`calls of ${ref.functionName} still lack a group: ${messageOf(error)}`);
-      this.clock.after(CLAIM_GRACE_MS, () => void this.adopt(ref));
-    }
   }
 
   /** What was delivered to the session that Redis forgot, before that was noticed. */

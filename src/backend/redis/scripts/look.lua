@@ -1,9 +1,10 @@
 -- The supervisor's look at all sessions, which also keeps its lease, and tells its deputy that it lives.
--- KEYS: 1 supervisor, 2 processes, 3 delayed functions, 4 deputy
+-- KEYS: 1 supervisor, 2 processes, 3 delayed functions, 4 deputy, 5 unclaimed functions
 -- ARGV: 1 sessionId of the supervisor, 2 leaseMs, 3 1 to look at leases too, 4 control channel's head,
 --       5 lease key before the session, 6 and after it
 -- Answer: nothing when the lease is lost; else { Redis's clock, sessions, absent list, lapsed list,
---         ids of functions that have a delayed call that is due }
+--         ids of functions that have a delayed call that is due, and, with leases, of functions whose calls that
+--         nobody claimed are due }
 local offices = redis.call('MGET', KEYS[1], KEYS[4])
 if offices[1] ~= ARGV[1] then return false end
 redis.call('PEXPIRE', KEYS[1], ARGV[2])
@@ -38,4 +39,6 @@ if deputy then
 end
 local now = string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000))
 local due = redis.call('ZRANGEBYSCORE', KEYS[3], '-inf', now, 'LIMIT', 0, 100)
-return { now, #sessions, absent, lapsed, due }
+local unclaimed = {}
+if ARGV[3] == '1' then unclaimed = redis.call('ZRANGEBYSCORE', KEYS[5], '-inf', now, 'LIMIT', 0, 100) end
+return { now, #sessions, absent, lapsed, due, unclaimed }
