@@ -1,4 +1,5 @@
 import type { FunctionRef } from '../protocol/function-ref.js';
+import type { BrokenKeyError } from './broken-key-error.js';
 
 /** A worker that a session offered. */
 export interface HostedWorker {
@@ -21,6 +22,8 @@ export interface FleetView {
   readonly due: readonly FunctionRef[];
   /** Functions whose calls that nobody claimed are to be put back; only filled when leases were looked at. */
   readonly unclaimed: readonly FunctionRef[];
+  /** Keys that keep it from seeing functions whose calls are due; it sees the dead all the same. */
+  readonly broken: readonly BrokenKeyError[];
 }
 
 /**
@@ -40,7 +43,8 @@ export interface OfficeLeases {
 export type DeathEvidence = 'presence' | 'lease';
 
 /**
- * Port: the fleet as its supervisor sees it. All operations are safe to repeat: a supervisor that dies in
+ * Port: the fleet as its supervisor sees it. What somebody else has put in the place of a key fails with a
+ * BrokenKeyError. All operations are safe to repeat: a supervisor that dies in
  * the middle is followed by another, which does the rest.
  */
 export interface FleetStore {

@@ -1,7 +1,9 @@
 import { Logger } from '@nestjs/common';
 import type { Backend } from '../backend/backend.js';
+import { BrokenKeyError } from '../backend/broken-key-error.js';
 import { pause, type Clock } from '../common/clock.js';
 import { messageOf } from '../common/text.js';
+import { ToldOnce } from '../common/told-once.js';
 import type { Membership } from './membership.js';
 import type { SessionKeeper } from './session-keeper.js';
 import type { Supervisor } from './supervisor.js';
@@ -21,6 +23,7 @@ const RETRY_MS = 200;
  */
 export class FleetJoin {
   private readonly logger = new Logger('COORDINATOR');
+  private readonly troubles = new ToldOnce((text) => this.logger.error(text));
   private joining: Promise<void> | undefined;
 
   constructor(
@@ -49,11 +52,14 @@ export class FleetJoin {
     for (let attempt = 1; !this.stopping.aborted; attempt += 1) {
       try {
         await this.once();
+        this.troubles.end('join');
         if (!this.stopping.aborted) this.onJoined();
         return;
       } catch (error) {
         const text = `joining the fleet failed (attempt ${attempt}): ${messageOf(error)}`;
-        if (attempt === 1) this.logger.warn(text);
+        if (error instanceof BrokenKeyError)
+          this.troubles.tell('join', `joining the fleet failed: ${error.message}`);
+        else if (attempt === 1) this.logger.warn(text);
         else this.logger.debug(text);
         await this.undo();
         await pause(this.clock, RETRY_MS, this.stopping);

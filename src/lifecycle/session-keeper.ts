@@ -1,9 +1,11 @@
 import { Logger } from '@nestjs/common';
 import type { Backend } from '../backend/backend.js';
+import { BrokenKeyError } from '../backend/broken-key-error.js';
 import type { ProcessSession, Pulse } from '../backend/worker-store.js';
 import type { Clock, Timer } from '../common/clock.js';
 import type { Settings } from '../common/settings.js';
 import { messageOf } from '../common/text.js';
+import { ToldOnce } from '../common/told-once.js';
 import type { NotificationManager, Subscription } from '../notifications/notification-manager.js';
 import type { Keys } from '../protocol/keys.js';
 import type { Membership } from './membership.js';
@@ -54,6 +56,7 @@ export interface SessionObserver {
  */
 export class SessionKeeper {
   private readonly logger = new Logger('COORDINATOR');
+  private readonly troubles = new ToldOnce((text) => this.logger.error(text));
   private readonly redisClock = new RedisClock();
   private presence: Subscription | undefined;
   private sessions = 0;
@@ -205,7 +208,9 @@ export class SessionKeeper {
       if (isLeaseOver && pulse !== undefined)
         await this.observer.keptForLease(session, pulse.timestamp);
     } catch (error) {
-      this.logger.warn(`heartbeat failed: ${messageOf(error)}`);
+      const text = `heartbeat failed: ${messageOf(error)}`;
+      if (error instanceof BrokenKeyError) this.troubles.tell('heartbeat', text);
+      else this.logger.warn(text);
     }
   }
 
@@ -219,6 +224,7 @@ export class SessionKeeper {
   private async measuredHeartbeat(session: ProcessSession): Promise<Pulse> {
     const sentAt = this.clock.now();
     const pulse = await this.heartbeat(session);
+    if (this.troubles.end('heartbeat')) this.logger.log('a key is right again: heartbeats go on');
     this.examinedAt = this.clock.now();
     this.redisClock.note(pulse.timestamp, sentAt, this.examinedAt);
     return pulse;

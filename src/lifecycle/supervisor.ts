@@ -1,8 +1,10 @@
 import { Logger } from '@nestjs/common';
 import type { Backend } from '../backend/backend.js';
+import { BrokenKeyError } from '../backend/broken-key-error.js';
 import type { DeathEvidence, HostedWorker, Office } from '../backend/fleet-store.js';
 import type { Clock, Timer } from '../common/clock.js';
 import { messageOf } from '../common/text.js';
+import { ToldOnce } from '../common/told-once.js';
 import type { Dispose } from '../common/typed-events.js';
 import { labelOf, type FunctionRef } from '../protocol/function-ref.js';
 
@@ -52,6 +54,9 @@ const LEASE_LOOK_FACTOR = 15;
  * and acts in one script, that it holds the office no longer. When both are killed at once, another takes over
  * within the supervisor's lease and STANDBY_INTERVAL_MS.
  *
+ * Keys that somebody broke: what is wrong is said once, and it goes on when that is right again. Without the keys
+ * of calls that are due the dead are found all the same, without the deputy's there is no deputy.
+ *
  * Interleavings with a deputy's death: the look that nobody hears frees its office. One that merely lost its
  * subscriber for a moment hears of nothing, asks, and has it again.
  */
@@ -59,6 +64,8 @@ export class Supervisor {
   private readonly logger = new Logger('COORDINATOR');
   private readonly absentSince = new Map<string, number>();
   private readonly burying = new Set<string>();
+  private readonly troubles = new ToldOnce((text) => this.logger.error(text));
+  private readonly brokenKeys = new Set<string>();
   private readonly adopting = new Set<string>();
   /** When the calls of condemned sessions were handed over here for the first time. */
   private readonly condemnedAt = new Map<string, number>();
@@ -138,7 +145,9 @@ export class Supervisor {
       if (this.isElected) await this.look(sessionId);
       else await this.stand(sessionId);
     } catch (error) {
-      this.logger.debug(`the supervisor could not look: ${messageOf(error)}`);
+      const text = `the supervisor could not look: ${messageOf(error)}`;
+      if (error instanceof BrokenKeyError) this.troubles.tell('look', text);
+      else this.logger.debug(text);
       this.beQuiet();
     } finally {
       // Redis stood still, or this process did: leases ran out meanwhile, and their holders live.
@@ -149,6 +158,7 @@ export class Supervisor {
   private async stand(sessionId: string): Promise<void> {
     if (!(await this.isElectionDue(sessionId))) return;
     const office = await this.backend.fleet.elect(sessionId, OFFICE_LEASES);
+    this.noteRight('look');
     if (office === 'deputy') this.keptAt = this.clock.now();
     if (office === this.office || this.timer === undefined || sessionId !== this.sessionId) return;
     this.absentSince.clear();
@@ -186,6 +196,8 @@ export class Supervisor {
       if (this.timer !== undefined) this.pace('none');
       return;
     }
+    this.noteRight('look');
+    this.noteBroken(view.broken);
     for (const ref of view.due) void this.promote(ref);
     for (const ref of view.unclaimed) void this.adopt(ref);
     const now = this.clock.now();
@@ -198,6 +210,26 @@ export class Supervisor {
       else if (now - since >= ABSENCE_GRACE_MS) void this.end(suspect, 'presence');
     }
     for (const suspect of view.lapsed) void this.end(suspect, 'lease');
+  }
+
+  /** Calls that should be put back by now, and cannot be found. */
+  private noteBroken(broken: readonly BrokenKeyError[]): void {
+    for (const { key, message } of broken) {
+      this.brokenKeys.add(key);
+      this.troubles.tell(key, `calls that are due are not put back: ${message}`);
+    }
+    const isWhole = this.looks % LEASE_LOOK_FACTOR === 0;
+    if (!isWhole || this.brokenKeys.size === 0) return;
+    for (const key of this.brokenKeys) {
+      if (broken.some((error) => error.key === key)) continue;
+      this.brokenKeys.delete(key);
+      this.noteRight(key);
+    }
+  }
+
+  private noteRight(subject: string): void {
+    if (this.troubles.end(subject))
+      this.logger.log('a key is right again: the supervision goes on');
   }
 
   /** Delayed calls whose time has come. */
@@ -246,10 +278,13 @@ export class Supervisor {
       if (condemnedAt === undefined) this.condemnedAt.set(suspect, this.clock.now());
       else {
         await this.backend.fleet.bury(suspect);
+        this.troubles.end(suspect);
         this.condemnedAt.delete(suspect);
       }
     } catch (error) {
-      this.logger.warn(`the calls of ${suspect} are not all handed over yet: ${messageOf(error)}`);
+      const text = `the calls of ${suspect} are not all handed over yet: ${messageOf(error)}`;
+      if (error instanceof BrokenKeyError) this.troubles.tell(suspect, text);
+      else this.logger.warn(text);
     } finally {
       this.burying.delete(suspect);
       this.absentSince.delete(suspect);

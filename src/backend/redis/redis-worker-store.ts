@@ -14,7 +14,8 @@ import type {
   WorkerStore,
 } from '../worker-store.js';
 import type { RedisConnection } from './redis-connection.js';
-import { runScript, scripts, type Script } from './scripts.js';
+import { ScriptRunner } from './script-runner.js';
+import { scripts } from './scripts.js';
 
 /** A reply stream outlives its caller's last heartbeat by this. */
 export const REPLY_STREAM_TTL_MS = 60_000;
@@ -26,6 +27,7 @@ export class RedisWorkerStore implements WorkerStore {
   private readonly leaseParts: readonly [string, string];
   private readonly hostedParts: readonly [string, string];
   private readonly controlHead: string;
+  private readonly scripts: ScriptRunner;
 
   constructor(
     private readonly commands: RedisConnection,
@@ -34,10 +36,11 @@ export class RedisWorkerStore implements WorkerStore {
     this.leaseParts = around(keys.lease('\0'));
     this.hostedParts = around(keys.hosted('\0'));
     this.controlHead = keys.control('');
+    this.scripts = new ScriptRunner(commands);
   }
 
   async join(sessionId: string, leaseMs: number, present: boolean): Promise<ProcessSession> {
-    const epoch = await this.run(
+    const epoch = await this.scripts.run(
       'join',
       scripts.join,
       [this.keys.lease(sessionId), this.keys.processes()],
@@ -47,7 +50,7 @@ export class RedisWorkerStore implements WorkerStore {
   }
 
   async setPresence(session: ProcessSession, present: boolean): Promise<void> {
-    await this.run(
+    await this.scripts.run(
       'presence',
       scripts.presence,
       [this.keys.processes()],
@@ -63,7 +66,7 @@ export class RedisWorkerStore implements WorkerStore {
   }
 
   async heartbeat(session: ProcessSession, processId: string, leaseMs: number): Promise<Pulse> {
-    const [alive, now] = (await this.run(
+    const [alive, now] = (await this.scripts.run(
       'heartbeat',
       scripts.heartbeat,
       [
@@ -90,7 +93,7 @@ export class RedisWorkerStore implements WorkerStore {
 
   async register(registration: Registration): Promise<Registered> {
     const { ref, session } = registration;
-    const answer = (await this.run(
+    const answer = (await this.scripts.run(
       'register',
       scripts.register,
       [
@@ -137,7 +140,7 @@ export class RedisWorkerStore implements WorkerStore {
   ): Promise<WorkerRecord | undefined> {
     const type = change.kind === 'draining' ? 'shutdown' : 'health';
     const status = change.kind === 'healthy' ? 'ready' : change.kind;
-    const record = await this.run(
+    const record = await this.scripts.run(
       'change',
       scripts.change,
       [this.keys.workers(ref)],
@@ -163,7 +166,7 @@ export class RedisWorkerStore implements WorkerStore {
     owner: WorkerOwner,
     reason: string,
   ): Promise<boolean> {
-    const removed = await this.run(
+    const removed = await this.scripts.run(
       'unregister',
       scripts.unregister,
       [
@@ -185,6 +188,7 @@ export class RedisWorkerStore implements WorkerStore {
         EPOCH_MEMORY_MS,
         this.controlHead,
       ],
+      owner.sessionId === undefined ? [] : [this.keys.hosted(owner.sessionId)],
     );
     return removed === 1;
   }
@@ -203,7 +207,7 @@ export class RedisWorkerStore implements WorkerStore {
   }
 
   async snapshot(ref: FunctionRef): Promise<FunctionSnapshot> {
-    const [timestamp, definition, ...flat] = (await this.run(
+    const [timestamp, definition, ...flat] = (await this.scripts.run(
       'snapshot',
       scripts.snapshot,
       [this.keys.workers(ref), this.keys.definition(ref)],
@@ -257,15 +261,6 @@ export class RedisWorkerStore implements WorkerStore {
         return [];
       }
     });
-  }
-
-  private run(
-    operation: string,
-    script: Script,
-    keys: readonly string[],
-    args: readonly (string | number)[],
-  ): Promise<unknown> {
-    return this.commands.command(operation, (client) => runScript(client, script, keys, args));
   }
 }
 

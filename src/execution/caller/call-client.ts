@@ -17,6 +17,7 @@ import {
   WorkerLostError,
 } from '../../common/errors.js';
 import { messageOf } from '../../common/text.js';
+import { ToldOnce } from '../../common/told-once.js';
 import { callIsolated, type Dispose } from '../../common/typed-events.js';
 import { parseReply, type Delivery, type Reply } from '../../protocol/call.js';
 import type { FunctionRef } from '../../protocol/function-ref.js';
@@ -91,6 +92,7 @@ const GIVEN_UP_LIMIT = 1_000;
  */
 export class CallClient {
   private readonly logger = new Logger('CallFunction');
+  private readonly troubles = new ToldOnce((text) => this.logger.error(text));
   private readonly pending = new Map<string, PendingCall>();
   private readonly batch = new TickBatch<PendingCall>((calls) => this.write(calls));
   /** Calls that were given up lately: one that was being handed over then is not where it was taken back. */
@@ -321,6 +323,7 @@ export class CallClient {
         }
         if (!this.repliesReady) {
           this.repliesReady = true;
+          this.troubles.end('replies');
           this.unpark();
         }
         this.reading = this.clock.now();
@@ -335,7 +338,7 @@ export class CallClient {
         connection = -1;
         this.repliesReady = false;
         if (!isFunctionsError(error, 'BACKEND_UNAVAILABLE'))
-          this.logger.error(`reading replies failed: ${messageOf(error)}`);
+          this.troubles.tell('replies', `reading replies failed: ${messageOf(error)}`);
         await pause(this.clock, RETRY_MS);
       }
     }

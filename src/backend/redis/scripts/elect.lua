@@ -16,7 +16,8 @@ end
 local holder = holder_of(KEYS[1])
 if not holder or holder == ARGV[1] or is_dead(holder) then
   redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
-  if redis.call('GET', KEYS[2]) == ARGV[1] then redis.call('DEL', KEYS[2]) end
+  -- pcall: a deputy's key that somebody broke keeps nobody from supervising.
+  if redis.pcall('GET', KEYS[2]) == ARGV[1] then redis.call('DEL', KEYS[2]) end
   return 2
 end
 local deputy = holder_of(KEYS[2])

@@ -4,7 +4,7 @@
 --       5 lease key before the session, 6 and after it
 -- Answer: nothing when the lease is lost; else { Redis's clock, sessions, absent list, lapsed list,
 --         ids of functions that have a delayed call that is due, and, with leases, of functions whose calls that
---         nobody claimed are due }
+--         nobody claimed are due, keys of such functions that hold something else }
 local offices = redis.call('MGET', KEYS[1], KEYS[4])
 if offices[1] ~= ARGV[1] then return false end
 redis.call('PEXPIRE', KEYS[1], ARGV[2])
@@ -38,7 +38,14 @@ if deputy then
   if heard == 0 and deputy_listed ~= 'absent' then redis.call('DEL', KEYS[4]) end
 end
 local now = string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000))
-local due = redis.call('ZRANGEBYSCORE', KEYS[3], '-inf', now, 'LIMIT', 0, 100)
-local unclaimed = {}
-if ARGV[3] == '1' then unclaimed = redis.call('ZRANGEBYSCORE', KEYS[5], '-inf', now, 'LIMIT', 0, 100) end
-return { now, #sessions, absent, lapsed, due, unclaimed }
+local broken = {}
+-- pcall: the dead are seen all the same.
+local function due_in(key)
+  local due = redis.pcall('ZRANGEBYSCORE', key, '-inf', now, 'LIMIT', 0, 100)
+  if not due.err then return due end
+  broken[#broken + 1] = key
+  return {}
+end
+local due, unclaimed = due_in(KEYS[3]), {}
+if ARGV[3] == '1' then unclaimed = due_in(KEYS[5]) end
+return { now, #sessions, absent, lapsed, due, unclaimed, broken }
