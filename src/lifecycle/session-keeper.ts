@@ -16,8 +16,8 @@ import type { SessionFate } from './work-source.js';
 const BEATS_PER_LEASE = 4;
 /** The reply stream, and what is known of Redis's clock, want a beat also where leases are long. */
 const MAX_BEAT_INTERVAL_MS = 15_000;
-/** Beats between two that ask the subscription connection for a sign of life. */
-const BEATS_PER_PROBE = 2;
+/** How often the subscription connection is asked for a sign of life, in beats. */
+const TURNS_PER_PROBE = 2;
 /** An examination is due after so long at the latest: the reply stream lives six times as long. */
 const MAX_UNEXAMINED_MS = 10_000;
 /** How often Redis's clock is measured before the first call can come, at the most. */
@@ -61,6 +61,7 @@ export class SessionKeeper {
   private presence: Subscription | undefined;
   private sessions = 0;
   private heart: Timer | undefined;
+  private turns = 0;
   private beats = 0;
   /** When the lease was kept last, on this host's clock. */
   private beatAt = 0;
@@ -107,12 +108,13 @@ export class SessionKeeper {
     this.membership.session = session;
     this.beatAt = this.examinedAt = this.clock.now();
     const offsetMs = await this.measureClock(session, sentAt, this.beatAt);
-    this.heart ??= this.clock.every(this.beatIntervalMs, () => void this.beat(false));
+    this.heart ??= this.clock.every(this.beatIntervalMs, () => this.turn());
     return { sessionId, offsetMs };
   }
 
   /** A beat out of turn, for whoever doubts that the session lives. */
   examine(): Promise<void> {
+    void this.backend.bus.probe();
     return this.beat(true);
   }
 
@@ -177,6 +179,13 @@ export class SessionKeeper {
     }
   }
 
+  /** The subscriber is asked whatever the command connection does: both may be gone without a word. */
+  private turn(): void {
+    this.turns += 1;
+    if (this.turns % TURNS_PER_PROBE === 0) void this.backend.bus.probe();
+    void this.beat(false);
+  }
+
   private get beatIntervalMs(): number {
     return Math.min(this.settings.leaseMs / BEATS_PER_LEASE, MAX_BEAT_INTERVAL_MS);
   }
@@ -190,7 +199,6 @@ export class SessionKeeper {
     const { session } = this.membership;
     if (session === undefined || this.observer.isBetweenSessions()) return;
     // It beats at once when Redis is back.
-    if (doubted || this.beats % BEATS_PER_PROBE === 0) void this.backend.bus.probe();
     if (!this.backend.isConnected()) return;
     const isLeaseOver = (this.beats + 1) % BEATS_PER_LEASE === 0;
     try {

@@ -7,26 +7,12 @@ import { messageOf } from '../common/text.js';
 import { ToldOnce } from '../common/told-once.js';
 import type { Dispose } from '../common/typed-events.js';
 import { labelOf, type FunctionRef } from '../protocol/function-ref.js';
+import { OFFICE_LEASES, OfficeCandidate, TURN_INTERVALS_MS } from './office-candidate.js';
 
-/** How often the supervisor looks. */
-export const LOOK_INTERVAL_MS = 30;
 /** A process whose subscription is gone gets this long to come back before it is taken for dead. */
 export const ABSENCE_GRACE_MS = 120;
 /** After the supervisor's own connection came back, everybody gets this long to return. */
 export const RETURN_GRACE_MS = 2_000;
-/**
- * The supervisor's lease is kept with every look: it is followed quickly when it freezes. Its deputy's lasts longer,
- * for it is kept less often, and the supervisor itself sees when its deputy dies.
- */
-export const OFFICE_LEASES = { supervisorMs: 1_000, deputyMs: 5_000 };
-/** How often the deputy looks whether it heard of the supervisor. */
-export const DEPUTY_INTERVAL_MS = 50;
-/** Looks that the deputy does not hear of, until it asks after the supervisor. */
-export const SILENCE_MS = 2.5 * LOOK_INTERVAL_MS;
-/** How often the others ask whether an office is free, and the deputy keeps its own. */
-export const STANDBY_INTERVAL_MS = 2_000;
-/** Every so often who only asks is thorough: an office that somebody wrote by hand is held, and never ends. */
-const THOROUGH_EVERY = 15;
 /** A condemned session is forgotten when every read that it may have left in Redis has ended. */
 export const LINGER_MS = 3_000;
 /** A look that takes longer says that Redis, or this process, stood still. */
@@ -48,17 +34,10 @@ const LEASE_LOOK_FACTOR = 15;
  * ended, and its calls are handed over once more then.
  *
  * Interleavings with a supervisor's own death: every step can be repeated, and the session stays listed
- * until its last step (`bury`), so the next supervisor finds it again. Each look tells the deputy that there was
- * one; a deputy that hears of none asks, until it hears again or has the office: it gets that of a holder without
- * presence at once, a frozen one's when its lease ran out. One that comes back finds in its next look, which checks
- * and acts in one script, that it holds the office no longer. When both are killed at once, another takes over
- * within the supervisor's lease and STANDBY_INTERVAL_MS.
+ * until its last step (`bury`), so the next supervisor finds it again. Who that is decides the OfficeCandidate.
  *
  * Keys that somebody broke: what is wrong is said once, and it goes on when that is right again. Without the keys
  * of calls that are due the dead are found all the same, without the deputy's there is no deputy.
- *
- * Interleavings with a deputy's death: the look that nobody hears frees its office. One that merely lost its
- * subscriber for a moment hears of nothing, asks, and has it again.
  */
 export class Supervisor {
   private readonly logger = new Logger('COORDINATOR');
@@ -71,13 +50,9 @@ export class Supervisor {
   private readonly condemnedAt = new Map<string, number>();
   private sessionId: string | undefined;
   private timer: Timer | undefined;
-  private office: Office = 'none';
+  private readonly candidate: OfficeCandidate;
   private turning: Promise<void> | undefined;
   private looks = 0;
-  private turns = 0;
-  /** When this deputy heard of a look last, and when it kept its office. */
-  private heardAt = 0;
-  private keptAt = 0;
   private quietUntil = 0;
   private dispose: Dispose | undefined;
 
@@ -85,11 +60,13 @@ export class Supervisor {
     private readonly backend: Backend,
     private readonly clock: Clock,
     private readonly maxDeliveries: number,
-  ) {}
+  ) {
+    this.candidate = new OfficeCandidate(backend.fleet, clock);
+  }
 
   /** Whether this process is the one that looks. */
   get isElected(): boolean {
-    return this.office === 'supervisor';
+    return this.candidate.office === 'supervisor';
   }
 
   /** Takes part under this session; again after a new one was joined. */
@@ -102,7 +79,7 @@ export class Supervisor {
 
   /** The supervisor, whose deputy this process is, has looked. */
   hear(): void {
-    this.heardAt = this.clock.now();
+    this.candidate.hear();
   }
 
   /** Steps down, so that another need not wait for the lease. */
@@ -112,18 +89,17 @@ export class Supervisor {
     this.dispose?.();
     this.dispose = undefined;
     await this.turning;
-    if (this.office === 'none' || this.sessionId === undefined) return;
-    this.office = 'none';
+    if (this.candidate.office === 'none' || this.sessionId === undefined) return;
+    this.candidate.enter('none');
     if (!this.backend.isConnected()) return;
     await this.backend.fleet.resign(this.sessionId).catch(() => undefined);
   }
 
   /** Who looks does it often; the others only ask now and then whether an office is free. */
   private pace(office: Office): void {
-    this.office = office;
+    this.candidate.enter(office);
     this.timer?.cancel();
-    this.turns = 0;
-    this.timer = this.clock.every(INTERVALS[office], () => this.turn());
+    this.timer = this.clock.every(TURN_INTERVALS_MS[office], () => this.turn());
     if (office === 'none') this.turn();
   }
 
@@ -156,30 +132,14 @@ export class Supervisor {
   }
 
   private async stand(sessionId: string): Promise<void> {
-    if (!(await this.isElectionDue(sessionId))) return;
-    const office = await this.backend.fleet.elect(sessionId, OFFICE_LEASES);
+    const office = await this.candidate.stand(sessionId);
+    if (office === undefined) return;
     this.noteRight('look');
-    if (office === 'deputy') this.keptAt = this.clock.now();
-    if (office === this.office || this.timer === undefined || sessionId !== this.sessionId) return;
+    if (office === this.candidate.office) return;
+    if (this.timer === undefined || sessionId !== this.sessionId) return;
     this.absentSince.clear();
-    this.hear();
     this.pace(office);
     this.logger.debug(`${sessionId} is ${office} of the fleet`);
-  }
-
-  /** Asks for an office only when one may be free: an election costs Redis eight commands. */
-  private async isElectionDue(sessionId: string): Promise<boolean> {
-    const { fleet } = this.backend;
-    if (this.office === 'none') {
-      const isThorough = this.turns % THOROUGH_EVERY === 0;
-      this.turns += 1;
-      return isThorough || !(await fleet.areHeld());
-    }
-    const now = this.clock.now();
-    if (now - this.heardAt > SILENCE_MS) return true;
-    if (now - this.keptAt < STANDBY_INTERVAL_MS) return false;
-    this.keptAt = now;
-    return !(await fleet.keepDeputy(sessionId, OFFICE_LEASES.deputyMs));
   }
 
   private async look(sessionId: string): Promise<void> {
@@ -330,9 +290,3 @@ export class Supervisor {
     );
   }
 }
-
-const INTERVALS: Readonly<Record<Office, number>> = {
-  supervisor: LOOK_INTERVAL_MS,
-  deputy: DEPUTY_INTERVAL_MS,
-  none: STANDBY_INTERVAL_MS,
-};
