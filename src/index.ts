@@ -32,13 +32,15 @@ export { FunctionContext } from './execution/worker/function-context.js';
 
 export {
   NotificationManager,
-  type ChannelListener,
-  type ChannelMessage,
   type NotificationEvents,
   type NotificationState,
   type NotificationStats,
-  type Subscription,
 } from './notifications/notification-manager.js';
+export type {
+  ChannelListener,
+  ChannelMessage,
+  Subscription,
+} from './notifications/channel-message.js';
 export {
   FunctionReadinessWatcher,
   type ReadinessEvents,
