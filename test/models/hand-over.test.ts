@@ -391,6 +391,8 @@ describe('the hand-over', () => {
         ...model.queue,
         ...model.held.filter(({ place }) => place.at === 'held' && place.by !== claims),
       ]);
+      // The time to claim is over.
+      await redis.zadd(keys.unclaimed(), 'XX', 0, ref.id);
       expect(await backend.calls.adopt(ref)).toBe(orphans.length);
       model.queue = [];
       for (const call of orphans) {

@@ -26,6 +26,8 @@ import type { UntoldNews } from './untold-news.js';
 
 const RELEASES_PER_SCRIPT = 200;
 const PROMOTIONS_PER_SCRIPT = 100;
+/** After a group was destroyed its workers get this long to claim what they run, before the rest runs again. */
+const CLAIM_GRACE_MS = 400;
 
 /** Makes a connection of its own for a blocking read. */
 export type ConnectionFactory = (role: string, owner: string) => RedisConnection;
@@ -54,8 +56,8 @@ export class RedisCallStreams implements CallStreams {
           runScript(
             client,
             scripts.regroup,
-            [this.keys.calls(ref), this.keys.workers(ref)],
-            [GROUP, consumer, this.keys.control(''), ref.id],
+            [this.keys.calls(ref), this.keys.workers(ref), this.keys.unclaimed()],
+            [GROUP, consumer, this.keys.control(''), ref.id, CLAIM_GRACE_MS],
           ),
         ),
       ),
@@ -78,13 +80,14 @@ export class RedisCallStreams implements CallStreams {
         runScript(
           client,
           scripts.adopt,
-          [this.keys.calls(ref)],
+          [this.keys.calls(ref), this.keys.unclaimed()],
           [
             GROUP,
             RELEASES_PER_SCRIPT,
             ...this.replyParts,
             `${ref.functionName} (workflow ${ref.workflowId})`,
             after,
+            ref.id,
           ],
         ),
       )) as [number, string];
