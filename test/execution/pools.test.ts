@@ -90,7 +90,7 @@ describe('a process with many functions', () => {
       return due !== '';
     });
     log.close();
-    const call = ['v', '1', 'i', 'silent', 'r', '', 't', '60000', 'p', '{}'];
+    const call = ['c', '1 60000   silent\t{}'];
     await fleet.redis.xadd(`${fleet.prefix}nf:{f0:default}:calls`, '*', ...call);
     await fleet.redis.zadd(due, 1, 'f0:default');
     expect((await stage.started()).callId).toBe('silent');

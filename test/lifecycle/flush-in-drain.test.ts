@@ -25,8 +25,7 @@ const calls = (): string => `${fleet.prefix}nf:{work:default}:calls`;
 
 /** A call that a hand wrote: nobody writes it again. */
 async function submit(callId: string): Promise<void> {
-  const payload = ['t', '60000', 'p', '{"p":{},"i":null}'];
-  await fleet.redis.xadd(calls(), '*', 'v', '1', 'i', callId, 'r', '', ...payload);
+  await fleet.redis.xadd(calls(), '*', 'c', `1 60000   ${callId}\t{"p":{},"i":null}`);
 }
 
 /** Redis was emptied, and the process does not know: it reads on under a name that nobody has listed. */
