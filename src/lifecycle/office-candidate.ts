@@ -34,6 +34,9 @@ export const TURN_INTERVALS_MS: Readonly<Record<Office, number>> = {
  * the office no longer. When both are killed at once, another takes over within the supervisor's lease and
  * STANDBY_INTERVAL_MS.
  *
+ * That there was a look is a hint: whoever may cancel calls may say so. So the deputy also asks whether the
+ * supervisor's office is held, when it keeps its own.
+ *
  * Interleavings with a deputy's death: the look that nobody hears frees its office. One that merely lost its
  * subscriber for a moment hears of nothing, asks, and has it again.
  */
@@ -83,6 +86,7 @@ export class OfficeCandidate {
     if (now - this.heardAt > SILENCE_MS) return true;
     if (now - this.keptAt < STANDBY_INTERVAL_MS) return false;
     this.keptAt = now;
-    return !(await this.fleet.keepDeputy(sessionId, OFFICE_LEASES.deputyMs));
+    const keeps = await this.fleet.keepDeputy(sessionId, OFFICE_LEASES.deputyMs);
+    return !keeps || !(await this.fleet.areHeld());
   }
 }

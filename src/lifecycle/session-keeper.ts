@@ -3,6 +3,7 @@ import type { Backend } from '../backend/backend.js';
 import type { ProcessSession, Pulse } from '../backend/worker-store.js';
 import type { Clock, Timer } from '../common/clock.js';
 import { Complaint } from '../common/complaint.js';
+import { isRefused } from '../common/errors.js';
 import type { Settings } from '../common/settings.js';
 import { messageOf } from '../common/text.js';
 import type { Subscription } from '../notifications/channel-message.js';
@@ -207,7 +208,7 @@ export class SessionKeeper {
     try {
       const examines = doubted || isLeaseOver || this.isOutOfTime();
       const pulse =
-        !examines && (await this.backend.workers.renew(session, this.settings.leaseMs))
+        !examines && (await this.renew(session))
           ? undefined
           : await this.measuredHeartbeat(session);
       if (pulse !== undefined && pulse.verdict !== 'alive')
@@ -220,6 +221,16 @@ export class SessionKeeper {
         await this.observer.keptForLease(session, pulse.timestamp);
     } catch (error) {
       this.beatTrouble.tell(`heartbeat failed: ${messageOf(error)}`);
+    }
+  }
+
+  /** A refusal is left to the examination, which is refused in the same words each time, and complained of once. */
+  private async renew(session: ProcessSession): Promise<boolean> {
+    try {
+      return await this.backend.workers.renew(session, this.settings.leaseMs);
+    } catch (error) {
+      if (isRefused(error)) return false;
+      throw error;
     }
   }
 
