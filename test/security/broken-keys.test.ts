@@ -122,12 +122,16 @@ describe('a key of the library in whose place somebody has put something else', 
   });
 
   it('is named once while a process cannot join for it, and it joins when it is gone', async () => {
-    const warn = jest.spyOn(Logger.prototype, 'warn').mockImplementation(() => undefined);
+    const said: string[] = [];
+    for (const level of ['warn', 'error'] as const)
+      jest.spyOn(Logger.prototype, level).mockImplementation((text: unknown) => {
+        said.push(String(text));
+      });
     await breakKey('processes');
     // It boots all the same, after two seconds and some ten attempts.
     const [app] = await started(fleet.start({ providers: [hosting('work', () => 1)] }));
-    const lines = warn.mock.calls.map(String).filter((text) => text.includes(key('processes')));
-    warn.mockRestore();
+    const lines = said.filter((text) => text.includes(key('processes')));
+    jest.restoreAllMocks();
     expect(lines).toEqual([expect.stringMatching(/^joining the fleet failed: .*Delete it \(DEL /)]);
     await fleet.redis.del(key('processes'));
     await eventually('it has joined', () => app!.get(WorkerCoordinator).state === 'active');
@@ -149,7 +153,7 @@ describe('a key of the library in whose place somebody has put something else', 
     await registry.registerWorkerWithInstantNotification('w-2', 'work', 'default');
   });
 
-  it('is named to who calls when it is where answers come, and calls are answered when it is gone', async () => {
+  it('is named once when it is where answers come, fails calls soon, and they are answered when it is gone', async () => {
     const [app] = await started(
       fleet.start({ providers: [hosting('work', () => 1)], options: quick }),
     );
@@ -158,13 +162,17 @@ describe('a key of the library in whose place somebody has put something else', 
     const replies = `process:{${app!.get(WorkerCoordinator).processId}}:replies`;
     await breakKey(replies);
     await eventually('it is said', () => linesAbout(replies).length > 0);
-    await expect(registry.call('work', {}, { timeoutMs: 20_000 })).rejects.toMatchObject({
+    await expect(registry.call('work', {}, { timeoutMs: 50_000 })).rejects.toMatchObject({
       code: 'BACKEND_REFUSED',
+      kind: 'WRONGTYPE',
       message: expect.stringContaining(`Delete it (DEL ${key(replies)})`),
     });
+    await untilSupervised();
     expect(linesAbout(replies)).toHaveLength(1);
     await fleet.redis.del(key(replies));
-    await eventually('it is answered', async () => (await registry.call('work')) === 1);
+    await eventually('it calls', async () => {
+      return (await registry.call('work').catch(() => 0)) === 1;
+    });
   });
 });
 

@@ -68,7 +68,8 @@ export class RedisReplyReader implements ReplyReader {
         this.lastId,
       );
     } catch (error) {
-      throw this.connection.translate('XREAD', error);
+      const translated = this.connection.translate('XREAD', error);
+      throw await namingBrokenKey(this.connection, [this.key], translated);
     }
     if (answer === null) return [];
     const replies: RawReply[] = [];
