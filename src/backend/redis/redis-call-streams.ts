@@ -14,6 +14,7 @@ import type {
   Submitted,
   SubmitTerms,
 } from '../call-streams.js';
+import { DEAD_LETTER_CAP } from '../limits.js';
 import { GROUP, RedisCallReader } from './redis-call-reader.js';
 import type { RedisConnection } from './redis-connection.js';
 import { RedisOutcomeWriter } from './redis-outcome-writer.js';
@@ -21,7 +22,6 @@ import { RedisReplyReader } from './redis-reply-reader.js';
 import { RedisSubmitter } from './redis-submitter.js';
 import { around } from './redis-worker-store.js';
 import { runScript, scripts } from './scripts.js';
-import { DEAD_LETTER_CAP } from './stream-limits.js';
 
 const RELEASES_PER_SCRIPT = 200;
 const PROMOTIONS_PER_SCRIPT = 100;

@@ -1,11 +1,9 @@
 import { parseFunctionId, type Keys } from '../../protocol/keys.js';
 import type { DeathEvidence, FleetStore, FleetView, HostedWorker, Office } from '../fleet-store.js';
+import { GRAVE_MS } from '../limits.js';
 import { connectionName, type RedisConnection } from './redis-connection.js';
 import { around } from './redis-worker-store.js';
 import { runScript, scripts, type Script } from './scripts.js';
-
-/** How long a session that was frozen can find out that its calls were handed over, and not forgotten. */
-const GRAVE_MS = 3_600_000;
 
 /** The fleet in Redis: presence is a subscription, the supervisor's office a lease. */
 export class RedisFleetStore implements FleetStore {
