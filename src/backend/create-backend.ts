@@ -1,0 +1,42 @@
+import type { Clock } from '../common/clock.js';
+import { InvalidOptionsError } from '../common/errors.js';
+import type { Keys } from '../protocol/keys.js';
+import type { Backend } from './backend.js';
+import type { RedisSource } from './redis/redis-connection.js';
+
+/** The name of the memory that a connection asks for, `''` included; `undefined` when it asks for Redis. */
+export function memoryName(connection: unknown): string | undefined {
+  if (typeof connection !== 'string') return undefined;
+  return /^memory:\/\/([A-Za-z0-9._-]{0,64})$/.exec(connection)?.[1];
+}
+
+/**
+ * The backend that a connection asks for. Only that one is loaded: an application on `memory://` needs no ioredis.
+ *
+ * @throws InvalidOptionsError when there is no ioredis, and it is needed
+ */
+export async function createBackend(
+  connection: unknown,
+  keys: Keys,
+  clock: Clock,
+): Promise<Backend> {
+  const memory = memoryName(connection);
+  if (memory !== undefined) {
+    const { MemoryBackend } = await import('./memory/memory-backend.js');
+    return new MemoryBackend(memory, keys, clock);
+  }
+  const { RedisBackend } = await import('./redis/redis-backend.js').catch(explainMissing);
+  return new RedisBackend(connection as RedisSource, keys);
+}
+
+function explainMissing(error: unknown): never {
+  const { code, message } = Object(error) as Partial<NodeJS.ErrnoException>;
+  if (!/MODULE_NOT_FOUND$/.test(code ?? '') || message?.includes("'ioredis'") !== true) throw error;
+  throw new InvalidOptionsError([
+    {
+      path: 'connection',
+      value: 'a Redis, without the package ioredis',
+      allowed: 'a Redis when ioredis is installed (npm i ioredis), or memory:// without it',
+    },
+  ]);
+}
