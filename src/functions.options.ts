@@ -45,7 +45,8 @@ export class FunctionsOptions {
   /**
    * Redis: a `redis://` or `rediss://` URL, ioredis options, or an ioredis instance, which is duplicated and
    * left alone. Or `memory://` or `memory://name`: no Redis, everything stays in this process, and all its
-   * applications that give the same name share it. Default: the environment's `REDIS_URL`, then
+   * applications that give the same name share it. Or a function that makes a backend of one's own,
+   * `(keys, clock) => Backend`. Default: the environment's `REDIS_URL`, then
    * `redis://127.0.0.1:6379`.
    */
   readonly connection?: unknown;
@@ -156,7 +157,7 @@ export const DEFAULTS = Object.freeze({
 /** What is allowed, per option; also the options that exist. */
 export const ALLOWED: Readonly<Record<keyof FunctionsOptions, string>> = Object.freeze({
   connection:
-    'a redis:// or rediss:// URL, memory:// or memory://name, ioredis options, or an ioredis instance (a Cluster is not supported yet)',
+    'a redis:// or rediss:// URL, memory:// or memory://name, ioredis options, an ioredis instance, or a function that makes a backend (a Cluster is not supported yet)',
   keyPrefix: 'a string of at most 128 characters',
   workflowId: `a name of 1 to ${MAX_NAME_LENGTH} characters`,
   workerId: `a name of 1 to ${MAX_NAME_LENGTH} characters`,
@@ -277,6 +278,7 @@ function connectionViolations(connection: unknown, path: string): OptionViolatio
       return refuse(show(redactUrl(connection)));
     return urlViolations(new URL(connection), path);
   }
+  if (typeof connection === 'function') return [];
   if (!isRecord(connection)) return refuse(show(connection));
   if (connection['isCluster'] === true) return refuse('a Cluster');
   const options = connection['options'];

@@ -4,6 +4,9 @@ import type { Keys } from '../protocol/keys.js';
 import type { Backend } from './backend.js';
 import type { RedisSource } from './redis/redis-connection.js';
 
+/** Makes a backend of one's own, for the `connection` option; `nestjs-functions/conformance` says whether it will do. */
+export type CustomBackend = (keys: Keys, clock: Clock) => Backend | Promise<Backend>;
+
 /** The name of the memory that a connection asks for, `''` included; `undefined` when it asks for Redis. */
 export function memoryName(connection: unknown): string | undefined {
   if (typeof connection !== 'string') return undefined;
@@ -13,7 +16,7 @@ export function memoryName(connection: unknown): string | undefined {
 /**
  * The backend that a connection asks for. Only that one is loaded: an application on `memory://` needs no ioredis.
  *
- * @throws InvalidOptionsError when there is no ioredis, and it is needed
+ * @throws InvalidOptionsError when there is no ioredis, and it is needed, or when a function makes something else
  */
 export async function createBackend(
   connection: unknown,
@@ -25,8 +28,25 @@ export async function createBackend(
     const { MemoryBackend } = await import('./memory/memory-backend.js');
     return new MemoryBackend(memory, keys, clock);
   }
+  if (typeof connection === 'function')
+    return createCustom(connection as CustomBackend, keys, clock);
   const { RedisBackend } = await import('./redis/redis-backend.js').catch(explainMissing);
   return new RedisBackend(connection as RedisSource, keys);
+}
+
+const PARTS = ['bus', 'workers', 'fleet', 'calls', 'deadLetters'] as const;
+
+async function createCustom(create: CustomBackend, keys: Keys, clock: Clock): Promise<Backend> {
+  const backend: Partial<Backend> | undefined = await create(keys, clock);
+  const missing = PARTS.filter((part) => typeof backend?.[part] !== 'object');
+  if (missing.length === 0) return backend as Backend;
+  throw new InvalidOptionsError([
+    {
+      path: 'connection',
+      value: `a function whose result has no ${missing.join(', ')}`,
+      allowed: 'a function that makes a backend: (keys, clock) => Backend',
+    },
+  ]);
 }
 
 function explainMissing(error: unknown): never {

@@ -64,6 +64,7 @@ const ACCEPTED: Readonly<Record<keyof FunctionsOptions, readonly unknown[]>> = {
     'redis://[::1]:6379',
     'memory://',
     'memory://Test.app-1_x',
+    () => ({}),
     {},
     { host: 'h' },
   ],

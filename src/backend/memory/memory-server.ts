@@ -39,8 +39,8 @@ export class MemoryServer {
     return this.readers.has(consumer);
   }
 
-  /** Forgets everything that is stored, as an emptied Redis does; subscriptions stay. */
-  empty(): void {
-    this.spaces.clear();
+  /** Forgets what is stored under a key prefix, as a Redis that was emptied does; subscriptions stay. */
+  forget(prefix: string): void {
+    this.spaces.delete(prefix);
   }
 }
