@@ -103,7 +103,12 @@ export class CallQueue {
 
   /** Calls that a destroyed group had and nobody claimed. */
   orphans(): QueuedCall[] {
-    return [...this.calls.values()].filter((call) => this.isOrphan(call));
+    return this.all().filter((call) => this.isOrphan(call));
+  }
+
+  /** All calls, in the order of their ids. */
+  all(): QueuedCall[] {
+    return [...this.calls.values()];
   }
 
   remove(id: string): boolean {
