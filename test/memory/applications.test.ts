@@ -126,10 +126,11 @@ describe('applications on one memory', () => {
   it('let timers have their turn while calls follow each other without a pause', async () => {
     await fleet.start({ providers: [hosting('echo', () => 1)] });
     const registry = registryOf(await caller());
+    await registry.call('echo');
     let fired = false;
     setTimeout(() => (fired = true), 1);
     let calls = 0;
-    for (; !fired && calls < 100_000; calls += 1) await registry.call('echo');
+    for (; !fired && calls < 2_000; calls += 1) await registry.call('echo');
     expect(fired).toBe(true);
   });
 
