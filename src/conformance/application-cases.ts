@@ -179,9 +179,10 @@ export const applicationCases: readonly ConformanceCase[] = [
         const held = new HeldRuns();
         const lost = await apps.start([hosting('work', held.run)]);
         const caller = await apps.caller();
+        const timeoutMs = 2 * DEATH_LIMIT_MS;
         const calls = [
-          begun(caller.call('work', {})),
-          begun(caller.call('work', {}, { delivery: 'at-most-once' })),
+          begun(caller.call('work', {}, { timeoutMs })),
+          begun(caller.call('work', {}, { timeoutMs, delivery: 'at-most-once' })),
         ];
         const outcomes = Promise.allSettled(calls);
         await becomes('both run', () => Promise.resolve(held.contexts.length === 2 || undefined));

@@ -49,6 +49,9 @@ export class HeldRuns {
   }
 }
 
+/** Nothing takes so long that a broken backend would keep a case from its end. */
+const LIMITS = { executionTimeoutMs: 5_000, drainTimeoutMs: 2_000 };
+
 @Module({})
 class RootModule {}
 
@@ -65,9 +68,10 @@ export class Applications {
   ): Promise<INestApplicationContext> {
     const connection = (keys: Parameters<BackendUnderTest['create']>[0]): unknown =>
       this.backend.create(keys);
+    const { keyPrefix } = this;
     const root: DynamicModule = {
       module: RootModule,
-      imports: [FunctionsModule.forRoot({ connection, keyPrefix: this.keyPrefix, ...options })],
+      imports: [FunctionsModule.forRoot({ ...LIMITS, connection, keyPrefix, ...options })],
       providers: [...providers],
     };
     const app = await NestFactory.createApplicationContext(root, {

@@ -43,7 +43,8 @@ export interface ConformanceCase {
   readonly level: 'port' | 'application';
   readonly needs: Fault | undefined;
   /**
-   * Rejects with an `AssertionError` of node:assert when the backend does otherwise, within 30 seconds. It leaves
+   * Rejects when the backend does otherwise, within 30 seconds: with an `AssertionError` of node:assert, or with an error
+   * that the backend, or an application on it, ended with. It leaves
    * nothing open, and what it stored lies under key prefixes that begin with `conformance-`.
    */
   run(backend: BackendUnderTest): Promise<void>;

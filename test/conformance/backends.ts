@@ -15,19 +15,23 @@ export interface OwnBackend extends Required<BackendUnderTest> {
 /** The Redis of this test run. */
 export function onRedis(): OwnBackend {
   const redis = new Redis(redisUrl());
+  const prefixes = new Set<string>();
   const remove = async (prefix: string): Promise<void> => {
     const keys = await redis.keys(`${prefix}*`);
     if (keys.length > 0) await redis.del(...keys);
   };
   return {
     title: 'redis',
-    create: (keys) => new RedisBackend(redisUrl(), keys),
+    create: (keys) => {
+      prefixes.add(keys.prefix);
+      return new RedisBackend(redisUrl(), keys);
+    },
     forget: (keys) => remove(keys.prefix),
     destroyGroup: async (keys, ref) => {
       await redis.xgroup('DESTROY', keys.calls(ref), 'workers');
     },
     close: async () => {
-      await remove('conformance-');
+      for (const prefix of prefixes) await remove(prefix);
       redis.disconnect();
     },
   };
