@@ -1,4 +1,4 @@
-import type { CallSubmission } from '../protocol/call.js';
+import type { AddressedReply, CallSubmission } from '../protocol/call.js';
 import type { FunctionRef } from '../protocol/function-ref.js';
 
 /** An entry as it was read. */
@@ -38,9 +38,8 @@ export interface Outcome {
 }
 
 /** A call and where it is to be written. */
-export interface Submission {
+export interface Submission extends CallSubmission {
   readonly ref: FunctionRef;
-  readonly call: CallSubmission;
 }
 
 /** A function had too many calls for another one. */
@@ -52,13 +51,11 @@ export interface BacklogFull {
 export interface SubmitTerms {
   /** Calls that a function may have, waiting and running. */
   readonly maxBacklog: number;
-  /** On Redis's clock, if that is known: a call's time runs also while it is on its way. */
-  readonly sentAt: number | undefined;
 }
 
 /**
  * What came of a submission: the entry id of the call that runs (or `answered`, when an answer that was kept is
- * on its way; or `late`, when its deadline had passed), or why it was not written.
+ * on its way), or why it was not written.
  */
 export type Submitted = string | BacklogFull | Error;
 
@@ -134,11 +131,8 @@ export interface CallReader {
   close(): Promise<void>;
 }
 
-/** One answer out of a reply stream. */
-export interface RawReply {
-  readonly callId: string;
-  readonly text: string;
-}
+/** One answer out of a reply stream; without a call id it is none. */
+export type RawReply = AddressedReply;
 
 /** A caller's blocking read of its replies, on a connection of its own. */
 export interface ReplyReader {

@@ -1,4 +1,12 @@
 /**
+ * Resolves when what was decided so far in this tick, and in the promises that follow from it, is on its way: who
+ * waits for it lets the batches of the tick go first.
+ */
+export function tickSent(): Promise<void> {
+  return new Promise((resolve) => process.nextTick(resolve));
+}
+
+/**
  * Collects what is asked for in one tick and hands it over together.
  *
  * The flush is a `nextTick` task: added inside a promise continuation it runs after the whole microtask

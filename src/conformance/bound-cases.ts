@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { encodeProgress, encodeResult } from '../protocol/call.js';
+import { encodeProgress, encodeResult, partsOf } from '../protocol/call.js';
 import { DEAD_LETTER_CAP, PROGRESS_CAP } from '../backend/limits.js';
 import type { ConformanceCase } from './conformance-case.js';
 import { failure, failureNote, outcomeOf } from './member.js';
@@ -47,8 +47,8 @@ export const boundCases: readonly ConformanceCase[] = [
         await worker.say(call, 'settle', encodeResult('1', 'w'));
         const kinds = new Map<string, number>();
         for (let reads = 0; !kinds.has('r') && reads < 100; reads += 1) {
-          for (const { text } of await caller.replies.read(1_000)) {
-            const kind = text.slice(6, 7);
+          for (const { reply } of await caller.replies.read(1_000)) {
+            const kind = reply.slice(6, 7);
             kinds.set(kind, (kinds.get(kind) ?? 0) + 1);
           }
         }
@@ -76,7 +76,7 @@ export const boundCases: readonly ConformanceCase[] = [
       const count = await deadLetters.count(ref);
       assert.ok(count >= DEAD_LETTER_CAP - SLACK && count <= DEAD_LETTER_CAP + SLACK, `${count}`);
       const [oldest] = await deadLetters.list(ref, '', 1);
-      assert.ok(!oldest?.fields.includes('c0'), 'the first one is gone');
+      assert.ok(partsOf(oldest?.fields ?? []).callId !== 'c0', 'the first one is gone');
     },
   }),
 ];

@@ -234,26 +234,24 @@ export const callCases: readonly ConformanceCase[] = [
       assert.ok(timestamp >= after);
     },
 
-    "a call's time runs while it is on its way": async (scene) => {
+    "a call's time runs while it is on its way, and goes on running when it is handed over": async (
+      scene,
+    ) => {
       const { ref } = scene;
       const worker = await scene.worker();
-      const caller = await scene.caller();
       const { timestamp } = await worker.beat(LEASE_MS);
-      const calls = [
-        caller.callOf(ref, 'over', { ttlMs: 5_000 }),
-        caller.callOf(ref, 'less', { ttlMs: 60_000 }),
-      ];
-      const [over, less] = await caller.submitAll(calls, 10, timestamp - 10_000);
-      assert.equal(over, 'late');
-      assert.equal(typeof less, 'string');
-      const call = await worker.takeOne(ref);
-      assert.equal(call.callId, 'less');
-      assert.ok(call.ttlMs <= 50_000 && call.ttlMs > 40_000, `${call.ttlMs} ms are left`);
-      const shared = caller.callOf(ref, 'shared', { ttlMs: 5_000, idempotencyKey: 'k' });
-      assert.deepEqual(await caller.submitAll([shared], 10, timestamp - 10_000), ['late']);
-      const [justNow] = await caller.submitAll([caller.callOf(ref, 'now')], 10, timestamp);
-      assert.equal(typeof justNow, 'string');
-      assert.equal((await worker.takeOne(ref)).ttlMs, 60_000);
+      const sentAt = timestamp - 10_000;
+      await worker.submit(ref, 'slow', { ttlMs: 60_000, sentAt });
+      await worker.submit(ref, 'quick', { ttlMs: 60_000, sentAt: timestamp });
+      const lost = { kind: 'lost', maxDeliveries: 3 } as const;
+      for (let attempt = 1; attempt <= 2; attempt += 1) {
+        const [slow, quick] = await worker.take(ref);
+        assert.ok(slow && quick);
+        assert.equal(slow.deadline, sentAt + 60_000, `attempt ${attempt}`);
+        assert.equal(slow.submittedAt, sentAt);
+        assert.ok(quick.deadline >= timestamp + 60_000, 'less than a second is no delay');
+        await worker.backend.calls.release(ref, worker.sessionId, lost);
+      }
     },
 
     'a waiting call that is cancelled is taken out': async (scene) => {

@@ -54,5 +54,12 @@ export type { BusEvents, NotificationBus } from '../backend/notification-bus.js'
 export type * from '../backend/worker-store.js';
 export type { CustomBackend } from '../backend/create-backend.js';
 export type { Clock, Timer } from '../common/clock.js';
-export { CALL_FIELDS, CALL_VERSION, callFlags, type CallSubmission } from '../protocol/call.js';
+export {
+  CALL_FIELDS,
+  encodeCall,
+  parseCall,
+  type AddressedReply,
+  type CallEntry,
+  type CallSubmission,
+} from '../protocol/call.js';
 export { Keys } from '../protocol/keys.js';

@@ -111,17 +111,18 @@ export class Member {
 
   /** What is handed over as one call of this process. */
   callOf(ref: FunctionRef, callId: string, more: Partial<CallSubmission> = {}): Submission {
-    const call: CallSubmission = {
+    return {
+      ref,
       callId,
       replyTo: this.processId,
       ttlMs: 60_000,
+      sentAt: undefined,
       delivery: 'at-least-once',
       payload: '{"p":{},"i":null}',
       again: false,
       idempotencyKey: undefined,
       ...more,
     };
-    return { ref, call };
   }
 
   /** Submits one call; its entry id. */
@@ -135,12 +136,8 @@ export class Member {
     return submitted as string;
   }
 
-  submitAll(
-    calls: readonly Submission[],
-    maxBacklog = MAX_BACKLOG,
-    sentAt?: number,
-  ): Promise<Submitted[]> {
-    return this.backend.calls.submit(calls, { maxBacklog, sentAt });
+  submitAll(calls: readonly Submission[], maxBacklog = MAX_BACKLOG): Promise<Submitted[]> {
+    return this.backend.calls.submit(calls, { maxBacklog });
   }
 
   /** The next calls, as they are there now. */
@@ -229,7 +226,7 @@ export function given(raw: RawCall): GivenCall {
   return { ...call, raw };
 }
 
-function heard({ callId, text }: RawReply): GivenReply {
+function heard({ callId, reply: text }: RawReply): GivenReply {
   const reply = parseReply(text);
   if (isMalformed(reply))
     throw new assert.AssertionError({ message: `a reply: ${reply.malformed}` });

@@ -14,8 +14,10 @@ export interface CallSubmission {
   readonly callId: string;
   /** The process whose reply stream gets the answer. */
   readonly replyTo: string;
-  /** Time left to the call, in milliseconds; the deadline is the entry's id plus this, on Redis's clock. */
+  /** Time left to the call, in milliseconds, from {@link CallSubmission.sentAt} on. */
   readonly ttlMs: number;
+  /** Redis's clock when it was sent, if the caller knows that clock. */
+  readonly sentAt: number | undefined;
   readonly delivery: Delivery;
   /** {@link joinPayload}. */
   readonly payload: string;
@@ -53,20 +55,14 @@ export interface CallPayload {
 }
 
 /**
- * Names of the fields of an entry; one letter each, for they travel with every call. The scripts write them:
- * `submit.lua` and `submit-once.lua` when it is new, `release.lua`, `postpone.lua` and `dead-retry.lua` later.
+ * Names of the fields of an entry; one letter each, for they travel with every call. A new entry has one, or two with
+ * an idempotency key: each field more is read, copied and thrown away by every process on its way. The others are
+ * added by `release.lua`, `postpone.lua` and `bury.lua`.
  */
 export const CALL_FIELDS = {
-  version: 'v',
-  callId: 'i',
-  replyTo: 'r',
-  ttlMs: 't',
-  payload: 'p',
+  /** {@link encodeCall}. */
+  call: 'c',
   idempotencyKey: 'k',
-  /** Present: at most once. */
-  atMostOnce: 'm',
-  /** Present: written again by its caller. */
-  again: 'w',
   attempt: 'a',
   /** How often the handler failed. */
   failures: 'f',
@@ -78,13 +74,62 @@ export const CALL_FIELDS = {
   history: 'h',
 } as const;
 
-/** The flags of a call, for the scripts that write it: names of fields that are there or not. */
-export function callFlags(call: Pick<CallSubmission, 'delivery' | 'again'>): string {
-  return (
-    (call.delivery === 'at-most-once' ? CALL_FIELDS.atMostOnce : '') +
-    (call.again ? CALL_FIELDS.again : '')
-  );
+/** Letters behind the version in an entry's head. */
+const CALL_FLAGS = {
+  /** At most once. */
+  atMostOnce: 'm',
+  /** Written again by its caller. */
+  again: 'w',
+} as const;
+
+const MARKS = new RegExp(`^${CALL_VERSION}[a-z]*$`);
+
+/** What the head of a call says. */
+export type CallHead = Omit<CallSubmission, 'payload' | 'idempotencyKey'>;
+
+/**
+ * A call as one text: a head (version and flags, time to live, when it was sent or nothing, process to answer or
+ * nothing, and call id, with a space between each and the next), a tab, and the payload. A tab or a line end can be
+ * neither in a head nor in JSON. `lib/entry.lua` reads it, too.
+ */
+export function encodeCall(call: CallHead & Pick<CallSubmission, 'payload'>): string {
+  return `${headOf(call)}${call.callId}\t${call.payload}`;
 }
+
+/** Calls, a line each; what neighbours have in common is put together once. */
+export function encodeCalls(
+  calls: readonly (CallHead & Pick<CallSubmission, 'payload'>)[],
+): string {
+  let text = '';
+  let before: CallHead | undefined;
+  let head = '';
+  for (const call of calls) {
+    const isAlike =
+      before?.ttlMs === call.ttlMs &&
+      before.sentAt === call.sentAt &&
+      before.replyTo === call.replyTo &&
+      before.delivery === call.delivery &&
+      before.again === call.again;
+    if (!isAlike) head = headOf(call);
+    text += `${before === undefined ? '' : '\n'}${head}${call.callId}\t${call.payload}`;
+    before = call;
+  }
+  return text;
+}
+
+function headOf(call: CallHead): string {
+  const flags =
+    (call.delivery === 'at-most-once' ? CALL_FLAGS.atMostOnce : '') +
+    (call.again ? CALL_FLAGS.again : '');
+  return `${CALL_VERSION}${flags} ${call.ttlMs} ${call.sentAt ?? ''} ${call.replyTo} `;
+}
+
+/**
+ * How much later than it was sent an entry may be written before its time counts from when it was sent, in
+ * milliseconds: Redis stood still, or was cut off, and a call's time runs meanwhile. Less is the clocks' own
+ * inexactness.
+ */
+export const MAX_WRITE_DELAY_MS = 1_000;
 
 /** The payload from parts that are JSON already. */
 export function joinPayload(parameters: string, item: string, headers: string | undefined): string {
@@ -119,46 +164,22 @@ export function isIdempotencyKey(value: unknown): value is string {
 
 /** Reads an entry's envelope; its payload stays text until the call runs. */
 export function parseCall(entryId: string, fields: readonly string[]): CallEntry | Malformed {
-  let version: string | undefined;
-  let callId: string | undefined;
-  let replyTo: string | undefined;
-  let ttl: string | undefined;
-  let payload: string | undefined;
+  let text: string | undefined;
   let attempt = 1;
   let failures = 0;
-  let again = false;
   let idempotencyKey: string | undefined;
   let origin: number | undefined;
-  let delivery: Delivery = 'at-least-once';
   for (let i = 0; i + 1 < fields.length; i += 2) {
     const value = fields[i + 1] ?? '';
     switch (fields[i]) {
-      case CALL_FIELDS.version:
-        version = value;
-        break;
-      case CALL_FIELDS.callId:
-        callId = value;
-        break;
-      case CALL_FIELDS.replyTo:
-        replyTo = value;
-        break;
-      case CALL_FIELDS.ttlMs:
-        ttl = value;
-        break;
-      case CALL_FIELDS.payload:
-        payload = value;
-        break;
-      case CALL_FIELDS.atMostOnce:
-        delivery = 'at-most-once';
+      case CALL_FIELDS.call:
+        text = value;
         break;
       case CALL_FIELDS.attempt:
         attempt = Number(value);
         break;
       case CALL_FIELDS.failures:
         failures = Number(value);
-        break;
-      case CALL_FIELDS.again:
-        again = true;
         break;
       case CALL_FIELDS.idempotencyKey:
         idempotencyKey = value;
@@ -170,41 +191,95 @@ export function parseCall(entryId: string, fields: readonly string[]): CallEntry
         break;
     }
   }
-  if (version !== CALL_VERSION)
-    return {
-      malformed: `its version is ${version === undefined ? 'missing' : quote(version)}, this worker reads ${quote(CALL_VERSION)}`,
-    };
-  if (callId === undefined || callId === '') return { malformed: 'it has no call id' };
-  if (!isCallId(callId))
-    return {
-      malformed: `its call id is longer than ${MAX_CALL_ID_LENGTH} characters, or not on one line`,
-    };
-  if (replyTo === undefined || !PROCESS_ID.test(replyTo))
-    return { malformed: 'it does not say where to reply' };
-  if (payload === undefined) return { malformed: 'it has no payload' };
-  const ttlMs = Number(ttl);
-  if (ttl === undefined || !Number.isFinite(ttlMs)) return { malformed: 'it has no time to live' };
+  if (text === undefined) return { malformed: `it has no field ${CALL_FIELDS.call}` };
   if (!Number.isInteger(attempt) || attempt < 1)
     return { malformed: 'its attempt is not a number' };
   if (!Number.isInteger(failures) || failures < 0)
     return { malformed: 'its count of failures is not a number' };
   if (idempotencyKey !== undefined && !isIdempotencyKey(idempotencyKey))
     return { malformed: 'its idempotency key is none' };
-  const submittedAt = origin ?? entryTime(entryId);
+  return readCall(text, { entryId, attempt, failures, idempotencyKey, origin });
+}
+
+/** When the time of a new entry began to run, on Redis's clock. */
+function originOf(entryId: string, sentAt: number | undefined): number {
+  const addedAt = entryTime(entryId);
+  return sentAt !== undefined && addedAt - sentAt >= MAX_WRITE_DELAY_MS ? sentAt : addedAt;
+}
+
+/** A call's head and payload, as far as they can be read: it may be none at all. */
+export function partsOf(fields: readonly string[]): {
+  readonly callId: string;
+  readonly replyTo: string;
+  readonly payload: string;
+} {
+  const at = fields.findIndex((name, index) => index % 2 === 0 && name === CALL_FIELDS.call);
+  const text = at < 0 ? '' : (fields[at + 1] ?? '');
+  const tab = text.indexOf('\t');
+  const head = tab < 0 ? text : text.slice(0, tab);
+  const [, , , replyTo = '', ...callId] = head.split(' ');
+  return { callId: callId.join(' '), replyTo, payload: tab < 0 ? '' : text.slice(tab + 1) };
+}
+
+/** What stands beside a call in its entry. */
+interface BesideCall {
+  readonly entryId: string;
+  readonly attempt: number;
+  readonly failures: number;
+  readonly idempotencyKey: string | undefined;
+  readonly origin: number | undefined;
+}
+
+/** Reads {@link encodeCall}. */
+function readCall(
+  text: string,
+  { entryId, attempt, failures, idempotencyKey, origin }: BesideCall,
+): CallEntry | Malformed {
+  const end = text.indexOf('\t');
+  if (end < 0) return { malformed: 'it has no payload' };
+  const first = text.indexOf(' ');
+  const second = text.indexOf(' ', first + 1);
+  const third = text.indexOf(' ', second + 1);
+  const fourth = text.indexOf(' ', third + 1);
+  let marks = CALL_VERSION;
+  // Nearly every call is of this version, and has no flags.
+  if (first !== CALL_VERSION.length || !text.startsWith(CALL_VERSION)) {
+    marks = text.slice(0, Math.min(end, first < 0 ? end : first));
+    if (!MARKS.test(marks))
+      return {
+        malformed: `its version is ${quote(marks.slice(0, 20))}, this worker reads ${quote(CALL_VERSION)}`,
+      };
+  }
+  if (first < 0 || second < 0 || third < 0 || fourth < 0 || fourth > end)
+    return { malformed: 'its head is cut off' };
+  const callId = text.slice(fourth + 1, end);
+  if (callId === '') return { malformed: 'it has no call id' };
+  if (!isCallId(callId))
+    return {
+      malformed: `its call id is longer than ${MAX_CALL_ID_LENGTH} characters, or not on one line`,
+    };
+  const replyTo = text.slice(third + 1, fourth);
+  if (!PROCESS_ID.test(replyTo)) return { malformed: 'it does not say where to reply' };
+  const ttlMs = second === first + 1 ? NaN : Number(text.slice(first + 1, second));
+  if (!Number.isFinite(ttlMs)) return { malformed: 'it has no time to live' };
+  const sentAt = third === second + 1 ? undefined : Number(text.slice(second + 1, third));
+  if (sentAt !== undefined && !Number.isFinite(sentAt))
+    return { malformed: 'it was sent at no time' };
+  const submittedAt = origin ?? originOf(entryId, sentAt);
   if (!Number.isFinite(submittedAt)) return { malformed: 'its origin is not a time' };
   return {
     entryId,
     callId,
     replyTo,
     ttlMs,
-    delivery,
+    delivery: marks.includes(CALL_FLAGS.atMostOnce) ? 'at-most-once' : 'at-least-once',
     attempt,
     failures,
-    again,
+    again: marks.includes(CALL_FLAGS.again),
     idempotencyKey,
     submittedAt,
     deadline: submittedAt + ttlMs,
-    payload,
+    payload: text.slice(end + 1),
   };
 }
 
@@ -231,6 +306,44 @@ export function parseCallPayload(text: string): CallPayload | Malformed {
 
 function isHeaders(value: unknown): value is Record<string, string> {
   return isRecord(value) && Object.values(value).every((header) => typeof header === 'string');
+}
+
+/** The field of an entry of a reply stream: {@link encodeReplies}. */
+export const REPLY_FIELD = 'r';
+
+/** An answer on its way to a caller. */
+export interface AddressedReply {
+  readonly callId: string;
+  /** As JSON. */
+  readonly reply: string;
+}
+
+/**
+ * Answers to calls of one process as one text: a line each, of call id, a tab and the answer. One field for all, for
+ * each field is read, copied and thrown away by all on its way. `lib/tell.lua` writes it, too.
+ */
+export function encodeReplies(replies: readonly AddressedReply[]): string {
+  let text = '';
+  for (const { callId, reply } of replies)
+    text += text === '' ? `${callId}\t${reply}` : `\n${callId}\t${reply}`;
+  return text;
+}
+
+/** Reads {@link encodeReplies}; a line that is none has no call id. */
+export function splitReplies(text: string): AddressedReply[] {
+  const replies: AddressedReply[] = [];
+  for (let from = 0; from <= text.length;) {
+    const found = text.indexOf('\n', from);
+    const end = found < 0 ? text.length : found;
+    const tab = text.indexOf('\t', from);
+    const isReply = tab >= 0 && tab < end;
+    replies.push({
+      callId: isReply ? text.slice(from, tab) : '',
+      reply: text.slice(isReply ? tab + 1 : from, end),
+    });
+    from = end + 1;
+  }
+  return replies;
 }
 
 /** An answer, final or not. */

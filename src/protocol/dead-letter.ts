@@ -1,4 +1,4 @@
-import { CALL_FIELDS, entryTime, parseCallPayload } from './call.js';
+import { CALL_FIELDS, entryTime, parseCallPayload, partsOf } from './call.js';
 import { decodeJson, isRecord } from './json.js';
 import { isMalformed } from './notification.js';
 
@@ -38,14 +38,15 @@ export interface DeadLetter {
 export function parseDeadLetter(id: string, fields: readonly string[]): DeadLetter {
   const byName = new Map<string, string>();
   for (let i = 0; i + 1 < fields.length; i += 2) byName.set(fields[i] ?? '', fields[i + 1] ?? '');
-  const payload = parseCallPayload(byName.get(CALL_FIELDS.payload) ?? '');
+  const parts = partsOf(fields);
+  const payload = parseCallPayload(parts.payload);
   const { parameters, item, headers } = isMalformed(payload)
     ? { parameters: undefined, item: undefined, headers: {} }
     : payload;
   const givenUpAt = entryTime(id);
   return {
     id,
-    callId: byName.get(CALL_FIELDS.callId) ?? '',
+    callId: parts.callId,
     reason: byName.get('reason') ?? '',
     attempts: Number(byName.get(CALL_FIELDS.attempt) ?? '1'),
     submittedAt: Number(byName.get(CALL_FIELDS.origin) ?? givenUpAt),

@@ -1,7 +1,7 @@
-import { randomUUID } from 'node:crypto';
 import { Inject, Injectable, Logger } from '@nestjs/common';
 import type { Backend } from '../backend/backend.js';
 import { BACKEND, CLOCK, SETTINGS } from '../backend/tokens.js';
+import { createCallId } from '../common/call-id.js';
 import { untilAborted, within, type Clock } from '../common/clock.js';
 import {
   CallCancelledError,
@@ -87,7 +87,7 @@ export class EnhancedFunctionRegistry extends FunctionRegistry {
     options: CallOptions = {},
   ): Promise<unknown> {
     try {
-      return (await this.perform(randomUUID(), fn, parameters, options)).data;
+      return (await this.perform(createCallId(), fn, parameters, options)).data;
     } catch (error) {
       // The error was made where the reply arrived; its stack should say who called.
       if (error instanceof Error) Error.captureStackTrace(error);
@@ -107,7 +107,7 @@ export class EnhancedFunctionRegistry extends FunctionRegistry {
     item: unknown = {},
     timeout: number = this.settings.readinessTimeoutMs,
   ): Promise<CallOutcome<T>> {
-    const callId = randomUUID();
+    const callId = createCallId();
     return this.outcome<T>(callId, async () => {
       // Both names are arguments here: neither may be a contract, or left to the module.
       functionRef(functionName, workflowId);

@@ -1,8 +1,8 @@
-import { randomUUID } from 'node:crypto';
 import { Inject, Injectable, Logger } from '@nestjs/common';
 import type { Backend } from '../backend/backend.js';
 import { BACKEND, CLOCK, SETTINGS } from '../backend/tokens.js';
 import type { FunctionSnapshot } from '../backend/worker-store.js';
+import { createCallId } from '../common/call-id.js';
 import { pause, within, type Clock } from '../common/clock.js';
 import {
   BackendUnavailableError,
@@ -250,7 +250,7 @@ export class FunctionRegistry {
     item: unknown = {},
     timeout: number = this.settings.readinessTimeoutMs,
   ): Promise<CallOutcome<T>> {
-    const callId = randomUUID();
+    const callId = createCallId();
     return this.outcome<T>(callId, async () => {
       const ref = functionRef(functionName, workflowId);
       assertTimeout('timeout', timeout);

@@ -36,6 +36,7 @@ type Method = (input: unknown, context: FunctionContext) => unknown;
 type ExternalCallback = (input: unknown, context: FunctionContext) => Promise<unknown>;
 
 const FILTERS_METADATA = '__exceptionFilters__';
+const ENHANCERS_METADATA = ['__guards__', '__interceptors__', '__pipes__', FILTERS_METADATA];
 /** By which Nest 11 tells controllers of one name apart, in its cache of handlers' arguments. */
 const CONTROLLER_ID = 'CONTROLLER_ID';
 
@@ -55,7 +56,9 @@ export class HandlerExplorer {
       this.methodsOf(wrapper).map(({ prototype, name, metadata }) => ({
         metadata,
         source: `${wrapper.name}.${name} (${wrapper.host?.name ?? 'no module'})`,
-        invoke: this.invoker(wrapper, prototype, name),
+        invoke: this.isPlain(wrapper, prototype, name, metadata)
+          ? plainInvoker(wrapper.instance as object, name)
+          : this.invoker(wrapper, prototype, name),
       })),
     );
   }
@@ -84,6 +87,28 @@ export class HandlerExplorer {
       identify(wrapper, prototype);
       return [{ prototype, name, metadata }];
     });
+  }
+
+  /**
+   * Whether Nest would put nothing around the method: then it is invoked as it is. Four promises and their
+   * continuations less for each call: a tenth of what a worker spends on a short one.
+   */
+  private isPlain(
+    wrapper: Wrapper,
+    prototype: object,
+    name: string,
+    { input }: HandlerMetadata,
+  ): boolean {
+    const method = (prototype as Record<string, Method>)[name] as Method;
+    return (
+      input === undefined &&
+      isShared(wrapper) &&
+      !hasGlobalEnhancers(this.config) &&
+      !ENHANCERS_METADATA.some(
+        (key) =>
+          Reflect.hasMetadata(key, method) || Reflect.hasMetadata(key, prototype.constructor),
+      )
+    );
   }
 
   private invoker(wrapper: Wrapper, prototype: object, name: string): HostedFunction['invoke'] {
@@ -135,6 +160,27 @@ export class HandlerExplorer {
   }
 }
 
+/** Guards, interceptors, pipes or filters that apply to every handler. */
+function hasGlobalEnhancers(config: ApplicationConfig): boolean {
+  return [
+    config.getGlobalGuards(),
+    config.getGlobalRequestGuards(),
+    config.getGlobalInterceptors(),
+    config.getGlobalRequestInterceptors(),
+    config.getGlobalPipes(),
+    config.getGlobalRequestPipes(),
+    config.getGlobalFilters(),
+    config.getGlobalRequestFilters(),
+  ].some((enhancers) => enhancers.length > 0);
+}
+
+function plainInvoker(instance: object, name: string): HostedFunction['invoke'] {
+  const method = (instance as Record<string, Method>)[name] as Method;
+  // A handler that throws at once does so to a caller that expects it.
+  return (parameters, context) =>
+    Promise.resolve(method.call(instance, parameters, context)).then(lastValue);
+}
+
 /** Whether one instance, which exists by now, serves all calls. */
 function isShared(wrapper: Wrapper): boolean {
   return wrapper.isDependencyTreeStatic() && !wrapper.isTransient;
@@ -162,6 +208,11 @@ function prototypeOf(wrapper: Wrapper): object | undefined {
   }
   if (typeof instance !== 'object' || instance === null) return undefined;
   return (Object.getPrototypeOf(instance) as object | null) ?? undefined;
+}
+
+/** As Nest does it: an Observable that ends without a value is a failure. */
+function lastValue(result: unknown): unknown {
+  return isObservable(result) ? lastValueFrom(result) : result;
 }
 
 /** An exception filter may answer with an Observable, as for any microservice handler. */

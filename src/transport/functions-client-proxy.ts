@@ -1,6 +1,6 @@
-import { randomUUID } from 'node:crypto';
 import { Inject, Injectable } from '@nestjs/common';
 import { ClientProxy, type ReadPacket, type WritePacket } from '@nestjs/microservices';
+import { createCallId } from '../common/call-id.js';
 import { NotificationManager } from '../notifications/notification-manager.js';
 import { EnhancedFunctionRegistry } from '../registry/enhanced-function-registry.js';
 import { targetOf } from './pattern-target.js';
@@ -67,7 +67,7 @@ export class FunctionsClientProxy extends ClientProxy {
         packet.pattern,
         this.normalizePattern(packet.pattern as string),
       );
-      const { data } = await this.registry.perform(randomUUID(), functionName, packet.data, {
+      const { data } = await this.registry.perform(createCallId(), functionName, packet.data, {
         signal,
         onProgress: (value) => callback({ response: value }),
         ...(workflowId === undefined ? {} : { workflowId }),

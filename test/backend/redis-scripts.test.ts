@@ -1,6 +1,7 @@
 import { afterEach, beforeEach, describe, expect, it } from '@jest/globals';
 import type { INestApplicationContext } from '@nestjs/common';
 import type { Backend } from '../../src/backend/backend.js';
+import type { Submission } from '../../src/backend/call-streams.js';
 import { BACKEND } from '../../src/backend/tokens.js';
 import { EnhancedFunctionRegistry, FunctionRegistry, WorkerCoordinator } from '../../src/index.js';
 import { functionRef } from '../../src/protocol/function-ref.js';
@@ -90,7 +91,7 @@ describe('a reply stream', () => {
     fleet.redis.xadd(
       key('calls'),
       '*',
-      ...['v', '1', 'i', 'call', 'r', stranger, 't', '60000', 'p', '{"p":{},"i":null}'],
+      ...['c', `1 60000  ${stranger} call\t{"p":{},"i":null}`],
       ...(key_ === undefined ? [] : ['k', key_]),
     );
 
@@ -107,8 +108,61 @@ describe('a reply stream', () => {
     stage.finishAll();
     await eventually('the answer is there', async () => {
       const [last] = await fleet.redis.xrevrange(replies, '+', '-', 'COUNT', 1);
-      expect(last?.[1][0]).toBe('call');
+      expect(last?.[1][1]).toMatch(/^call\t/);
     });
+  });
+});
+
+describe('outcomes that Redis refuses', () => {
+  const submission = (callId: string): Submission => ({
+    ...{ ref: WORK, callId, replyTo: 'stranger', ttlMs: 60_000, sentAt: undefined, again: false },
+    ...{ delivery: 'at-least-once', payload: '{"p":{},"i":null}', idempotencyKey: undefined },
+  });
+
+  it('leave their calls pending: whoever comes after a worker that dies now runs them', async () => {
+    const backend = backendOf(await fleet.start());
+    const replies = `${fleet.prefix}nf:process:{stranger}:replies`;
+    await fleet.redis.xgroup('CREATE', replies, 'keeper', '0', 'MKSTREAM');
+    await backend.calls.ensureGroups([WORK], 'me');
+    await backend.calls.submit(['a', 'b', 'c'].map(submission), { maxBacklog: 10 });
+    const reader = backend.calls.openReader('me');
+    await reader.whenConnected();
+    const calls = await reader.read([WORK], 10, 0);
+    const outcomes = calls.map(({ entryId }, index) => ({
+      ...{ ref: WORK, entryId, callId: 'abc'[index] ?? '', replyTo: 'stranger' },
+      ...{ kind: 'settle' as const, reply: `{"k":"r","d":${index}}` },
+    }));
+    const pending = async (): Promise<string[]> =>
+      ((await fleet.redis.xpending(key('calls'), 'workers', '-', '+', 10)) as string[][]).map(
+        ([id, consumer]) => `${id} ${consumer}`,
+      );
+    const all = calls.map(({ entryId }) => `${entryId} me`);
+    expect(await pending()).toEqual(all);
+    // A stream to which nothing can be added any more.
+    await fleet.redis.call('XSETID', replies, '18446744073709551615-18446744073709551615');
+    const refused = await backend.calls.conclude(outcomes, 'me');
+    expect(refused).toMatchObject({ lost: [], again: [0, 1, 2] });
+    expect(refused.why).toMatch(/exhausted/);
+    expect(await pending()).toEqual(all);
+    // The second is handed over meanwhile.
+    await fleet.redis.xdel(key('calls'), calls[1]?.entryId ?? '');
+    await fleet.redis.xack(key('calls'), 'workers', calls[1]?.entryId ?? '');
+    const again = await backend.calls.conclude(outcomes, 'me');
+    expect(again).toMatchObject({ lost: [1], again: [0, 2] });
+    expect(await pending()).toEqual([all[0], all[2]]);
+    await fleet.redis.del(replies);
+    await fleet.redis.xgroup('CREATE', replies, 'keeper', '0', 'MKSTREAM');
+    await expect(backend.calls.conclude(outcomes, 'me')).resolves.toMatchObject({
+      lost: [1],
+      again: [],
+    });
+    const told = await fleet.redis.xrange(replies, '-', '+');
+    expect(told.map(([, fields]) => fields)).toEqual([
+      ['r', 'a\t{"k":"r","d":0}\nc\t{"k":"r","d":2}'],
+    ]);
+    expect(await fleet.redis.xlen(key('calls'))).toBe(0);
+    expect(await pending()).toEqual([]);
+    await reader.close();
   });
 });
 

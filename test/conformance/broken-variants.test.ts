@@ -181,7 +181,7 @@ const FOUND_BY: Readonly<Record<string, readonly string[]>> = {
     'a process that said it has no presence is not missed',
   ],
   'a call that was long on its way has all of its time': [
-    "a call's time runs while it is on its way",
+    "a call's time runs while it is on its way, and goes on running when it is handed over",
   ],
   'a cancelled call runs all the same': [
     'a waiting call that is cancelled is taken out',

@@ -94,7 +94,7 @@ describe('the diagnostics', () => {
     await call;
     await worker.close();
     const steps: [string, RegExp][] = [
-      ['CallFunction', /^\S{36} waits for a worker of work \(workflow default\)$/],
+      ['CallFunction', /^\S+\.\d+ waits for a worker of work \(workflow default\)$/],
       ['WATCHER', /^waiting for work \(workflow default\) \(1 waiting, /],
       ['NOTIFICATIONS', /^connecting -> connected/],
       ['NOTIFICATIONS', /^subscribed to .*function:ready:work:default/],
@@ -102,8 +102,8 @@ describe('the diagnostics', () => {
       ['LIFECYCLE', /^w-1 of work \(workflow default\) is ready \(epoch \d+, seq 1\)$/],
       ['WATCHER', /^ready of w-1 for work \(workflow default\): applied$/],
       ['WATCHER', /^work \(workflow default\) is ready on w-1: released 1 waiter\(s\)$/],
-      ['CallFunction', /^\S{36} calls work \(workflow default\)$/],
-      ['CallFunction', /^\S{36} starts work \(workflow default\), attempt 1$/],
+      ['CallFunction', /^\S+\.\d+ calls work \(workflow default\)$/],
+      ['CallFunction', /^\S+\.\d+ starts work \(workflow default\), attempt 1$/],
       ['COORDINATOR', /^joining -> active$/],
       ['COORDINATOR', /^active -> draining$/],
       ['COORDINATOR', /^drained 7 worker\(s\) in \d+ ms: \d call\(s\) finished, 0 handed back$/],
@@ -116,7 +116,7 @@ describe('the diagnostics', () => {
     }
     const callIds = logger
       .of('CallFunction')
-      .flatMap((text) => /^[0-9a-f-]{36}/.exec(text)?.[0] ?? []);
+      .flatMap((text) => /^[\w-]{22}\.\d+/.exec(text)?.[0] ?? []);
     expect(new Set(callIds).size).toBe(1);
     const loud = logger.lines.filter(
       ({ level, context }) =>
@@ -192,10 +192,10 @@ describe('the diagnostics', () => {
     closers.push(() => raw.disconnect());
     const calls = `${apps.prefix}nf:{typed:default}:calls`;
     const payload = JSON.stringify({ p: { n: MARKER }, i: MARKER });
-    const fields = ['v', '1', 'i', 'by-hand', 'r', 'nobody', 't', '10000'];
-    await raw.xadd(calls, '*', ...fields, 'p', payload);
-    await raw.xadd(calls, '*', ...fields, 'p', MARKER);
-    await raw.xadd(calls, '*', 'v', '1', 'q', MARKER);
+    const head = '1 10000  nobody by-hand';
+    await raw.xadd(calls, '*', 'c', `${head}\t${payload}`);
+    await raw.xadd(calls, '*', 'c', `${head}\t${MARKER}`);
+    await raw.xadd(calls, '*', 'c', '1', 'q', MARKER);
     await eventually('the worker refused them', async () => (await raw.xlen(calls)) === 0);
     await call('work', { nested: { secret: 1n, other: MARKER } });
     await call('work', { big: MARKER.repeat(200_000) });

@@ -114,7 +114,7 @@ describe('dead letters', () => {
 
   it('that were written by hand are shown as far as they can be read', async () => {
     const app = await fleet.start();
-    await fleet.redis.xadd(`${fleet.prefix}nf:{work:default}:dead`, '*', 'p', '{', 'h', '[1,{}]');
+    await fleet.redis.xadd(`${fleet.prefix}nf:{work:default}:dead`, '*', 'c', '{', 'h', '[1,{}]');
     const [letter] = await app.get(DeadLetters).list('work', 'default');
     expect(letter).toMatchObject({ callId: '', reason: '', parameters: undefined, failures: [{}] });
   });

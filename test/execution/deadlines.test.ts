@@ -44,7 +44,7 @@ describe('a deadline', () => {
   it('is kept by the worker when the caller is gone and cannot take its call back', async () => {
     const stage = new Stage();
     const app = await fleet.start({ providers: [stage.as('work')] });
-    const fields = ['v', '1', 'i', 'gone', 'r', 'nobody', 't', '1', 'p', '{"p":{},"i":null}'];
+    const fields = ['c', '1 1  nobody gone\t{"p":{},"i":null}'];
     const origin = String(Date.now() - 60_000);
     await fleet.redis.xadd(fleet.prefix + calls, '*', ...fields, 'o', origin);
     await eventually('it is dropped', async () => (await waiting()) === 0);
@@ -87,7 +87,7 @@ describe('a deadline', () => {
       ],
     });
     // By hand: a caller would cancel at its deadline, and abort the signal in that way.
-    const fields = ['v', '1', 'i', 'id', 'r', 'nobody', 't', '300', 'p', '{"p":{},"i":null}'];
+    const fields = ['c', '1 300  nobody id\t{"p":{},"i":null}'];
     await fleet.redis.xadd(fleet.prefix + calls, '*', ...fields);
     await expect(aborted.promise).resolves.toBeInstanceOf(DeadlineExceededError);
   });
@@ -185,7 +185,7 @@ describe('a call without a worker', () => {
     await fleet.redis.xadd(
       fleet.prefix + calls,
       '*',
-      ...['v', '1', 'i', 'early', 'r', replyTo, 't', '60000', 'p', '{"p":{"n":1},"i":null}'],
+      ...['c', `1 60000  ${replyTo} early\t{"p":{"n":1},"i":null}`],
     );
     await fleet.stop(app);
     expect(await waiting()).toBe(1);

@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { afterEach, beforeEach, describe, expect, it } from '@jest/globals';
 import type { INestApplicationContext } from '@nestjs/common';
+import { splitReplies } from '../../src/protocol/call.js';
 import { EnhancedFunctionRegistry } from '../../src/index.js';
 import { Fleet } from '../harness/apps.js';
 import { CapturedLog } from '../harness/captured-log.js';
@@ -40,7 +41,7 @@ async function writeAndRead(fields: readonly string[]): Promise<Record<string, u
   await fleet.redis.xgroup('CREATE', replyStream(), 'keeper', '0', 'MKSTREAM');
   await write(fields);
   const [entry] = await fleet.redis.xrange(replyStream(), '-', '+');
-  return JSON.parse(entry?.[1][1] ?? '{}') as Record<string, unknown>;
+  return JSON.parse(splitReplies(entry?.[1][1] ?? '')[0]?.reply ?? '') as Record<string, unknown>;
 }
 
 /** The worker is not stuck: it runs what comes next. */
@@ -51,41 +52,41 @@ async function expectAlive(): Promise<void> {
 }
 
 const payload = '{"p":{},"i":null}';
-const addressed = ['i', 'call-1', 'r', 'stranger'];
-const complete = ['v', '1', ...addressed, 't', '60000'];
+const call = (text: string): string[] => ['c', `1 60000  stranger call-1\t${text}`];
 
 describe('an entry on the call stream that was written by hand', () => {
   it('runs when it is complete, and its writer finds the reply', async () => {
-    const reply = await writeAndRead([...complete, 'p', '{"p":{"n":1},"i":null}']);
+    const reply = await writeAndRead([...call('{"p":{"n":1},"i":null}')]);
     expect(reply).toMatchObject({ k: 'r', d: { echo: { n: 1 } } });
   });
 
   it.each<[string, string[]]>([
     ['has none of the fields', ['hello', 'world']],
-    ['has no version', [...addressed, 't', '60000', 'p', payload]],
-    ['has a version of the future', ['v', '2', ...addressed, 't', '60000', 'p', payload]],
-    ['has no call id', ['v', '1', 'r', 'stranger', 't', '60000', 'p', payload]],
-    ['has an empty call id', ['v', '1', 'i', '', 'r', 'stranger', 't', '60000', 'p', payload]],
-    ['has nowhere to reply to', ['v', '1', 'i', 'call-1', 't', '60000', 'p', payload]],
-    ['replies to a foreign key', ['v', '1', 'i', 'x', 'r', 'a}:b', 't', '60000', 'p', payload]],
-    ['has no time to live', ['v', '1', ...addressed, 'p', payload]],
-    ['has a time to live of words', ['v', '1', ...addressed, 't', 'soon', 'p', payload]],
-    ['has an endless time to live', ['v', '1', ...addressed, 't', '1e400', 'p', payload]],
-    ['has no payload', [...complete]],
-    ['has an attempt of words', [...complete, 'p', payload, 'a', 'first']],
-    ['has a negative attempt', [...complete, 'p', payload, 'a', '-1']],
-    ['has an origin of words', [...complete, 'p', payload, 'o', 'yesterday']],
-    ['has a payload that is not JSON', [...complete, 'p', '{"p":']],
-    ['has a payload that is an array', [...complete, 'p', '[]']],
-    ['has a payload with __proto__', [...complete, 'p', '{"p":{"__proto__":{"x":1}},"i":null}']],
-    [
-      'has a payload with an escaped __proto__',
-      [...complete, 'p', '{"p":{"\\u005f_proto__":{"x":1}},"i":null}'],
-    ],
-    ['has a payload above the limit', [...complete, 'p', `{"p":{"x":"${'x'.repeat(20_000)}"}}`]],
-    ['has a field of 5 MB', [...complete, 'x', 'y'.repeat(5_000_000)]],
+    ['has no call', ['p', payload]],
+    ['has an empty call', ['c', '']],
+    ['has no head', ['c', `\t${payload}`]],
+    ['has no version', ['c', ` 60000  stranger call-1\t${payload}`]],
+    ['has a version of the future', ['c', `2 60000  stranger call-1\t${payload}`]],
+    ['has no call id', ['c', `1 60000  stranger\t${payload}`]],
+    ['has an empty call id', ['c', `1 60000  stranger \t${payload}`]],
+    ['has nowhere to reply to', ['c', `1 60000  call-1\t${payload}`]],
+    ['replies to a foreign key', ['c', `1 60000  a}:b x\t${payload}`]],
+    ['has no time to live', ['c', `1   stranger call-1\t${payload}`]],
+    ['has a time to live of words', ['c', `1 soon  stranger call-1\t${payload}`]],
+    ['has an endless time to live', ['c', `1 1e400  stranger call-1\t${payload}`]],
+    ['was sent at a time of words', ['c', `1 60000 now stranger call-1\t${payload}`]],
+    ['has no payload', ['c', '1 60000  stranger call-1']],
+    ['has an attempt of words', [...call(payload), 'a', 'first']],
+    ['has a negative attempt', [...call(payload), 'a', '-1']],
+    ['has an origin of words', [...call(payload), 'o', 'yesterday']],
+    ['has a payload that is not JSON', call('{"p":')],
+    ['has a payload that is an array', call('[]')],
+    ['has a payload with __proto__', call('{"p":{"__proto__":{"x":1}},"i":null}')],
+    ['has a payload with an escaped __proto__', call('{"p":{"\\u005f_proto__":{"x":1}},"i":null}')],
+    ['has a payload above the limit', call(`{"p":{"x":"${'x'.repeat(20_000)}"}}`)],
+    ['has a field of 5 MB', ['c', '1 60000  stranger call-1', 'x', 'y'.repeat(5_000_000)]],
     ['has ten thousand fields', Array.from({ length: 20_000 }, (_, n) => `f${n}`)],
-    ['is long over', [...complete, 'p', payload, 'o', '1000']],
+    ['is long over', [...call(payload), 'o', '1000']],
   ])('is dropped or refused, and stops nobody, when it %s', async (_what, fields) => {
     await write(fields);
     await expectAlive();
@@ -95,10 +96,10 @@ describe('an entry on the call stream that was written by hand', () => {
   });
 
   it.each<[string, string[], string]>([
-    ['of another version', ['v', '2', ...addressed, 't', '1', 'p', payload], 'MALFORMED_CALL'],
-    ['without a payload', [...complete], 'MALFORMED_CALL'],
-    ['whose payload is not JSON', [...complete, 'p', '{'], 'MALFORMED_CALL'],
-    ['that is over', [...complete, 'p', payload, 'o', '1000'], 'DEADLINE_EXCEEDED'],
+    ['of another version', ['c', `2 1  stranger call-1\t${payload}`], 'MALFORMED_CALL'],
+    ['without a payload', ['c', '1 60000  stranger call-1'], 'MALFORMED_CALL'],
+    ['whose payload is not JSON', call('{'), 'MALFORMED_CALL'],
+    ['that is over', [...call(payload), 'o', '1000'], 'DEADLINE_EXCEEDED'],
   ])('%s gets a typed answer where its writer can be told', async (_what, fields, code) => {
     expect(await writeAndRead(fields)).toMatchObject({ k: 'e', e: { code } });
     await expectAlive();
@@ -107,7 +108,7 @@ describe('an entry on the call stream that was written by hand', () => {
   it('cannot write a line of its own into the log with its id', async () => {
     const log = new CapturedLog();
     const forged = `x\n[Nest] FORGED ${'S'.repeat(100_000)}`;
-    await write(['v', '1', 'i', forged, 'r', 'stranger', 't', '60000', 'p', payload]);
+    await write(['c', `1 60000  stranger ${forged}\t${payload}`]);
     await expectAlive();
     log.release();
     expect(log.lines.length).toBeGreaterThan(0);
@@ -140,11 +141,15 @@ describe('an entry on a reply stream that was written by hand', () => {
   }
 
   it.each<[string, string[]]>([
-    ['to no call of this process', [randomUUID(), '{"k":"r","d":1}']],
-    ['that is not JSON', ['x', '{']],
-    ['of several fields', ['a', '1', 'b', '2', 'c', '{"k":"e"}']],
-    ['with __proto__', ['__proto__', '{"k":"r","d":{"__proto__":{"x":1}}}']],
-    ['of 2 MB', ['x', `{"k":"r","d":"${'y'.repeat(2_000_000)}"}`]],
+    ['to no call of this process', ['r', `${randomUUID()}\t{"k":"r","d":1}`]],
+    ['to no call at all', ['r', '{"k":"r","d":1}']],
+    ['that is empty', ['r', '']],
+    ['that is not JSON', ['r', 'x\t{']],
+    ['of other fields', ['a', '1', 'b', '2', 'c', '{"k":"e"}']],
+    ['of several lines', ['r', '\n\na\t1\n\t\t\nb']],
+    ['with __proto__', ['r', '__proto__\t{"k":"r","d":{"__proto__":{"x":1}}}']],
+    ['of 2 MB', ['r', `x\t{"k":"r","d":"${'y'.repeat(2_000_000)}"}`]],
+    ['of 100,000 lines', ['r', 'x\t{}\n'.repeat(100_000)]],
   ])('%s is dropped, and later replies arrive', async (_what, fields) => {
     await fleet.redis.xadd(await ownReplies(), '*', ...fields);
     await expectAlive();
@@ -159,7 +164,7 @@ describe('an entry on a reply stream that was written by hand', () => {
       const worker = await fleet.start({
         providers: [
           hosting('slow', async (_input, { callId }) => {
-            await redis.xadd(replies, '*', callId, text);
+            await redis.xadd(replies, '*', 'r', `${callId}\t${text}`);
             return 'the true one';
           }),
         ],
@@ -175,7 +180,7 @@ describe('an entry on a reply stream that was written by hand', () => {
     await fleet.start({
       providers: [
         hosting('slow', async (_input, { callId }) => {
-          await redis.xadd(replies, '*', callId, '{"k":"e"}');
+          await redis.xadd(replies, '*', 'r', `${callId}\t{"k":"e"}`);
         }),
       ],
     });

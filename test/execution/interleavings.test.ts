@@ -135,11 +135,7 @@ async function startGated(providers: Type<unknown>[], options: FunctionsOptions 
 const calls = (name: string): string => `${fleet.prefix}nf:{${name}:default}:calls`;
 
 const submit = (name: string, callId: string): Promise<string | null> =>
-  fleet.redis.xadd(
-    calls(name),
-    '*',
-    ...['v', '1', 'i', callId, 'r', 'nobody', 't', '60000', 'p', '{"p":{},"i":null}'],
-  );
+  fleet.redis.xadd(calls(name), '*', ...['c', `1 60000  nobody ${callId}\t{"p":{},"i":null}`]);
 
 const ids = (stage: Stage): string[] => stage.runs.map(({ callId }) => callId);
 

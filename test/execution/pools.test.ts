@@ -85,7 +85,7 @@ describe('a process with many functions', () => {
     await registry.call('f7');
     await first.get(FunctionLifecycleNotifier).forFunction('f7').notifyUnhealthy('timeout');
     const stream = `${fleet.prefix}nf:{f7:default}:calls`;
-    await fleet.redis.xadd(stream, '*', 'v', '1', 'i', 'early', 'r', '', 't', '60000', 'p', '{}');
+    await fleet.redis.xadd(stream, '*', 'c', '1 60000   early\t{}');
     const stage = new Stage();
     await fleet.start({ providers: many('second', [stage.as('f7')], ['f7', 'f8']) });
     expect((await stage.started()).callId).toBe('early');

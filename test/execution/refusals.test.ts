@@ -171,7 +171,7 @@ describe('a reply stream that is full of progress', () => {
     const run = await stage.started();
     const [replies = ''] = (await fleet.keys()).filter((key) => key.endsWith(':replies'));
     const fill = fleet.redis.multi();
-    for (let n = 0; n < 10_000; n += 1) fill.xadd(replies, '*', 'nobody', '{"k":"p","d":1}');
+    for (let n = 0; n < 10_000; n += 1) fill.xadd(replies, '*', 'r', 'nobody\t{"k":"p","d":1}');
     await fill.exec();
     run.context.progress('dropped, or not');
     run.outcome.resolve('the answer');

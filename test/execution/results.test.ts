@@ -195,7 +195,7 @@ describe('the context of a handler', () => {
       headers: { 'x-trace': 'abc' },
       names: ['work', 'default', 'w-1'],
       attempt: 1,
-      callId: expect.stringMatching(/^[0-9a-f-]{36}$/),
+      callId: expect.stringMatching(/^[\w-]{22}\.\d+$/),
     });
     expect(leftMs).toBeGreaterThan(50_000);
     expect(leftMs).toBeLessThanOrEqual(60_050);

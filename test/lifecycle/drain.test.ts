@@ -65,11 +65,7 @@ describe('a drain', () => {
     const { outcome } = await stage.started();
     const stopped = fleet.stop(worker);
     await untilDraining();
-    await fleet.redis.xadd(
-      calls(),
-      '*',
-      ...['v', '1', 'i', 'id', 'r', 'nobody', 't', '60000', 'p', '{"p":{},"i":null}'],
-    );
+    await fleet.redis.xadd(calls(), '*', ...['c', '1 60000  nobody id\t{"p":{},"i":null}']);
     const other = new Stage();
     await fleet.start({ providers: [other.as('work')] });
     const run = await other.started();

@@ -18,11 +18,7 @@ const times = (count: number): number[] => Array.from({ length: count }, (_, n) 
 
 /** An entry as a caller would write it, from a caller that does not wait for the answer. */
 const submit = (callId: string): Promise<string | null> =>
-  fleet.redis.xadd(
-    calls(),
-    '*',
-    ...['v', '1', 'i', callId, 'r', 'nobody', 't', '60000', 'p', '{"p":{},"i":null}'],
-  );
+  fleet.redis.xadd(calls(), '*', ...['c', `1 60000  nobody ${callId}\t{"p":{},"i":null}`]);
 
 /** Two workers that answer with their names, and a caller. */
 async function withTwoWorkers() {

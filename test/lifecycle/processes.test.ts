@@ -202,7 +202,7 @@ describe('a call that kills its process', () => {
     expect(dead).toHaveLength(1);
     const fields = dead[0]?.[1] ?? [];
     expect(fields[fields.indexOf('reason') + 1]).toBe('MAX_DELIVERIES');
-    expect(fields[fields.indexOf('p') + 1]).toContain(mark);
+    expect(fields[fields.indexOf('c') + 1]).toContain(mark);
     expect(await fleet.redis.xlen(calls('poison'))).toBe(0);
   });
 });

@@ -79,7 +79,7 @@ describe('a registration', () => {
     const stage = new Stage();
     const { redis } = fleet;
     await redis.ping();
-    const fields = ['v', '1', 'i', 'id', 'r', 'nobody', 't', '60000', 'p', '{"p":{},"i":null}'];
+    const fields = ['c', '1 60000  nobody id\t{"p":{},"i":null}'];
     news = await News.listen(redisUrl(), fleet.prefix, ['function:ready:work:default'], () => {
       void redis.xadd(key('{work:default}:calls'), '*', ...fields);
     });
@@ -99,7 +99,7 @@ describe('a registration', () => {
     }
     const done = createDeferred();
     await fleet.redis.xgroup('CREATE', key('{work:default}:calls'), 'workers', '0', 'MKSTREAM');
-    const fields = ['v', '1', 'i', 'id', 'r', 'nobody', 't', '60000', 'p', '{"p":{},"i":null}'];
+    const fields = ['c', '1 60000  nobody id\t{"p":{},"i":null}'];
     await fleet.redis.xadd(key('{work:default}:calls'), '*', ...fields);
     await fleet.start({
       providers: [

@@ -1,5 +1,6 @@
 import { afterEach, describe, expect, it } from '@jest/globals';
 import { MemoryBackend } from '../../src/backend/memory/memory-backend.js';
+import { partsOf } from '../../src/protocol/call.js';
 import { functionRef } from '../../src/protocol/function-ref.js';
 import { Keys } from '../../src/protocol/keys.js';
 import { ManualClock } from '../harness/manual-clock.js';
@@ -23,17 +24,16 @@ afterEach(async () => {
 
 const call = (callId: string, idempotencyKey?: string) => ({
   ref,
-  call: {
-    callId,
-    replyTo: 'p',
-    ttlMs: 60_000,
-    delivery: 'at-least-once' as const,
-    payload: '{"p":{},"i":null}',
-    again: false,
-    idempotencyKey,
-  },
+  callId,
+  replyTo: 'p',
+  ttlMs: 60_000,
+  sentAt: undefined,
+  delivery: 'at-least-once' as const,
+  payload: '{"p":{},"i":null}',
+  again: false,
+  idempotencyKey,
 });
-const TERMS = { maxBacklog: 1_000_000, sentAt: undefined };
+const TERMS = { maxBacklog: 1_000_000 };
 
 describe('leases', () => {
   it('run out while their process says nothing, and others do', async () => {
@@ -65,7 +65,7 @@ describe('a read that waits', () => {
     const reader = calls.openReader('a');
     const read = reader.read([ref], 10, 1_000_000);
     await calls.submit([call('c1')], TERMS);
-    expect((await read).map(({ fields }) => fields[3])).toEqual(['c1']);
+    expect((await read).map(({ fields }) => partsOf(fields).callId)).toEqual(['c1']);
   });
 
   it('ends without calls when its time is up, and leaves no timer', async () => {

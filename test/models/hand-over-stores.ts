@@ -5,6 +5,7 @@ import type { MemorySpace } from '../../src/backend/memory/memory-space.js';
 import { sharedKey } from '../../src/backend/memory/memory-space.js';
 import { RedisBackend } from '../../src/backend/redis/redis-backend.js';
 import { systemClock } from '../../src/common/clock.js';
+import { partsOf, splitReplies } from '../../src/protocol/call.js';
 import type { FunctionRef } from '../../src/protocol/function-ref.js';
 import { Keys } from '../../src/protocol/keys.js';
 import { redisUrl, uniquePrefix } from '../harness/apps.js';
@@ -37,10 +38,6 @@ export interface HandOverStore {
 
 const REPLIES_TO = 'p';
 
-function callIdOf(fields: readonly string[]): string {
-  return fields[fields.indexOf('i') + 1] ?? '';
-}
-
 export function onRedis(ref: FunctionRef): HandOverStore {
   const prefix = uniquePrefix();
   const keys = new Keys(prefix);
@@ -63,9 +60,7 @@ export function onRedis(ref: FunctionRef): HandOverStore {
       const entries = await redis.xrange(keys.replies(REPLIES_TO), `(${seen}`, '+');
       seen = entries.at(-1)?.[0] ?? seen;
       return entries.flatMap(([, fields]) =>
-        fields.flatMap((field, at) =>
-          at % 2 === 0 ? [[field, fields[at + 1] ?? ''] as const] : [],
-        ),
+        splitReplies(fields[1] ?? '').map(({ callId, reply }) => [callId, reply] as const),
       );
     },
     look: async () => {
@@ -78,7 +73,7 @@ export function onRedis(ref: FunctionRef): HandOverStore {
       ]);
       if (aside !== delayed) throw new Error(`${aside} calls are aside, ${delayed} are delayed`);
       return {
-        entries: entries.map(([entryId, fields]) => ({ entryId, callId: callIdOf(fields) })),
+        entries: entries.map(([entryId, fields]) => ({ entryId, callId: partsOf(fields).callId })),
         owners: pending.map(([, owner]) => owner),
         aside,
         dead,
@@ -115,13 +110,13 @@ export function onMemory(ref: FunctionRef): HandOverStore {
       const stream = space().repliesOf(REPLIES_TO);
       const { replies = [], next = 0 } = stream?.from(0, Infinity) ?? {};
       stream?.trim(next);
-      return Promise.resolve(replies.map(({ callId, text }) => [callId, text] as const));
+      return Promise.resolve(replies.map(({ callId, reply }) => [callId, reply] as const));
     },
     look: () => {
       const fn = space().make(ref);
       const all = fn.queue.all();
       return Promise.resolve({
-        entries: all.map(({ id, fields }) => ({ entryId: id, callId: callIdOf(fields) })),
+        entries: all.map(({ id, fields }) => ({ entryId: id, callId: partsOf(fields).callId })),
         owners: all.flatMap(({ owner }) => owner ?? []),
         aside: fn.aside.size,
         dead: fn.letters.size,

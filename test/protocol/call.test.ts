@@ -1,28 +1,33 @@
 import { describe, expect, it } from '@jest/globals';
 import {
-  callFlags,
+  encodeCall,
   encodeFailure,
   encodeProgress,
+  encodeReplies,
   encodeResult,
   entryTime,
   joinPayload,
   parseCall,
   parseCallPayload,
   parseReply,
+  partsOf,
+  splitReplies,
 } from '../../src/protocol/call.js';
 import { isMalformed } from '../../src/protocol/notification.js';
 
 const PAYLOAD = joinPayload('{"a":1}', 'null', undefined);
 const ENTRY = '1700000000000-3';
 
+const CALL = {
+  ...{ callId: 'c-1', replyTo: 'host-1-ab', ttlMs: 5_000, sentAt: undefined, again: false },
+  delivery: 'at-least-once' as const,
+  payload: PAYLOAD,
+};
+
 /** The fields of an entry, some replaced, those that are `undefined` left out. */
 function fields(changes: Record<string, string | undefined> = {}): string[] {
   const all: Record<string, string | undefined> = {
-    v: '1',
-    i: 'c-1',
-    r: 'host-1-ab',
-    t: '5000',
-    p: '{"p":{},"i":null}',
+    c: encodeCall(CALL),
     ...changes,
   };
   return Object.entries(all).flatMap(([name, value]) => (value === undefined ? [] : [name, value]));
@@ -30,7 +35,7 @@ function fields(changes: Record<string, string | undefined> = {}): string[] {
 
 describe('a call entry', () => {
   it('is read as a first attempt, its deadline on the clock of Redis', () => {
-    expect(parseCall(ENTRY, fields({ p: PAYLOAD }))).toEqual({
+    expect(parseCall(ENTRY, fields())).toEqual({
       entryId: ENTRY,
       callId: 'c-1',
       replyTo: 'host-1-ab',
@@ -47,22 +52,48 @@ describe('a call entry', () => {
   });
 
   it('says that it may run at most once', () => {
-    expect(parseCall(ENTRY, fields({ m: '1' }))).toMatchObject({ delivery: 'at-most-once' });
-    expect(callFlags({ delivery: 'at-most-once', again: false })).toBe('m');
+    const c = encodeCall({ ...CALL, delivery: 'at-most-once' });
+    expect(parseCall(ENTRY, fields({ c }))).toMatchObject({ delivery: 'at-most-once' });
   });
 
   it('says that it was written again, how often it failed, and its idempotency key', () => {
-    expect(parseCall(ENTRY, fields({ w: '1', f: '2', a: '4', k: 'once' }))).toMatchObject({
+    const c = encodeCall({ ...CALL, again: true });
+    expect(parseCall(ENTRY, fields({ c, f: '2', a: '4', k: 'once' }))).toMatchObject({
       again: true,
       failures: 2,
       attempt: 4,
       idempotencyKey: 'once',
     });
-    expect(callFlags({ delivery: 'at-least-once', again: true })).toBe('w');
   });
 
   it('may have nobody who waits for its answer', () => {
-    expect(parseCall(ENTRY, fields({ r: '' }))).toMatchObject({ replyTo: '' });
+    const c = encodeCall({ ...CALL, replyTo: '' });
+    expect(parseCall(ENTRY, fields({ c }))).toMatchObject({ replyTo: '' });
+  });
+
+  it('may have a call id with spaces', () => {
+    const c = encodeCall({ ...CALL, callId: ' by hand ' });
+    expect(parseCall(ENTRY, fields({ c }))).toMatchObject({
+      replyTo: 'host-1-ab',
+      callId: ' by hand ',
+    });
+    expect(partsOf(fields({ c }))).toEqual({
+      replyTo: 'host-1-ab',
+      callId: ' by hand ',
+      payload: PAYLOAD,
+    });
+  });
+
+  it.each([
+    ['a moment after it was sent, from when it was added', 1_699_999_999_001, 1_700_000_000_000],
+    ['a second after it was sent, from when it was sent', 1_699_999_999_000, 1_699_999_999_000],
+    ['before it was sent, from when it was added', 1_700_000_009_000, 1_700_000_000_000],
+  ])('counts its time, when it was added %s', (_, sentAt, submittedAt) => {
+    const c = encodeCall({ ...CALL, sentAt });
+    expect(parseCall(ENTRY, fields({ c }))).toMatchObject({
+      submittedAt,
+      deadline: submittedAt + 5_000,
+    });
   });
 
   it('keeps its first deadline when it was handed over', () => {
@@ -79,23 +110,26 @@ describe('a call entry', () => {
   });
 
   it.each([
-    ['no version', { v: undefined }, 'version is missing'],
-    ['another version', { v: '2' }, 'version is "2", this worker reads "1"'],
-    ['a version that forges a line', { v: '2\n[Nest] x' }, 'version is "2\\n[Nest] x", this'],
-    ['a huge call id', { i: 'x'.repeat(257) }, 'call id is longer than 256'],
-    ['a call id of two lines', { i: 'x\n[Nest] LOG' }, 'not on one line'],
-    ['a call id with an escape sequence', { i: 'x\u001b[2J' }, 'not on one line'],
-    ['a call id with a line separator', { i: 'x\u2028y' }, 'not on one line'],
-    ['no call id', { i: undefined }, 'no call id'],
-    ['an empty call id', { i: '' }, 'no call id'],
-    ['nobody to reply to', { r: undefined }, 'where to reply'],
-    ['a key as its address', { r: 'x}:other{' }, 'where to reply'],
-    ['an address with a space', { r: 'a b' }, 'where to reply'],
-    ['a huge address', { r: 'x'.repeat(201) }, 'where to reply'],
-    ['no payload', { p: undefined }, 'no payload'],
-    ['no time to live', { t: undefined }, 'no time to live'],
-    ['a time to live that is a word', { t: 'soon' }, 'no time to live'],
-    ['an endless time to live', { t: 'Infinity' }, 'no time to live'],
+    ['no call', { c: undefined }, 'no field c'],
+    ['an empty head', { c: '\t{}' }, 'version is ""'],
+    ['no version', { c: ' 5000  host-1-ab c-1\t{}' }, 'version is ""'],
+    ['another version', { c: '2 5000  p c\t{}' }, 'version is "2", this worker reads "1"'],
+    ['a longer version', { c: '10 5000  p c\t{}' }, 'version is "10", this worker reads "1"'],
+    ['a version that forges a line', { c: '2\n[Nest] x\t{}' }, 'version is "2\\n[Nest]", this'],
+    ['a head of one word', { c: '1\t{}' }, 'head is cut off'],
+    ['a head without a call id', { c: '1 5000  host-1-ab\t{}' }, 'head is cut off'],
+    ['a huge call id', { c: `1 5000  p ${'x'.repeat(257)}\t{}` }, 'call id is longer than 256'],
+    ['a call id of two lines', { c: '1 5000  p x\n[Nest] LOG\t{}' }, 'not on one line'],
+    ['a call id with an escape sequence', { c: '1 5000  p x\u001b[2J\t{}' }, 'not on one line'],
+    ['a call id with a line separator', { c: '1 5000  p x\u2028y\t{}' }, 'not on one line'],
+    ['an empty call id', { c: '1 5000  p \t{}' }, 'no call id'],
+    ['a key as its address', { c: '1 5000  x}:other{ c\t{}' }, 'where to reply'],
+    ['a huge address', { c: `1 5000  ${'x'.repeat(201)} c\t{}` }, 'where to reply'],
+    ['a time of sending that is a word', { c: '1 5000 now p c\t{}' }, 'sent at no time'],
+    ['no payload', { c: '1 5000  p c' }, 'no payload'],
+    ['no time to live', { c: '1   p c\t{}' }, 'no time to live'],
+    ['a time to live that is a word', { c: '1 soon  p c\t{}' }, 'no time to live'],
+    ['an endless time to live', { c: '1 Infinity  p c\t{}' }, 'no time to live'],
     ['an attempt that is a word', { a: 'second' }, 'attempt'],
     ['attempt 0', { a: '0' }, 'attempt'],
     ['half an attempt', { a: '1.5' }, 'attempt'],
@@ -109,7 +143,7 @@ describe('a call entry', () => {
     });
   });
 
-  it.each([[[]], [['v']], [['hello', 'world']], [['p', '{}', 'v']]])(
+  it.each([[[]], [['c']], [['hello', 'world']], [['p', '{}', 'c']]])(
     'is refused when its fields are %j',
     (raw) => {
       expect(isMalformed(parseCall(ENTRY, raw) as object)).toBe(true);
@@ -191,5 +225,25 @@ describe('a reply', () => {
       kind: 'error',
       error: { code: 'HANDLER_FAILED' },
     });
+  });
+});
+
+describe('the answers of a batch', () => {
+  it('are lines of call id and answer, and come apart again', () => {
+    const replies = [
+      { callId: 'a', reply: encodeResult('{"text":"one\\ntwo\\tthree"}', 'w') },
+      { callId: 'b b', reply: encodeProgress('null') },
+    ];
+    expect(splitReplies(encodeReplies(replies))).toEqual(replies);
+    expect(splitReplies(encodeReplies(replies.slice(0, 1)))).toEqual(replies.slice(0, 1));
+  });
+
+  it('that somebody wrote by hand have no call id where there is none', () => {
+    expect(splitReplies('junk\na\t{}\n\n')).toEqual([
+      { callId: '', reply: 'junk' },
+      { callId: 'a', reply: '{}' },
+      { callId: '', reply: '' },
+      { callId: '', reply: '' },
+    ]);
   });
 });

@@ -112,7 +112,7 @@ describe.each(outcomes)('%s never throws', (_method, invoke) => {
   const failed = (code: string): object => ({
     success: false,
     error: { code, message: expect.stringMatching(/.{20}/) },
-    callId: expect.stringMatching(/^[0-9a-f-]{36}$/),
+    callId: expect.stringMatching(/^[\w-]{22}\.\d+$/),
   });
 
   it.each(names)('for a name that is %s', async (_title, name) => {

@@ -21,6 +21,7 @@ import {
   FunctionHandler,
   type FunctionsOptions,
 } from '../../src/index.js';
+import { splitReplies } from '../../src/protocol/call.js';
 import { Fleet } from '../harness/apps.js';
 import { eventually } from '../harness/eventually.js';
 
@@ -349,16 +350,19 @@ describe('a definition', () => {
     const replies = `${fleet.prefix}nf:process:{by-hand}:replies`;
     const first = await fleet.redis.xadd(replies, '*', 'made', 'so that it exists');
     const payload = JSON.stringify({ p: { url: 7 }, i: null });
-    const fields = ['v', '1', 'i', 'call-1', 'r', 'by-hand', 't', '10000', 'p', payload];
+    const fields = ['c', `1 10000  by-hand call-1\t${payload}`];
     await fleet.redis.xadd(callsKey('scale'), '*', ...fields);
     const [answer] = await eventually('it is answered', async () => {
       const entries = await fleet.redis.xrange(replies, `(${first}`, '+');
       expect(entries).not.toEqual([]);
       return entries;
     });
-    const [callId, reply = ''] = answer?.[1] ?? [];
-    expect(callId).toBe('call-1');
-    expect(JSON.parse(reply)).toMatchObject({ k: 'e', e: { code: 'INVALID_PARAMETERS' } });
+    const [told] = splitReplies(answer?.[1][1] ?? '');
+    expect(told?.callId).toBe('call-1');
+    expect(JSON.parse(told?.reply ?? '')).toMatchObject({
+      k: 'e',
+      e: { code: 'INVALID_PARAMETERS' },
+    });
     await expect(fleet.redis.xlen(callsKey('scale'))).resolves.toBe(0);
   });
 

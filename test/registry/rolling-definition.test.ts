@@ -58,7 +58,7 @@ describe('a call that was written by hand', () => {
     fleet.redis.xadd(
       `${fleet.prefix}nf:{resize:default}:calls`,
       '*',
-      ...['v', '1', 'i', 'by-hand', 'r', '', 't', '10000', 'p', payload],
+      ...['c', `1 10000   by-hand\t${payload}`],
     );
 
   it('does not bring its handler what the definition does not declare', async () => {

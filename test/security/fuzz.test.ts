@@ -73,8 +73,8 @@ const text = (value: fc.Arbitrary<string>, base: Record<string, unknown>): fc.Ar
   fc.oneof(value, mutated(base), mutated(base));
 
 const CALL = {
-  ...{ v: '1', i: 'call-1', r: 'stranger', t: '60000', p: '{"p":{"n":1},"i":null}', a: '1' },
-  ...{ f: '0', l: '1', o: '1', w: '1', m: '1', k: KEY, h: '[{"at":1,"attempt":1,"code":"X"}]' },
+  ...{ c: '1mw 60000 1 stranger call-1\t{"p":{"n":1},"i":null}', a: '1' },
+  ...{ f: '0', l: '1', o: '1', k: KEY, h: '[{"at":1,"attempt":1,"code":"X"}]' },
 };
 const PAYLOAD = { p: { n: 1 }, i: null, h: { a: 'b' } };
 const REPLY = { k: 'e', d: 1, w: 'w', o: 1, e: { code: 'X', message: 'm', details: { a: 1 } } };
@@ -123,12 +123,24 @@ const work = fc.oneof(
     weight: 3,
     arbitrary: added(
       `${WORK}:calls`,
-      text(nasty, PAYLOAD).map((p) => Object.entries({ ...CALL, o: String(Date.now()), p }).flat()),
+      text(nasty, PAYLOAD).map((p) =>
+        Object.entries({ ...CALL, o: String(Date.now()), c: `1 60000  stranger c\t${p}` }).flat(),
+      ),
     ),
   },
   {
     weight: 3,
-    arbitrary: command('XADD', '@nf:process:{$}:replies', '*', nasty, text(nasty, REPLY)),
+    arbitrary: added(
+      `${WORK}:calls`,
+      fc.tuple(nasty, nasty, nasty, nasty).map((words) => ['c', `1${words.join(' ')}\t{}`]),
+    ),
+  },
+  {
+    weight: 3,
+    arbitrary: added(
+      '@nf:process:{$}:replies',
+      fc.tuple(nasty, text(nasty, REPLY)).map(([id, reply]) => ['r', `${id}\t${reply}`]),
+    ),
   },
   { weight: 2, arbitrary: added(`${WORK}:dead`, entry({ ...CALL, reason: 'MAX_DELIVERIES' })) },
   command('HSET', `${WORK}:once:${KEY}`, fc.constantFrom('entry', 'call', 'w:x', 'w:'), nasty),

@@ -44,7 +44,7 @@ describe('what somebody else wrote to a key of the library', () => {
       options: { drainTimeoutMs: 20 },
     });
     const junk = Array.from({ length: 20_000 }, (_, n) => `f${n}`);
-    const call = ['v', '1', 'i', 'big', 'r', '', 't', '60000', 'p', '{"p":{},"i":null}'];
+    const call = ['c', '1 60000   big\t{"p":{},"i":null}'];
     await fleet.redis.xadd(key('calls'), '*', ...call, ...junk);
     await stage.started();
     await fleet.stop(first);
@@ -66,7 +66,7 @@ describe('what somebody else wrote to a key of the library', () => {
         }),
       ],
     });
-    const call = ['v', '1', 'i', 'c', 'r', '', 't', '60000', 'p', '{"p":{},"i":null}'];
+    const call = ['c', '1 60000   c\t{"p":{},"i":null}'];
     await fleet.redis.xadd(key('calls'), '*', ...call, 'h', '[1e400]');
     await eventually('it is given up', async () => (await fleet.redis.xlen(key('dead'))) === 1);
     expect(attempts).toEqual([1, 2]);

@@ -1,5 +1,4 @@
-import { CALL_FIELDS } from '../../protocol/call.js';
-import { EntryFields } from './entry-fields.js';
+import { CallFields } from './call-fields.js';
 import type { MemoryFunction } from './memory-function.js';
 import type { MemorySpace } from './memory-space.js';
 import { fail, requeue } from './requeue.js';
@@ -13,9 +12,9 @@ export function adopt(space: MemorySpace, fn: MemoryFunction): number {
   const orphans = fn.queue.orphans();
   for (const call of orphans) {
     fn.queue.remove(call.id);
-    const entry = new EntryFields(call.fields);
-    if (entry.get(CALL_FIELDS.atMostOnce) === undefined) {
-      entry.keepOrigin(call.id);
+    const entry = new CallFields(call.id, call.fields);
+    if (!entry.isAtMostOnce) {
+      entry.keepOrigin();
       requeue(space, fn, entry);
     } else {
       fail(space, fn, entry, {

@@ -3,10 +3,10 @@ import { decodeJson } from '../../protocol/json.js';
 import type { Concluded, Outcome } from '../call-streams.js';
 import { MAX_ASIDE, PROGRESS_CAP } from '../limits.js';
 import type { QueuedCall } from './call-queue.js';
-import { EntryFields } from './entry-fields.js';
+import { CallFields } from './call-fields.js';
 import type { MemoryFunction } from './memory-function.js';
 import { sharedKey, type MemorySpace } from './memory-space.js';
-import { addresseeOf, tell } from './tell.js';
+import { tell } from './tell.js';
 
 /** Carries outcomes out, in their order. One whose call is gone changes nothing. */
 export function conclude(
@@ -80,10 +80,10 @@ function postpone(
   { delayMs = 0, failure = '{}' }: Outcome,
 ): boolean {
   if (fn.aside.size >= MAX_ASIDE) return false;
-  const entry = new EntryFields(call.fields);
+  const entry = new CallFields(call.id, call.fields);
   entry.set(CALL_FIELDS.attempt, entry.count(CALL_FIELDS.attempt, 1) + 1);
   entry.set(CALL_FIELDS.failures, entry.count(CALL_FIELDS.failures, 0) + 1);
-  entry.keepOrigin(call.id);
+  entry.keepOrigin();
   entry.note(decodeJson(failure));
   const dueAt = space.now() + Math.ceil(delayMs);
   fn.aside.add({ id: call.id, dueAt, fields: entry.flat() });
@@ -99,11 +99,11 @@ function bury(
   call: QueuedCall,
   { reply, failure = '{}' }: Outcome,
 ): void {
-  const entry = new EntryFields(call.fields);
-  entry.keepOrigin(call.id);
+  const entry = new CallFields(call.id, call.fields);
+  entry.keepOrigin();
   entry.note(decodeJson(failure));
   entry.set('reason', 'RETRIES_EXHAUSTED');
-  const addressee = addresseeOf(entry);
+  const { addressee } = entry;
   tell(space, fn, addressee, reply);
   fn.letters.add(entry.flat(), space.now());
   fn.queue.remove(call.id);

@@ -18,7 +18,7 @@ import type {
 import { adopt } from './adopt.js';
 import { cancel } from './cancel.js';
 import { conclude } from './conclude.js';
-import { EntryFields } from './entry-fields.js';
+import { CallFields } from './call-fields.js';
 import { MemoryCallReader } from './memory-call-reader.js';
 import type { MemoryConnection } from './memory-connection.js';
 import { MemoryReplyReader } from './memory-reply-reader.js';
@@ -80,7 +80,7 @@ export class MemoryCallStreams implements CallStreams {
   }
 
   submit(calls: readonly Submission[], terms: SubmitTerms): Promise<Submitted[]> {
-    return this.connection.run((space) => submit(space, calls, terms));
+    return this.connection.run((space) => submit(space, calls, terms.maxBacklog));
   }
 
   cancel(
@@ -116,7 +116,7 @@ export class MemoryCallStreams implements CallStreams {
       const fn = space.find(ref);
       if (fn === undefined) return 0;
       const due = fn.aside.takeDue(space.now(), PROMOTIONS);
-      for (const { fields } of due) requeue(space, fn, new EntryFields(fields));
+      for (const { id, fields } of due) requeue(space, fn, new CallFields(id, fields));
       space.noteDelayed(fn);
       if (due.length > 0) space.ring(fn);
       return due.length;

@@ -1,18 +1,8 @@
-import { CALL_FIELDS } from '../../protocol/call.js';
+import { CALL_FIELDS, encodeCall } from '../../protocol/call.js';
 import type { FunctionRef } from '../../protocol/function-ref.js';
 import type { DeadLetterStore, RawDeadLetter } from '../dead-letter-store.js';
-import { EntryFields } from './entry-fields.js';
+import { CallFields } from './call-fields.js';
 import type { MemoryConnection } from './memory-connection.js';
-
-/** What a letter keeps of its call when it is called again. */
-const KEPT = [
-  CALL_FIELDS.version,
-  CALL_FIELDS.callId,
-  CALL_FIELDS.ttlMs,
-  CALL_FIELDS.payload,
-  CALL_FIELDS.atMostOnce,
-  CALL_FIELDS.history,
-];
 
 /** Dead letters in the memory of this process. */
 export class MemoryDeadLetterStore implements DeadLetterStore {
@@ -27,13 +17,8 @@ export class MemoryDeadLetterStore implements DeadLetterStore {
       const fn = space.find(ref);
       const letter = fn?.letters.get(id);
       if (fn === undefined || letter === undefined) return undefined;
-      const old = new EntryFields(letter.fields);
-      if (ttlMs !== undefined) old.set(CALL_FIELDS.ttlMs, ttlMs);
-      const fields = KEPT.flatMap((name) => {
-        const value = old.get(name);
-        return value === undefined ? [] : [name, value];
-      });
-      const call = fn.queue.add([...fields, CALL_FIELDS.replyTo, ''], space.now());
+      const fields = againFields(new CallFields(id, letter.fields), ttlMs);
+      const call = fn.queue.add(fields, space.now());
       fn.letters.remove(id);
       space.ring(fn);
       return call.id;
@@ -50,4 +35,17 @@ export class MemoryDeadLetterStore implements DeadLetterStore {
   count(ref: FunctionRef): Promise<number> {
     return this.connection.run((space) => space.find(ref)?.letters.size ?? 0);
   }
+}
+
+/** A letter's call as if it were new, and with its history; nobody waits for its answer. */
+function againFields(letter: CallFields, ttlMs: number | undefined): string[] {
+  const { entry } = letter;
+  const again = { replyTo: '', sentAt: undefined, again: false };
+  const text =
+    entry === undefined
+      ? (letter.get(CALL_FIELDS.call) ?? '')
+      : encodeCall({ ...entry, ...again, ttlMs: ttlMs ?? entry.ttlMs });
+  const history = letter.get(CALL_FIELDS.history);
+  const kept = history === undefined ? [] : [CALL_FIELDS.history, history];
+  return [CALL_FIELDS.call, text, ...kept];
 }

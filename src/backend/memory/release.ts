@@ -1,7 +1,7 @@
 import { CALL_FIELDS } from '../../protocol/call.js';
 import type { Release, Released } from '../call-streams.js';
 import type { QueuedCall } from './call-queue.js';
-import { EntryFields } from './entry-fields.js';
+import { CallFields } from './call-fields.js';
 import type { MemoryFunction } from './memory-function.js';
 import type { MemorySpace } from './memory-space.js';
 import { fail, requeue } from './requeue.js';
@@ -47,9 +47,9 @@ function place(
   call: QueuedCall,
   { consumer, release, started }: Circumstances,
 ): Fate {
-  const entry = new EntryFields(call.fields);
+  const entry = new CallFields(call.id, call.fields);
   const attempt = entry.count(CALL_FIELDS.attempt, 1);
-  if (entry.get(CALL_FIELDS.atMostOnce) !== undefined && started) {
+  if (entry.isAtMostOnce && started) {
     fail(space, fn, entry, {
       code: 'WORKER_LOST',
       message: `The worker that ran ${fn.label} was lost, and delivery at-most-once forbids running it again.`,
@@ -57,7 +57,7 @@ function place(
     });
     return 'answered';
   }
-  entry.keepOrigin(call.id);
+  entry.keepOrigin();
   entry.set(CALL_FIELDS.attempt, attempt);
   if (release.kind === 'lost') {
     const losses = entry.count(CALL_FIELDS.losses, 0) + 1;
@@ -74,7 +74,7 @@ function place(
   return 'requeued';
 }
 
-function bury(space: MemorySpace, fn: MemoryFunction, entry: EntryFields, losses: number): void {
+function bury(space: MemorySpace, fn: MemoryFunction, entry: CallFields, losses: number): void {
   entry.set('reason', 'MAX_DELIVERIES');
   fn.letters.add(entry.flat(), space.now());
   fail(space, fn, entry, {

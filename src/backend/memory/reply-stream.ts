@@ -13,8 +13,8 @@ export class ReplyStream {
     return this.replies.length;
   }
 
-  add(callId: string, text: string): void {
-    this.replies.push({ callId, text });
+  add(callId: string, reply: string): void {
+    this.replies.push({ callId, reply });
     this.waiting.first()?.();
   }
 

@@ -1,12 +1,12 @@
-import type { EntryFields } from './entry-fields.js';
+import type { CallFields } from './call-fields.js';
 import type { MemoryFunction } from './memory-function.js';
 import { sharedKey, type MemorySpace } from './memory-space.js';
-import { addresseeOf, tell } from './tell.js';
+import { tell } from './tell.js';
 
 /** Adds a call again, under a new id, which its callers learn; who waits for calls is told by the caller of this. */
-export function requeue(space: MemorySpace, fn: MemoryFunction, entry: EntryFields): void {
+export function requeue(space: MemorySpace, fn: MemoryFunction, entry: CallFields): void {
   const { id } = fn.queue.add(entry.flat(), space.now());
-  const addressee = addresseeOf(entry);
+  const { addressee } = entry;
   if (addressee.key !== undefined) {
     const shared = space.shared.get(sharedKey(fn.ref, addressee.key));
     if (shared !== undefined) shared.entryId = id;
@@ -18,10 +18,10 @@ export function requeue(space: MemorySpace, fn: MemoryFunction, entry: EntryFiel
 export function fail(
   space: MemorySpace,
   fn: MemoryFunction,
-  entry: EntryFields,
+  entry: CallFields,
   error: { readonly code: string; readonly message: string; readonly details: object },
 ): void {
-  const addressee = addresseeOf(entry);
+  const { addressee } = entry;
   const reply = { k: 'e', o: 1, e: { ...error, retryable: false } };
   tell(space, fn, addressee, JSON.stringify(reply));
   if (addressee.key !== undefined) space.shared.delete(sharedKey(fn.ref, addressee.key));

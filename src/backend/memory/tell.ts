@@ -1,11 +1,14 @@
-import { CALL_FIELDS } from '../../protocol/call.js';
-import type { EntryFields } from './entry-fields.js';
 import type { MemoryFunction } from './memory-function.js';
 import { sharedKey, type MemorySpace } from './memory-space.js';
 
 /** Writes to the replies of one process; without any the caller is gone. */
-export function tellOne(space: MemorySpace, processId: string, callId: string, text: string): void {
-  if (processId !== '') space.repliesOf(processId)?.add(callId, text);
+export function tellOne(
+  space: MemorySpace,
+  processId: string,
+  callId: string,
+  reply: string,
+): void {
+  if (processId !== '') space.repliesOf(processId)?.add(callId, reply);
 }
 
 /** Answers a call: its caller, and everybody who shares it by an idempotency key. */
@@ -18,17 +21,4 @@ export function tell(
   const sharers = key === undefined ? undefined : space.shared.get(sharedKey(fn.ref, key))?.sharers;
   for (const [sharer, processId] of sharers ?? []) tellOne(space, processId, sharer, text);
   if (sharers?.has(callId) !== true) tellOne(space, replyTo, callId, text);
-}
-
-/** Whom an entry's answer goes to. */
-export function addresseeOf(entry: EntryFields): {
-  callId: string;
-  replyTo: string;
-  key: string | undefined;
-} {
-  return {
-    callId: entry.get(CALL_FIELDS.callId) ?? '',
-    replyTo: entry.get(CALL_FIELDS.replyTo) ?? '',
-    key: entry.get(CALL_FIELDS.idempotencyKey),
-  };
 }

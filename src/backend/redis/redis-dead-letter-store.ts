@@ -1,3 +1,4 @@
+import { CALL_VERSION } from '../../protocol/call.js';
 import type { FunctionRef } from '../../protocol/function-ref.js';
 import type { Keys } from '../../protocol/keys.js';
 import type { DeadLetterStore, RawDeadLetter } from '../dead-letter-store.js';
@@ -26,7 +27,7 @@ export class RedisDeadLetterStore implements DeadLetterStore {
   ): Promise<string | undefined> {
     const keys = [this.keys.deadLetters(ref), this.keys.calls(ref)];
     const entryId = await this.commands.command('dead-retry', (client) =>
-      runScript(client, scripts.deadRetry, keys, [id, ttlMs ?? '']),
+      runScript(client, scripts.deadRetry, keys, [id, ttlMs ?? '', CALL_VERSION]),
     );
     return typeof entryId === 'string' ? entryId : undefined;
   }

@@ -1,4 +1,5 @@
 import { Logger } from '@nestjs/common';
+import { encodeReplies } from '../../protocol/call.js';
 import type { Keys } from '../../protocol/keys.js';
 import type { Concluded, Outcome } from '../call-streams.js';
 import { DEAD_LETTER_CAP, MAX_ASIDE, PROGRESS_CAP } from '../limits.js';
@@ -10,6 +11,8 @@ import { runScript, scripts, type Script } from './scripts.js';
 
 /** Outcomes in one script: bounded so that one script stays far below a millisecond per hundred. */
 const OUTCOMES_PER_SCRIPT = 500;
+/** Of replies in one script; Redis takes no argument above 512 MB. */
+const CHARACTERS_PER_SCRIPT = 16 * 1024 * 1024;
 
 /**
  * Carries outcomes out, in their order: plain ones in one script for all, and one script each for those that put
@@ -27,13 +30,14 @@ export class RedisOutcomeWriter {
   }
 
   async conclude(outcomes: readonly Outcome[], consumer: string): Promise<Concluded> {
-    if (outcomes.length <= OUTCOMES_PER_SCRIPT && !outcomes.some(isSpecial))
-      return this.concludeBatch(outcomes, consumer);
+    if (isOneBatch(outcomes)) return this.concludeBatch(outcomes, consumer);
     const total = { lost: [] as number[], again: [] as number[], why: '' };
     let batch: number[] = [];
+    let characters = 0;
     const flush = async (): Promise<void> => {
       const indexes = batch;
       batch = [];
+      characters = 0;
       if (indexes.length === 0) return;
       const mine = await this.concludeBatch(
         indexes.map((index) => outcomes[index] as Outcome),
@@ -44,7 +48,9 @@ export class RedisOutcomeWriter {
       if (mine.why !== '') total.why = mine.why;
     };
     for (const [index, outcome] of outcomes.entries()) {
-      if (batch.length === OUTCOMES_PER_SCRIPT || isSpecial(outcome)) await flush();
+      characters += outcome.reply.length;
+      const isFull = batch.length === OUTCOMES_PER_SCRIPT || characters > CHARACTERS_PER_SCRIPT;
+      if (isFull || isSpecial(outcome)) await flush();
       if (!isSpecial(outcome)) batch.push(index);
       else await this.noteSpecial(outcome, index, total);
     }
@@ -123,7 +129,34 @@ export class RedisOutcomeWriter {
     }
   }
 
-  private async concludeBatch(outcomes: readonly Outcome[], consumer: string): Promise<Concluded> {
+  private concludeBatch(outcomes: readonly Outcome[], consumer: string): Promise<Concluded> {
+    return outcomes.every(isFinal)
+      ? this.settleBatch(outcomes, consumer)
+      : this.sayBatch(outcomes, consumer);
+  }
+
+  /** Nearly all that is said: answers with which their calls end. */
+  private async settleBatch(outcomes: readonly Outcome[], consumer: string): Promise<Concluded> {
+    const groups = groupsOf(outcomes);
+    const keys: string[] = [];
+    const args: (string | number)[] = [GROUP, consumer];
+    for (const group of groups) {
+      const [{ ref, replyTo }] = group as [Outcome];
+      const calls = this.keys.calls(ref);
+      keys.push(calls, replyTo === '' ? calls : this.keys.replies(replyTo));
+      args.push(group.length, replyTo === '' ? '' : encodeReplies(group));
+      for (const { entryId } of group) args.push(entryId);
+    }
+    const answer = await this.outcomeScript(scripts.settle, keys, args);
+    if (answer === null) return ALL_CARRIED_OUT;
+    const [lost, again, why] = answer as [number[], number[], string];
+    const indexes = new Map(outcomes.map((outcome, index) => [outcome, index]));
+    const said = groups.flat();
+    const indexOf = (number: number): number => indexes.get(said[number - 1] as Outcome) as number;
+    return { lost: lost.map(indexOf), again: again.map(indexOf), why };
+  }
+
+  private async sayBatch(outcomes: readonly Outcome[], consumer: string): Promise<Concluded> {
     const keys = new ScriptKeys();
     const args: (string | number)[] = [GROUP, consumer, PROGRESS_CAP];
     for (const outcome of outcomes) {
@@ -140,6 +173,38 @@ export class RedisOutcomeWriter {
     const [lost, again, why] = answer as [number[], number[], string];
     return { lost, again, why };
   }
+}
+
+const ALL_CARRIED_OUT: Concluded = { lost: [], again: [], why: '' };
+
+/** Whether outcomes can be carried out by one script: nearly always. */
+function isOneBatch(outcomes: readonly Outcome[]): boolean {
+  let characters = 0;
+  for (const outcome of outcomes) {
+    if (isSpecial(outcome)) return false;
+    characters += outcome.reply.length;
+  }
+  return outcomes.length <= OUTCOMES_PER_SCRIPT && characters <= CHARACTERS_PER_SCRIPT;
+}
+
+/** Whether its call is over with it. */
+function isFinal({ kind }: Outcome): boolean {
+  return kind === 'settle' || kind === 'discard';
+}
+
+/** The outcomes of each function for each caller. */
+function groupsOf(outcomes: readonly Outcome[]): readonly (readonly Outcome[])[] {
+  const [first] = outcomes;
+  if (outcomes.every(({ ref, replyTo }) => ref === first?.ref && replyTo === first.replyTo))
+    return [outcomes];
+  const groups = new Map<string, Outcome[]>();
+  for (const outcome of outcomes) {
+    const name = `${outcome.ref.id} ${outcome.replyTo}`;
+    const group = groups.get(name);
+    if (group === undefined) groups.set(name, [outcome]);
+    else group.push(outcome);
+  }
+  return [...groups.values()];
 }
 
 function isSpecial(outcome: Outcome): boolean {

@@ -1,3 +1,4 @@
+import { REPLY_FIELD, splitReplies } from '../../protocol/call.js';
 import type { RawReply, ReplyReader } from '../call-streams.js';
 import { REPLY_STREAM_TTL_MS } from '../limits.js';
 import type { RedisConnection } from './redis-connection.js';
@@ -64,9 +65,9 @@ export class RedisReplyReader implements ReplyReader {
     for (const [, entries] of answer) {
       for (const [entryId, fields] of entries) {
         this.lastId = entryId;
-        for (let i = 0; fields !== null && i + 1 < fields.length; i += 2) {
-          replies.push({ callId: fields[i] ?? '', text: fields[i + 1] ?? '' });
-        }
+        for (let i = 0; fields !== null && i + 1 < fields.length; i += 2)
+          if (fields[i] === REPLY_FIELD)
+            for (const reply of splitReplies(fields[i + 1] ?? '')) replies.push(reply);
       }
     }
     return replies;

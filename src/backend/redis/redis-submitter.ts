@@ -1,14 +1,15 @@
-import { CALL_VERSION, callFlags } from '../../protocol/call.js';
+import { encodeCall, encodeCalls } from '../../protocol/call.js';
 import type { Keys } from '../../protocol/keys.js';
 import type { Submission, Submitted, SubmitTerms } from '../call-streams.js';
 import type { RedisConnection } from './redis-connection.js';
 import { around } from './redis-worker-store.js';
-import { ScriptKeys } from './script-keys.js';
 import { runScript, scripts } from './scripts.js';
 
 const CALLS_PER_SCRIPT = 500;
+/** Of payloads in one script; Redis takes no argument above 512 MB. */
+const CHARACTERS_PER_SCRIPT = 16 * 1024 * 1024;
 
-/** Adds calls to their streams; those of one batch in one script, in their order. */
+/** Adds calls to their streams; those of one batch in one script, each function's in their order. */
 export class RedisSubmitter {
   private readonly replyParts: readonly [string, string];
 
@@ -20,15 +21,14 @@ export class RedisSubmitter {
   }
 
   async submit(calls: readonly Submission[], terms: SubmitTerms): Promise<Submitted[]> {
-    const shared = calls.some(({ call }) => call.idempotencyKey !== undefined);
-    if (!shared && calls.length <= CALLS_PER_SCRIPT) return this.submitBatch(calls, terms);
+    if (isOneRun(calls)) return this.submitBatch(calls, terms);
     const results: Promise<Submitted[]>[] = [];
     // All are sent before the first is answered: their order in the streams is the order here.
     for (const { from, to, once } of runsOf(calls)) {
       const batch = calls.slice(from, to);
       results.push(
         once
-          ? Promise.all(batch.map((submission) => this.submitOnce(submission, terms)))
+          ? Promise.all(batch.map((call) => this.submitOnce(call, terms)))
           : this.submitBatch(batch, terms),
       );
     }
@@ -37,52 +37,32 @@ export class RedisSubmitter {
 
   private async submitBatch(
     calls: readonly Submission[],
-    terms: SubmitTerms,
+    { maxBacklog }: SubmitTerms,
   ): Promise<Submitted[]> {
-    const keys = new ScriptKeys();
-    const args: (string | number)[] = [
-      CALL_VERSION,
-      calls[0]?.call.replyTo ?? '',
-      terms.maxBacklog,
-      terms.sentAt ?? '',
-    ];
-    for (const { ref, call } of calls) {
-      args.push(
-        keys.of(this.keys.calls(ref)),
-        call.callId,
-        call.ttlMs,
-        call.payload,
-        callFlags(call),
-      );
+    const groups = groupsOf(calls);
+    const keys: string[] = [];
+    const args: (string | number)[] = [maxBacklog];
+    for (const group of groups) {
+      keys.push(this.keys.calls((group[0] as Submission).ref));
+      args.push(encodeCalls(group));
     }
     try {
-      const answer = await runScript(this.commands.client, scripts.submit, keys.all, args);
-      return (answer as string[]).map(toSubmitted);
+      const answer = await runScript(this.commands.client, scripts.submit, keys, args);
+      return inOrder(calls, groups, answer as (string | string[])[]);
     } catch (error) {
       throw this.commands.translate('submit', error);
     }
   }
 
-  private async submitOnce({ ref, call }: Submission, terms: SubmitTerms): Promise<Submitted> {
-    const name = call.idempotencyKey ?? '';
+  private async submitOnce(call: Submission, { maxBacklog }: SubmitTerms): Promise<Submitted> {
+    const { ref, callId, replyTo, ttlMs, again, idempotencyKey: name = '' } = call;
+    const keys = [this.keys.calls(ref), this.keys.once(ref, name)];
+    const args = [
+      ...[maxBacklog, encodeCall(call), again ? 1 : 0],
+      ...[callId, replyTo, ttlMs, name, ...this.replyParts],
+    ];
     try {
-      const answer = await runScript(
-        this.commands.client,
-        scripts.submitOnce,
-        [this.keys.calls(ref), this.keys.once(ref, name)],
-        [
-          CALL_VERSION,
-          call.replyTo,
-          terms.maxBacklog,
-          call.callId,
-          call.ttlMs,
-          call.payload,
-          callFlags(call),
-          name,
-          ...this.replyParts,
-          terms.sentAt ?? '',
-        ],
-      );
+      const answer = await runScript(this.commands.client, scripts.submitOnce, keys, args);
       return toSubmitted(answer as string);
     } catch (error) {
       return this.commands.translate('submit', error);
@@ -90,24 +70,81 @@ export class RedisSubmitter {
   }
 }
 
+/** Whether calls can be written by one script: nearly always. */
+function isOneRun(calls: readonly Submission[]): boolean {
+  let characters = 0;
+  for (const { idempotencyKey, payload } of calls) {
+    if (idempotencyKey !== undefined) return false;
+    characters += payload.length;
+  }
+  return calls.length <= CALLS_PER_SCRIPT && characters <= CHARACTERS_PER_SCRIPT;
+}
+
 /** Runs of neighbours that are written in the same way, each short enough for one script. */
 function runsOf(
   calls: readonly Submission[],
 ): { readonly from: number; readonly to: number; readonly once: boolean }[] {
   const runs: { from: number; to: number; once: boolean }[] = [];
-  for (const [index, { call }] of calls.entries()) {
-    const once = call.idempotencyKey !== undefined;
+  let characters = 0;
+  for (const [index, { idempotencyKey, payload }] of calls.entries()) {
+    const once = idempotencyKey !== undefined;
     const last = runs.at(-1);
-    if (last !== undefined && last.once === once && last.to - last.from < CALLS_PER_SCRIPT)
-      last.to = index + 1;
-    else runs.push({ from: index, to: index + 1, once });
+    characters += payload.length;
+    const fits =
+      last?.once === once &&
+      last.to - last.from < CALLS_PER_SCRIPT &&
+      characters <= CHARACTERS_PER_SCRIPT;
+    if (fits) last.to = index + 1;
+    else {
+      runs.push({ from: index, to: index + 1, once });
+      characters = payload.length;
+    }
   }
   return runs;
 }
 
+/** The calls of each function, in their order. */
+function groupsOf(calls: readonly Submission[]): readonly (readonly Submission[])[] {
+  const id = calls[0]?.ref.id;
+  if (calls.every(({ ref }) => ref.id === id)) return [calls];
+  const groups = new Map<string, Submission[]>();
+  for (const call of calls) {
+    const group = groups.get(call.ref.id);
+    if (group === undefined) groups.set(call.ref.id, [call]);
+    else group.push(call);
+  }
+  return [...groups.values()];
+}
+
+/** What came of each call, in the order of the submission. */
+function inOrder(
+  calls: readonly Submission[],
+  groups: readonly (readonly Submission[])[],
+  answers: readonly (string | string[])[],
+): Submitted[] {
+  const [answer = ''] = answers;
+  if (groups.length === 1) return resultsOf(answer, calls.length);
+  const results = new Map<string, Submitted[]>();
+  for (const [index, group] of groups.entries())
+    results.set(
+      (group[0] as Submission).ref.id,
+      resultsOf(answers[index] ?? '', group.length).reverse(),
+    );
+  return calls.map(({ ref }) => results.get(ref.id)?.pop() ?? new Error('Redis gave no answer'));
+}
+
+/** Results of one function's calls; from the id of the first one, when the others' follow it. */
+function resultsOf(answer: string | string[], count: number): Submitted[] {
+  if (typeof answer !== 'string') return answer.map(toSubmitted);
+  if (count === 1) return [toSubmitted(answer)];
+  const dash = answer.indexOf('-');
+  const head = answer.slice(0, dash + 1);
+  const first = Number(answer.slice(dash + 1));
+  return Array.from({ length: count }, (_, index) => `${head}${first + index}`);
+}
+
 function toSubmitted(answer: string): Submitted {
   if (answer === '=') return 'answered';
-  if (answer === '!late') return 'late';
   if (answer.startsWith('!full ')) return { backlog: Number(answer.slice('!full '.length)) };
   return answer.startsWith('!') ? new Error(answer.slice(1)) : answer;
 }

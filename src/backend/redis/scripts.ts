@@ -30,6 +30,7 @@ export const scripts = {
   submit: load('submit'),
   submitOnce: load('submit-once'),
   take: load('take'),
+  settle: load('settle'),
   conclude: load('conclude'),
   concludeOnce: load('conclude-once'),
   postpone: load('postpone'),

@@ -1,8 +1,9 @@
 import { Logger } from '@nestjs/common';
 import type { Backend } from '../../backend/backend.js';
-import type { RawReply, ReplyReader, Submitted } from '../../backend/call-streams.js';
-import { TickBatch } from '../../common/batch.js';
+import type { RawReply, ReplyReader, Submission, Submitted } from '../../backend/call-streams.js';
+import { TickBatch, tickSent } from '../../common/batch.js';
 import { pause, type Clock, type Timer } from '../../common/clock.js';
+import { Deadlines, type Expiring } from '../../common/deadlines.js';
 import {
   BackendUnavailableError,
   BacklogFullError,
@@ -51,17 +52,17 @@ export interface CallClientStats {
   readonly malformed: number;
 }
 
-interface PendingCall {
-  readonly callId: string;
+/** A call that is out: what is written of it, and what settles it. */
+interface PendingCall extends Submission, Expiring {
   readonly request: CallRequest;
-  readonly deadline: number;
   readonly resolve: (result: CallResult) => void;
   readonly reject: (error: Error) => void;
-  timer: Timer | undefined;
   abort: (() => void) | undefined;
   /** Where it lies in the function's stream; unknown until it is written. */
   entryId: string | undefined;
-  /** Written before, and it is not known whether that arrived, or what became of it. */
+  /** Of the time at which it is written. */
+  ttlMs: number;
+  sentAt: number | undefined;
   again: boolean;
 }
 
@@ -92,6 +93,7 @@ const GIVEN_UP_LIMIT = 1_000;
 export class CallClient {
   private readonly logger = new Logger('CallFunction');
   private readonly pending = new Map<string, PendingCall>();
+  private readonly deadlines: Deadlines<PendingCall>;
   private readonly batch = new TickBatch<PendingCall>((calls) => this.write(calls));
   /** Calls that were given up lately: one that was being handed over then is not where it was taken back. */
   private readonly givenUp = new Map<string, PendingCall>();
@@ -115,7 +117,9 @@ export class CallClient {
     private readonly maxBacklog: number,
     /** Redis's clock minus this host's, once it is known. */
     private readonly offsetMs: () => number | undefined,
-  ) {}
+  ) {
+    this.deadlines = new Deadlines(clock, (call) => this.expire(call));
+  }
 
   /** Starts a call. Every argument was checked before. */
   submit(request: CallRequest): Promise<CallResult> {
@@ -130,17 +134,26 @@ export class CallClient {
     this.listen();
     return new Promise<CallResult>((resolve, reject) => {
       const call: PendingCall = {
+        ref: request.ref,
         callId,
+        replyTo: this.processId,
+        ttlMs: request.timeoutMs,
+        sentAt: undefined,
+        delivery: request.delivery,
+        payload: request.payload,
+        again: false,
+        idempotencyKey: request.idempotencyKey,
         request,
         deadline: this.clock.now() + request.timeoutMs,
         resolve,
         reject,
-        timer: undefined,
         abort: undefined,
         entryId: undefined,
-        again: false,
+        queue: undefined,
+        earlier: undefined,
+        later: undefined,
       };
-      call.timer = this.clock.after(request.timeoutMs, () => this.expire(call));
+      this.deadlines.add(call, request.timeoutMs);
       if (request.signal !== undefined) {
         call.abort = () =>
           this.giveUp(
@@ -174,6 +187,7 @@ export class CallClient {
     this.closed = true;
     this.dispose();
     this.watchdog?.cancel();
+    this.deadlines.clear();
     this.parked = [];
     for (const call of [...this.pending.values()])
       this.take(call)?.reject(new ClosedError('The caller'));
@@ -182,31 +196,26 @@ export class CallClient {
   }
 
   private write(calls: readonly PendingCall[]): void {
-    const live = calls.filter((call) => this.pending.has(call.callId));
+    // A call that was settled in the tick in which it was made.
+    const live = calls.every((call) => this.pending.has(call.callId))
+      ? calls
+      : calls.filter((call) => this.pending.has(call.callId));
     if (live.length === 0) return;
     if (!this.repliesReady || !this.backend.isConnected()) {
       this.parked.push(...live);
       return;
     }
     const now = this.clock.now();
-    const submissions = live.map((call) => ({
-      ref: call.request.ref,
-      call: {
-        callId: call.callId,
-        replyTo: this.processId,
-        ttlMs: Math.max(1, Math.ceil(call.deadline - now)),
-        delivery: call.request.delivery,
-        payload: call.request.payload,
-        again: call.again,
-        idempotencyKey: call.request.idempotencyKey,
-      },
-    }));
     this.submitted += live.length;
     const offsetMs = this.offsetMs();
     const sentAt = offsetMs === undefined ? undefined : Math.round(now + offsetMs);
-    this.backend.calls.submit(submissions, { maxBacklog: this.maxBacklog, sentAt }).then(
+    for (const call of live) {
+      call.ttlMs = Math.max(1, Math.ceil(call.deadline - now));
+      call.sentAt = sentAt;
+    }
+    this.backend.calls.submit(live, { maxBacklog: this.maxBacklog }).then(
       (results) => {
-        for (const [index, call] of live.entries()) this.noteWritten(call, results[index]);
+        live.forEach((call, index) => this.noteWritten(call, results[index]));
       },
       (error: unknown) => {
         for (const call of live)
@@ -216,8 +225,6 @@ export class CallClient {
   }
 
   private noteWritten(call: PendingCall, result: Submitted | undefined): void {
-    // Its deadline passed on the way; the timer says so, here too.
-    if (result === 'late') return;
     if (typeof result === 'string') {
       // 'answered' is no entry's id, but tells a call that was written from one that was not.
       call.entryId = result;
@@ -294,7 +301,7 @@ export class CallClient {
   /** Takes a call out of the table, with everything that could still settle it; `undefined` if it is out. */
   private take(call: PendingCall): PendingCall | undefined {
     if (!this.pending.delete(call.callId)) return undefined;
-    call.timer?.cancel();
+    this.deadlines.remove(call);
     if (call.abort !== undefined) call.request.signal?.removeEventListener('abort', call.abort);
     return call;
   }
@@ -328,6 +335,8 @@ export class CallClient {
         this.reading = undefined;
         quiet = read.length === 0;
         for (const reply of read) this.settle(reply);
+        // A caller that goes on with another call has it written first: the next read may wait that long.
+        if (!quiet) await tickSent();
         this.tidy(replies, read.length);
       } catch (error) {
         this.reading = undefined;
@@ -371,7 +380,7 @@ export class CallClient {
       );
   }
 
-  private settle({ callId, text }: RawReply): void {
+  private settle({ callId, reply: text }: RawReply): void {
     const call = this.pending.get(callId);
     if (call === undefined) return this.settleLate(callId, text);
     const reply = parseReply(text);

@@ -14,8 +14,10 @@ import {
 import type { Settings } from '../../common/settings.js';
 import { messageOf } from '../../common/text.js';
 import type { DrainReport, SessionFate, WorkSource } from '../../lifecycle/work-source.js';
+import { partsOf } from '../../protocol/call.js';
 import type { FunctionRef } from '../../protocol/function-ref.js';
-import { CallRunner, fieldOf } from './call-runner.js';
+import { CallRunner } from './call-runner.js';
+import { HeldCalls } from './held-calls.js';
 import type { HostedFunction } from './hosted-function.js';
 import { Lanes, type Lane } from './lanes.js';
 import { ReadLoop } from './read-loop.js';
@@ -68,8 +70,8 @@ export class CallConsumer implements WorkSource {
   private readonly reads: ReadLoop;
   private readonly settler: Settler;
   private readonly runner: CallRunner;
-  private readonly running = new Map<string, RunningCall>();
-  private readonly held = new Set<string>();
+  private readonly running = new Set<RunningCall>();
+  private readonly held = new HeldCalls();
   private troubled: () => void = () => undefined;
   private sessionId = '';
   /** The present session, or the last one between two. */
@@ -100,7 +102,10 @@ export class CallConsumer implements WorkSource {
       () => this.consumerName,
       (text) => this.logger.warn(text),
     );
-    this.runner = new CallRunner(settings, clock, this.settler, () => this.offsetMs);
+    this.runner = new CallRunner(settings, clock, this.settler, () => this.offsetMs, {
+      ended: (call) => this.giveBackPlace(call),
+      settled: (call) => this.held.delete(call.raw),
+    });
   }
 
   /**
@@ -233,26 +238,25 @@ export class CallConsumer implements WorkSource {
     if (fate === 'forgotten' && this.sessionId !== '') this.forgotten = this.sessionId;
     this.sessionId = '';
     if (fate === 'condemned') {
-      for (const call of this.running.values())
-        call.lose(new OwnershipLostError(call.entry.callId));
+      for (const call of this.running) call.lose(new OwnershipLostError(call.entry.callId));
       this.running.clear();
     }
     this.held.clear();
-    for (const key of this.running.keys()) this.held.add(key);
+    for (const call of this.running) this.held.add(call.raw);
     this.lanes.reset(fate === 'forgotten');
     this.settler.forget();
     await reader?.close();
   }
 
   cancel(callId: string): void {
-    for (const call of this.running.values()) {
+    for (const call of this.running) {
       if (call.entry.callId !== callId) continue;
       call.context.abort(
         new CallCancelledError(call.lane.ref.functionName, call.lane.ref.workflowId),
       );
       this.logger.debug(`call ${callId} was cancelled by its caller`);
     }
-    const waiting = this.lanes.unqueue((call) => fieldOf(call, 'i') === callId);
+    const waiting = this.lanes.unqueue((call) => partsOf(call.fields).callId === callId);
     if (waiting === undefined) return;
     this.discard(waiting, callId);
     this.logger.debug(`call ${callId} was cancelled by its caller before it started`);
@@ -264,7 +268,7 @@ export class CallConsumer implements WorkSource {
     const { ref, entryId } = call;
     const kind = 'discard';
     this.settler.add({ ref, entryId, callId, replyTo: '', kind, reply: '' }, () =>
-      this.held.delete(heldKey(call)),
+      this.held.delete(call),
     );
   }
 
@@ -279,10 +283,9 @@ export class CallConsumer implements WorkSource {
     this.toldTrouble = '';
     const unwanted = new Map<FunctionRef, RawCall[]>();
     for (const call of calls) {
-      const key = heldKey(call);
       // Delivered again although it is held here: its group was destroyed and made anew. It runs once.
-      if (this.held.has(key)) continue;
-      this.held.add(key);
+      if (this.held.has(call)) continue;
+      this.held.add(call);
       const lane = this.lanes.get(call.ref);
       if (lane === undefined || !this.lanes.isOpen(lane)) {
         const others = unwanted.get(call.ref);
@@ -298,28 +301,26 @@ export class CallConsumer implements WorkSource {
   }
 
   private begun(lane: Lane, raw: RawCall): void {
-    const key = heldKey(raw);
     this.lanes.start(lane);
-    const call = this.runner.start(lane, raw, {
-      ended: () => {
-        if (!this.running.delete(key)) return;
-        this.lanes.end(lane);
-        const next = this.lanes.dequeue();
-        if (next === undefined) this.reads.nudge();
-        else this.begun(next.lane, next.call);
-      },
-      settled: () => this.held.delete(key),
-    });
-    this.running.set(key, call);
+    const call = this.runner.start(lane, raw);
+    this.running.add(call);
     call.run();
+  }
+
+  private giveBackPlace(call: RunningCall): void {
+    if (!this.running.delete(call)) return;
+    this.lanes.end(call.lane);
+    const next = this.lanes.dequeue();
+    if (next === undefined) this.reads.nudge();
+    else this.begun(next.lane, next.call);
   }
 
   /** Calls that were delivered to this session and that nobody here holds. */
   private async unseen(reader: CallReader, lanes: readonly Lane[]): Promise<RawCall[]> {
     if (lanes.length === 0) return [];
-    const before = new Set(this.held);
+    const before = this.held.copy();
     const pending = await reader.pending(lanes.map((lane) => lane.ref));
-    return pending.filter((call) => !before.has(heldKey(call)) && !this.held.has(heldKey(call)));
+    return pending.filter((call) => !before.has(call) && !this.held.has(call));
   }
 
   private async recover(reader: CallReader): Promise<void> {
@@ -351,25 +352,25 @@ export class CallConsumer implements WorkSource {
     for (const { calls } of waiting) handedBack += calls.length;
     const returned = Promise.all(waiting.map(({ lane, calls }) => this.handBack(lane.ref, calls)));
     // Those that start later belong to whoever began the function anew meanwhile.
-    const mine = [...this.running.entries()].filter(([, call]) => lanes.includes(call.lane));
+    const mine = [...this.running].filter((call) => lanes.includes(call.lane));
     await within(
       this.clock,
       limitMs,
-      Promise.all(mine.map(([, call]) => call.done)),
+      Promise.all(mine.map((call) => call.done)),
       () => new ClosedError('drain'),
     ).catch(() => undefined);
     await returned;
-    const late = mine.filter(([key, call]) => this.running.get(key) === call);
+    const late = mine.filter((call) => this.running.has(call));
     for (const lane of lanes) {
-      const entries = late.filter(([, call]) => call.lane === lane);
-      for (const [key, call] of entries) {
+      const entries = late.filter((call) => call.lane === lane);
+      for (const call of entries) {
         call.lose(new DrainingError(call.entry.callId, this.settings.drainTimeoutMs));
-        this.running.delete(key);
+        this.running.delete(call);
         this.lanes.end(lane);
       }
       await this.handBack(
         lane.ref,
-        entries.map(([, call]) => call.raw),
+        entries.map(({ raw }) => raw),
         true,
       );
     }
@@ -414,7 +415,7 @@ export class CallConsumer implements WorkSource {
         `${calls.length} call(s) of ${ref.functionName} could not be handed back: ${messageOf(error)}`,
       );
     }
-    for (const call of calls) this.held.delete(heldKey(call));
+    for (const call of calls) this.held.delete(call);
   }
 
   /** Redis was lost on the way. As long as this session lasts, nobody else looks after what is pending for it. */
@@ -441,10 +442,8 @@ export class CallConsumer implements WorkSource {
   }
 
   private async claim(ref: FunctionRef): Promise<void> {
-    const head = heldKey({ ref, entryId: '' });
-    const ids = [...this.held].filter((key) => key.startsWith(head));
-    if (ids.length === 0 || this.sessionId === '') return;
-    const entryIds = ids.map((key) => key.slice(head.length));
+    const entryIds = this.held.of(ref);
+    if (entryIds.length === 0 || this.sessionId === '') return;
     await this.backend.calls
       .claim(ref, this.sessionId, entryIds)
       .catch((error: unknown) =>
@@ -508,8 +507,4 @@ export class CallConsumer implements WorkSource {
     await this.makeGroups(begun.filter((lane) => !lane.broken).map((lane) => lane.ref));
     this.reads.nudge();
   }
-}
-
-function heldKey(call: Pick<RawCall, 'ref' | 'entryId'>): string {
-  return `${call.ref.id} ${call.entryId}`;
 }

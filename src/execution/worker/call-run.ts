@@ -1,7 +1,7 @@
 import { Logger } from '@nestjs/common';
 import type { Outcome, RawCall } from '../../backend/call-streams.js';
 import type { Clock } from '../../common/clock.js';
-import { createDeferred } from '../../common/deferred.js';
+import { createDeferred, type Deferred } from '../../common/deferred.js';
 import {
   DeadlineExceededError,
   InvalidParametersError,
@@ -18,19 +18,20 @@ import {
   type CallEntry,
 } from '../../protocol/call.js';
 import { checkParameters, fitParameters } from '../../protocol/definition.js';
+import type { FunctionRef } from '../../protocol/function-ref.js';
 import { encodeJson, isRecord } from '../../protocol/json.js';
 import { isMalformed } from '../../protocol/notification.js';
 import { toWireError, type WireError } from '../../protocol/wire-error.js';
-import type { EchoSource } from './echo-run.js';
-import { FunctionContext } from './function-context.js';
+import { FunctionContext, type ContextChannel } from './function-context.js';
 import type { Lane } from './lanes.js';
 import type { RecentResults } from './recent-results.js';
 import { isWorthRetrying, retryDelayMs } from './retry-policy.js';
-import type { CallObserver, Ending, RunningCall } from './running-call.js';
+import type { CallObserver, EchoSource, Ending, RunningCall } from './running-call.js';
 import type { Settler } from './settler.js';
 
 /** Longest message in a call's history. */
 const MAX_HISTORY_MESSAGE_LENGTH = 256;
+const NO_HEADERS: Readonly<Record<string, string>> = Object.freeze({});
 
 /** What all runs of a process share. */
 export interface RunSurroundings {
@@ -41,14 +42,16 @@ export interface RunSurroundings {
   readonly results: RecentResults;
   /** Runs whose handler has not ended. */
   readonly active: Set<CallRun>;
+  readonly observer: CallObserver;
 }
 
 /** One run of a call: checks it, invokes the handler, and says how it ended. */
-export class CallRun implements RunningCall, EchoSource {
+export class CallRun implements RunningCall, EchoSource, ContextChannel {
   readonly context: FunctionContext;
-  private readonly finished = createDeferred();
   private readonly payload: ReturnType<typeof parseCallPayload>;
-  private readonly echoes: ((ending: Ending, carriedOut: boolean) => void)[] = [];
+  private finished: Deferred<void> | undefined;
+  private isFinished = false;
+  private echoes: ((ending: Ending, carriedOut: boolean) => void)[] | undefined;
   /** The reply that `context.return()` gave, and whether Redis has it. */
   private answer = '';
   private answerWritten = false;
@@ -59,38 +62,74 @@ export class CallRun implements RunningCall, EchoSource {
     readonly lane: Lane,
     readonly raw: RawCall,
     readonly entry: CallEntry,
-    private readonly observer: CallObserver,
     private readonly surroundings: RunSurroundings,
     private readonly offsetMs: number,
   ) {
-    const { settings, clock } = surroundings;
-    const payload = (this.payload = this.readPayload());
-    const readable = isMalformed(payload) ? { item: undefined, headers: {} } : payload;
-    this.context = new FunctionContext({
-      ref: lane.ref,
-      callId: entry.callId,
-      workerId: settings.workerId,
-      item: readable.item,
-      headers: readable.headers,
-      attempt: entry.attempt,
-      deadline: entry.deadline - offsetMs,
-      ttlMs: entry.ttlMs,
-      clock,
-      progress: (value) =>
-        this.say(
-          'progress',
-          encodeProgress(encodeJson('progress', value, settings.maxPayloadBytes)),
-        ),
-      answer: (value) => this.giveAnswer(encodeJson('result', value, settings.maxPayloadBytes)),
-    });
+    this.payload = this.readPayload();
+    this.context = new FunctionContext(this);
   }
 
   get done(): Promise<void> {
+    this.finished ??= createDeferred();
+    if (this.isFinished) this.finished.resolve();
     return this.finished.promise;
   }
 
+  get ref(): FunctionRef {
+    return this.lane.ref;
+  }
+
+  get callId(): string {
+    return this.entry.callId;
+  }
+
+  get workerId(): string {
+    return this.surroundings.settings.workerId;
+  }
+
+  get item(): unknown {
+    return isMalformed(this.payload) ? undefined : this.payload.item;
+  }
+
+  get headers(): Readonly<Record<string, string>> {
+    return isMalformed(this.payload) ? NO_HEADERS : this.payload.headers;
+  }
+
+  get attempt(): number {
+    return this.entry.attempt;
+  }
+
+  get deadline(): number {
+    return this.entry.deadline - this.offsetMs;
+  }
+
+  get ttlMs(): number {
+    return this.entry.ttlMs;
+  }
+
+  get clock(): Clock {
+    return this.surroundings.clock;
+  }
+
+  progress(value: unknown): void {
+    const { maxPayloadBytes } = this.surroundings.settings;
+    this.say('progress', encodeProgress(encodeJson('progress', value, maxPayloadBytes)));
+  }
+
+  giveAnswer(value: unknown): void {
+    const { maxPayloadBytes, workerId } = this.surroundings.settings;
+    this.answer = encodeResult(encodeJson('result', value, maxPayloadBytes), workerId);
+    this.say('answer', this.answer, (owned) => (this.answerWritten = owned));
+  }
+
   whenEnded(listener: (ending: Ending, carriedOut: boolean) => void): void {
+    this.echoes ??= [];
     this.echoes.push(listener);
+  }
+
+  private finish(): void {
+    this.isFinished = true;
+    this.finished?.resolve();
   }
 
   /** A payload above the limit is not even parsed: only a hand-written entry, or a caller with a higher limit, has one. */
@@ -134,7 +173,7 @@ export class CallRun implements RunningCall, EchoSource {
     this.lost = true;
     this.surroundings.active.delete(this);
     this.context.abort(reason);
-    this.finished.resolve();
+    this.finish();
   }
 
   private invoke(parameters: unknown, invoke: Lane['hosted']['invoke']): void {
@@ -254,20 +293,15 @@ export class CallRun implements RunningCall, EchoSource {
     if (ending.kind !== 'retry' && final.reply !== '')
       this.surroundings.results.remember(this.lane.ref, callId, final.reply);
     this.surroundings.settler.add(this.outcome(said), (owned) => {
-      this.observer.settled();
-      this.finished.resolve();
-      for (const echo of this.echoes) echo(final, owned);
+      this.surroundings.observer.settled(this);
+      this.finish();
+      if (this.echoes !== undefined) for (const echo of this.echoes) echo(final, owned);
       if (!owned)
         this.surroundings.logger.debug(
           `${callId} is no longer owned here: its outcome changed nothing`,
         );
     });
-    this.observer.ended();
-  }
-
-  private giveAnswer(result: string): void {
-    this.answer = encodeResult(result, this.surroundings.settings.workerId);
-    this.say('answer', this.answer, (owned) => (this.answerWritten = owned));
+    this.surroundings.observer.ended(this);
   }
 
   private say(
@@ -279,22 +313,33 @@ export class CallRun implements RunningCall, EchoSource {
   }
 
   private outcome(ending: Ending): Outcome {
-    const { entryId, callId, replyTo, idempotencyKey } = this.entry;
-    const outcome = {
-      ref: this.lane.ref,
-      entryId,
-      callId,
-      replyTo: ending.reply === '' ? '' : replyTo,
-      ...ending,
-    };
-    if (idempotencyKey === undefined) return outcome;
-    const keepMs = this.surroundings.settings.idempotencyTtlMs;
-    return { ...outcome, once: { key: idempotencyKey, keepMs } };
+    return outcomeOf(this.lane.ref, this.entry, ending, this.surroundings.settings);
   }
 
   private redisNow(): number {
     return this.surroundings.clock.now() + this.offsetMs;
   }
+}
+
+/** What is said of an entry when its call ended so. */
+export function outcomeOf(
+  ref: FunctionRef,
+  { entryId, callId, replyTo, idempotencyKey }: CallEntry,
+  { kind, reply, delayMs, failure }: Ending,
+  { idempotencyTtlMs }: Settings,
+): Outcome {
+  return {
+    ref,
+    entryId,
+    callId,
+    replyTo: reply === '' ? '' : replyTo,
+    kind,
+    reply,
+    delayMs,
+    failure,
+    once:
+      idempotencyKey === undefined ? undefined : { key: idempotencyKey, keepMs: idempotencyTtlMs },
+  };
 }
 
 /** What is thrown for a caller to see: Nest's own filters for messages do it. */

@@ -9,15 +9,16 @@ import {
   encodeFailure,
   isCallId,
   parseCall,
+  partsOf,
   type CallEntry,
 } from '../../protocol/call.js';
 import { isMalformed } from '../../protocol/notification.js';
 import { toWireError } from '../../protocol/wire-error.js';
 import { CallRun, type RunSurroundings } from './call-run.js';
-import { EchoRun, type EchoSource } from './echo-run.js';
+import { EchoRun } from './echo-run.js';
 import type { Lane } from './lanes.js';
 import { RecentResults } from './recent-results.js';
-import type { CallObserver, RunningCall } from './running-call.js';
+import type { CallObserver, EchoSource, RunningCall } from './running-call.js';
 import type { Settler } from './settler.js';
 
 /** Makes of each entry what becomes of it: a run, an echo of one, or a refusal. */
@@ -35,22 +36,22 @@ export class CallRunner {
     clock: Clock,
     private readonly settler: Settler,
     private readonly offsetMs: () => number,
+    private readonly observer: CallObserver,
   ) {
     this.results = new RecentResults(clock);
     const { logger, results, active } = this;
-    this.surroundings = { settings, clock, settler, logger, results, active };
+    this.surroundings = { settings, clock, settler, logger, results, active, observer };
   }
 
-  start(lane: Lane, raw: RawCall, observer: CallObserver): RunningCall {
+  start(lane: Lane, raw: RawCall): RunningCall {
     const parsed = parseCall(raw.entryId, raw.fields);
-    if (isMalformed(parsed)) return this.refuse(lane, raw, parsed.malformed, observer);
+    if (isMalformed(parsed)) return this.refuse(lane, raw, parsed.malformed);
     const source = parsed.again ? this.sourceOf(lane, parsed) : undefined;
     if (source !== undefined) {
       this.logger.debug(`${parsed.callId} was written again: it runs, or ran, here already`);
-      const keepMs = this.settings.idempotencyTtlMs;
-      return new EchoRun(lane, raw, parsed, observer, this.settler, keepMs, source);
+      return new EchoRun(lane, raw, parsed, this.surroundings, source);
     }
-    return new CallRun(lane, raw, parsed, observer, this.surroundings, this.offsetMs());
+    return new CallRun(lane, raw, parsed, this.surroundings, this.offsetMs());
   }
 
   /** Where a call's outcome is known from, or will be. */
@@ -64,7 +65,7 @@ export class CallRunner {
   }
 
   /** An entry that is no call: removed and counted, and whoever wrote it is told if that can be read. */
-  private refuse(lane: Lane, raw: RawCall, problem: string, observer: CallObserver): RunningCall {
+  private refuse(lane: Lane, raw: RawCall, problem: string): RunningCall {
     this.malformed += 1;
     const { functionName, workflowId } = lane.ref;
     if (!this.malformedLogged.has(lane.ref.id)) {
@@ -74,10 +75,10 @@ export class CallRunner {
       );
     }
     const done = createDeferred();
-    const callId = fieldOf(raw, 'i');
-    const replyTo = fieldOf(raw, 'r');
+    const { callId, replyTo } = partsOf(raw.fields);
     const answers = isCallId(callId) && canBeAnswered(replyTo);
-    return {
+    const { observer } = this;
+    const refused: RunningCall = {
       raw,
       lane,
       entry: { callId },
@@ -99,17 +100,12 @@ export class CallRunner {
             : '',
         };
         this.settler.add(outcome, () => {
-          observer.settled();
+          observer.settled(refused);
           done.resolve();
         });
-        observer.ended();
+        observer.ended(refused);
       },
     };
+    return refused;
   }
-}
-
-/** A field of an entry as it was read; `''` when it has none of that name. */
-export function fieldOf(raw: RawCall, name: string): string {
-  const index = raw.fields.findIndex((field, position) => position % 2 === 0 && field === name);
-  return index < 0 ? '' : (raw.fields[index + 1] ?? '');
 }

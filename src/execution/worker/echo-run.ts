@@ -1,15 +1,9 @@
 import type { RawCall } from '../../backend/call-streams.js';
 import { createDeferred } from '../../common/deferred.js';
 import type { CallEntry } from '../../protocol/call.js';
+import { outcomeOf, type RunSurroundings } from './call-run.js';
 import type { Lane } from './lanes.js';
-import type { CallObserver, Ending, RunningCall } from './running-call.js';
-import type { Settler } from './settler.js';
-
-/** Where an echo learns how its call ended. */
-export interface EchoSource {
-  /** Calls back once: how the call ended, and whether that was carried out under the first entry. */
-  whenEnded(listener: (ending: Ending, carriedOut: boolean) => void): void;
-}
+import type { EchoSource, RunningCall, Ending } from './running-call.js';
 
 /**
  * An entry of a call that this process runs, or ran lately, under another entry: its caller could not know
@@ -25,9 +19,7 @@ export class EchoRun implements RunningCall {
     readonly lane: Lane,
     readonly raw: RawCall,
     readonly entry: CallEntry,
-    private readonly observer: CallObserver,
-    private readonly settler: Settler,
-    private readonly keepMs: number,
+    private readonly surroundings: RunSurroundings,
     private readonly source: EchoSource,
   ) {}
 
@@ -48,23 +40,11 @@ export class EchoRun implements RunningCall {
   }
 
   private say(ending: Ending): void {
-    const { entryId, callId, replyTo, idempotencyKey } = this.entry;
-    this.settler.add(
-      {
-        ref: this.lane.ref,
-        entryId,
-        callId,
-        replyTo: ending.reply === '' ? '' : replyTo,
-        ...ending,
-        ...(idempotencyKey === undefined
-          ? {}
-          : { once: { key: idempotencyKey, keepMs: this.keepMs } }),
-      },
-      () => {
-        this.observer.settled();
-        this.finished.resolve();
-      },
-    );
-    this.observer.ended();
+    const { observer, settler, settings } = this.surroundings;
+    settler.add(outcomeOf(this.lane.ref, this.entry, ending, settings), () => {
+      observer.settled(this);
+      this.finished.resolve();
+    });
+    observer.ended(this);
   }
 }

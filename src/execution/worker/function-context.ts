@@ -15,7 +15,7 @@ export interface ContextChannel {
   readonly ttlMs: number;
   readonly clock: Clock;
   progress(value: unknown): void;
-  answer(value: unknown): void;
+  giveAnswer(value: unknown): void;
 }
 
 /**
@@ -122,7 +122,7 @@ export class FunctionContext {
       throw new InvalidArgumentError('context.return()', 'called twice', 'one answer per call');
     }
     if (this.over) return;
-    this.channel.answer(value);
+    this.channel.giveAnswer(value);
     this.answered = true;
   }
 

@@ -1,4 +1,5 @@
 import type { CallReader, RawCall } from '../../backend/call-streams.js';
+import { tickSent } from '../../common/batch.js';
 import { pause, type Clock, type Timer } from '../../common/clock.js';
 import { createDeferred, type Deferred } from '../../common/deferred.js';
 import type { Lanes, PoolPlan, ReadPlan, StreamPlan } from './lanes.js';
@@ -38,6 +39,9 @@ export interface CallIntake {
  * With few functions it reads their streams. With many it takes what is due in its pools, which never waits,
  * and waits for their bell only when it has taken all: a call that is added between the two has left a token,
  * which the wait finds.
+ *
+ * What handlers answer in the tick in which their calls came goes to Redis before the next read, which would be
+ * served first otherwise and keep their callers waiting.
  *
  * Interleavings with a lost connection: an entry that Redis delivered into a dead socket is pending for this
  * consumer and was never seen here. After every new connection the pending ones are looked for. The server
@@ -210,6 +214,7 @@ export class ReadLoop {
     const calls = await this.waiting(plan, read);
     this.lanes.observe(plan, calls.length);
     if (this.reader === reader) this.intake.accept(calls);
+    if (calls.length > 0) await tickSent();
   }
 
   private async readPools(reader: CallReader, plan: PoolPlan): Promise<void> {
@@ -219,6 +224,7 @@ export class ReadLoop {
     if (calls.length > 0) {
       this.lookMs = FIRST_LOOK_MS;
       this.intake.accept(calls);
+      await tickSent();
       if (more || !plan.blocks || this.lanes.isFull) return;
     } else if (this.changes !== changes) return;
     if (this.stopping || this.reader !== reader) return;

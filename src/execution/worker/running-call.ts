@@ -3,12 +3,12 @@ import type { CallEntry } from '../../protocol/call.js';
 import type { FunctionContext } from './function-context.js';
 import type { Lane } from './lanes.js';
 
-/** What the consumer wants to hear of a call. */
+/** What the consumer wants to hear of its calls. */
 export interface CallObserver {
   /** The handler is done: its place is free. */
-  ended(): void;
+  ended(call: RunningCall): void;
   /** Redis has carried the outcome out. */
-  settled(): void;
+  settled(call: RunningCall): void;
 }
 
 /** A call that this process holds. */
@@ -26,3 +26,9 @@ export interface RunningCall {
 
 /** How a run ended, to be said of the entry that it was started for, or of another entry of the same call. */
 export type Ending = Pick<Outcome, 'kind' | 'reply' | 'delayMs' | 'failure'>;
+
+/** Where an echo learns how its call ended. */
+export interface EchoSource {
+  /** Calls back once: how the call ended, and whether that was carried out under the first entry. */
+  whenEnded(listener: (ending: Ending, carriedOut: boolean) => void): void;
+}

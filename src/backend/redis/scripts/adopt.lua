@@ -26,7 +26,7 @@ for i = 1, #entries do
     adopted = adopted + 1
     redis.call('XDEL', calls, id)
     local entry = entry_of(entries[i][2])
-    if entry.get('m') then
+    if entry.at_most_once then
       tell(reply_parts, calls, entry, cjson.encode({ k = 'e', o = 1, e = {
         code = 'WORKER_LOST', retryable = false, details = { reason = 'group_destroyed' },
         message = 'The consumer group of ' .. ARGV[5] .. ' was destroyed, nobody knows whether the call has run, and ' ..
@@ -34,7 +34,7 @@ for i = 1, #entries do
       } }))
       if entry.get('k') then redis.call('DEL', once_key(calls, entry.get('k'))) end
     else
-      if not entry.get('o') then entry.set('o', string.match(id, '^%d+')) end
+      entry.keep_origin(id)
       moved = redis.call('XADD', calls, '*', unpack(entry.fields))
       if entry.get('k') then redis.call('HSET', once_key(calls, entry.get('k')), 'entry', moved) end
       tell(reply_parts, calls, entry, cjson.encode({ k = 'm', d = moved }))

@@ -9,7 +9,7 @@ local calls, id = KEYS[1], ARGV[2]
 local found = redis.call('XRANGE', calls, id, id)[1]
 if not found then return 0 end
 local entry = entry_of(found[2])
-if not entry.get('o') then entry.set('o', string.match(id, '^%d+')) end
+entry.keep_origin(id)
 entry.note(cjson.decode(ARGV[4]))
 entry.set('reason', 'RETRIES_EXHAUSTED')
 local problem = tell({ ARGV[5], ARGV[6] }, calls, entry, ARGV[3])

@@ -19,8 +19,8 @@ if kind ~= 'progress' then
 end
 if reply == '' then return finish() end
 if kind == 'progress' and redis.call('XLEN', ARGV[9] .. ARGV[5] .. ARGV[10]) >= tonumber(ARGV[11]) then return 1 end
-local fields = { i = ARGV[4], r = ARGV[5], k = ARGV[6] }
-local problem = tell({ ARGV[9], ARGV[10] }, calls, { get = function(name) return fields[name] end }, reply)
+local entry = { callId = ARGV[4], process = ARGV[5], get = function() return ARGV[6] end }
+local problem = tell({ ARGV[9], ARGV[10] }, calls, entry, reply)
 if kind == 'progress' then return 1 end
 if problem then return problem end
 redis.call('DEL', once)

@@ -72,13 +72,12 @@ for at = 4, #ARGV, 6 do
   if counts then
     local batch = replies[reply_index]
     if not batch then
-      batch = { numbers = {}, fields = {}, done = {} }
+      batch = { numbers = {}, lines = {}, done = {} }
       replies[reply_index] = batch
       order[#order + 1] = reply_index
     end
     if reply_index ~= '0' then
-      batch.fields[#batch.fields + 1] = ARGV[at + 4]
-      batch.fields[#batch.fields + 1] = ARGV[at + 5]
+      batch.lines[#batch.lines + 1] = ARGV[at + 4] .. '\t' .. ARGV[at + 5]
     end
     if kind ~= 'progress' then batch.numbers[#batch.numbers + 1] = number end
     if kind == 'settle' or kind == 'discard' then
@@ -95,8 +94,8 @@ end
 for i = 1, #order do
   local batch = replies[order[i]]
   local added = true
-  if #batch.fields > 0 then
-    added = redis.pcall('XADD', KEYS[tonumber(order[i])], 'NOMKSTREAM', '*', unpack(batch.fields))
+  if #batch.lines > 0 then
+    added = redis.pcall('XADD', KEYS[tonumber(order[i])], 'NOMKSTREAM', '*', 'r', table.concat(batch.lines, '\n'))
     -- Nothing that is said again changes that this key is no stream.
     if type(added) == 'table' and added.err and string.find(added.err, 'WRONGTYPE', 1, true) then
       why = added.err

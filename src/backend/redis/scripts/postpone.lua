@@ -12,7 +12,7 @@ if redis.call('HLEN', KEYS[3]) >= tonumber(ARGV[6]) then return -1 end
 local entry = entry_of(found[2])
 entry.set('a', string.format('%d', (tonumber(entry.get('a') or '1') or 1) + 1))
 entry.set('f', string.format('%d', (tonumber(entry.get('f') or '0') or 0) + 1))
-if not entry.get('o') then entry.set('o', string.match(id, '^%d+')) end
+entry.keep_origin(id)
 entry.note(cjson.decode(ARGV[4]))
 local time = redis.call('TIME')
 local due = string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000) + tonumber(ARGV[3]))

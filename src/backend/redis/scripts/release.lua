@@ -39,14 +39,14 @@ end
 local function place(id, found, started)
   local entry = entry_of(found[2])
   local attempt = tonumber(entry.get('a') or '1') or 1
-  if entry.get('m') and started then
+  if entry.at_most_once and started then
     answered = answered + 1
     fail(entry, 'WORKER_LOST',
       'The worker that ran ' .. ARGV[9] .. ' was lost, and delivery at-most-once forbids running it again.',
       { attempt = attempt, reason = mode })
     return
   end
-  if not entry.get('o') then entry.set('o', string.match(id, '^%d+')) end
+  entry.keep_origin(id)
   if mode == 'lost' then
     local losses = (tonumber(entry.get('l') or '0') or 0) + 1
     entry.note({ at = tonumber(now), attempt = attempt, code = 'WORKER_LOST', worker = consumer,

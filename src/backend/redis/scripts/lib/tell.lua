@@ -3,7 +3,7 @@
 local function tell_one(reply_parts, process, callId, value)
   -- pcall: a stream that cannot be written costs nobody else an answer. No stream: the caller is gone.
   local key = reply_parts[1] .. process .. reply_parts[2]
-  return redis.pcall('XADD', key, 'NOMKSTREAM', '*', callId, value)
+  return redis.pcall('XADD', key, 'NOMKSTREAM', '*', 'r', callId .. '\t' .. value)
 end
 
 local function once_key(calls, name)
@@ -12,7 +12,7 @@ end
 
 -- The result: why it could not be written, if Redis may let it in later; else nothing.
 local function tell(reply_parts, calls, entry, value)
-  local name, callId, process = entry.get('k'), entry.get('i'), entry.get('r')
+  local name, callId, process = entry.get('k'), entry.callId, entry.process
   local told, problem = false, nil
   local function to(address, id)
     local added = tell_one(reply_parts, address, id, value)

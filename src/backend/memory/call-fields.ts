@@ -1,15 +1,34 @@
-import { CALL_FIELDS, entryTime } from '../../protocol/call.js';
+import { CALL_FIELDS, partsOf, parseCall, type CallEntry } from '../../protocol/call.js';
 import { decodeJson } from '../../protocol/json.js';
+import { isMalformed } from '../../protocol/notification.js';
 
 const KEPT_FAILURES = 10;
 
-/** Fields of an entry by name: a copy of its own, for what becomes another entry. */
-export class EntryFields {
+/** Fields of a call's entry by name: a copy of its own, for what becomes another entry. */
+export class CallFields {
   private readonly byName = new Map<string, string>();
+  private readonly call: CallEntry | undefined;
 
-  constructor(flat: readonly string[]) {
+  constructor(id: string, flat: readonly string[]) {
     for (let at = 0; at + 1 < flat.length; at += 2)
       this.byName.set(flat[at] as string, flat[at + 1] as string);
+    const call = parseCall(id, flat);
+    this.call = isMalformed(call) ? undefined : call;
+  }
+
+  /** The call as its worker reads it; `undefined` when it cannot be read. */
+  get entry(): CallEntry | undefined {
+    return this.call;
+  }
+
+  /** Whom its answer goes to. */
+  get addressee(): { callId: string; replyTo: string; key: string | undefined } {
+    const { callId, replyTo } = this.call ?? partsOf(this.flat());
+    return { callId, replyTo, key: this.byName.get(CALL_FIELDS.idempotencyKey) };
+  }
+
+  get isAtMostOnce(): boolean {
+    return this.call?.delivery === 'at-most-once';
   }
 
   get(name: string): string | undefined {
@@ -26,9 +45,9 @@ export class EntryFields {
     this.byName.set(name, String(value));
   }
 
-  /** Keeps the time of the first submission, which the id tells as long as the entry is the first one. */
-  keepOrigin(entryId: string): void {
-    if (!this.byName.has(CALL_FIELDS.origin)) this.set(CALL_FIELDS.origin, entryTime(entryId));
+  /** Keeps when the call's time began to run, which its id tells as long as it is the first one. */
+  keepOrigin(): void {
+    if (this.call !== undefined) this.set(CALL_FIELDS.origin, this.call.submittedAt);
   }
 
   /** One more line in the history of what went wrong, of which the last ten are kept. */
