@@ -68,6 +68,10 @@ export class FunctionsOptions {
   @IsBoolean()
   readonly worker?: boolean;
 
+  /** `false`: this process takes no part in finding the dead; others have to. Default `true`. */
+  @IsBoolean()
+  readonly supervise?: boolean;
+
   /** Calls that this process runs at once. Default 100. */
   @IsInt()
   @Min(1)
@@ -141,6 +145,7 @@ export const DEFAULTS = Object.freeze({
   keyPrefix: '',
   workflowId: 'default',
   worker: true,
+  supervise: true,
   concurrency: 100,
   readinessTimeoutMs: 10_000,
   executionTimeoutMs: 300_000,
@@ -162,6 +167,7 @@ export const ALLOWED: Readonly<Record<keyof FunctionsOptions, string>> = Object.
   workflowId: `a name of 1 to ${MAX_NAME_LENGTH} characters`,
   workerId: `a name of 1 to ${MAX_NAME_LENGTH} characters`,
   worker: 'true or false',
+  supervise: 'true or false',
   concurrency: 'a whole number from 1 to 100000',
   readinessTimeoutMs: `whole milliseconds from 0 to ${MAX_MS}`,
   executionTimeoutMs: `whole milliseconds from 1 to ${MAX_MS}`,

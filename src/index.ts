@@ -81,6 +81,7 @@ export type { WireError } from './protocol/wire-error.js';
 export type { WorkerRecord, WorkerStatus } from './protocol/worker-record.js';
 
 export {
+  BackendRefusedError,
   BackendUnavailableError,
   BacklogFullError,
   CallCancelledError,

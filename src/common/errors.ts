@@ -50,6 +50,7 @@ export const ERROR_CODES = {
   DRAINING: 'DRAINING',
   HANDLER_FAILED: 'HANDLER_FAILED',
   BACKEND_UNAVAILABLE: 'BACKEND_UNAVAILABLE',
+  BACKEND_REFUSED: 'BACKEND_REFUSED',
   CLOSED: 'CLOSED',
 } as const;
 
@@ -377,6 +378,58 @@ export class BackendUnavailableError extends FunctionsError {
       { details: { operation, where }, retryable: true, cause },
     );
   }
+}
+
+/** What Redis answers that does not pass by itself, and what can be done about it. */
+const LASTING: Readonly<Record<string, string>> = {
+  NOPERM:
+    'Its user lacks a right: docs/security.md lists those that each kind of process needs; ACL LOG in Redis names ' +
+    'the command, key or channel.',
+  WRONGTYPE:
+    'A key of the library holds what somebody else wrote: delete it, or set another keyPrefix.',
+  ERR: '',
+};
+const PASSING: Readonly<Record<string, string>> = {
+  OOM: 'Redis is full: raise its maxmemory, or take something out.',
+  READONLY: 'It is a replica: name the primary in the connection option, or REDIS_URL.',
+  MISCONF: 'It cannot write to its disk.',
+  NOREPLICAS: 'It lacks replicas.',
+  BUSY: 'It runs a script that does not end: SCRIPT KILL.',
+  LOADING: 'It loads its data.',
+  NOGROUP: 'The library makes the group again.',
+};
+const KINDS = new RegExp(`\\b(?:${Object.keys({ ...LASTING, ...PASSING }).join('|')})\\b`);
+
+/**
+ * Redis answered a command with an error: a right that its user lacks, a key of another type, no memory left.
+ * What was asked for was not done.
+ */
+export class BackendRefusedError extends FunctionsError {
+  /** First word of the answer, whichever way Redis tells it: `NOPERM`, `WRONGTYPE`, `OOM`, ... */
+  readonly kind: string;
+
+  constructor(operation: string, where: string, reply: string) {
+    const kind = kindOf(reply);
+    const cure = LASTING[kind] ?? PASSING[kind] ?? '';
+    super(
+      ERROR_CODES.BACKEND_REFUSED,
+      `${operation} was refused by Redis at ${where} (${reply}).${cure === '' ? '' : ` ${cure}`}`,
+      { details: { operation, where, kind }, retryable: kind in PASSING },
+    );
+    this.kind = kind;
+  }
+}
+
+/** Redis before 7.2 tells of a right that a script lacks as an ERR. */
+function kindOf(reply: string): string {
+  if (reply.includes('The user executing the script')) return 'NOPERM';
+  return KINDS.exec(reply)?.[0] ?? 'ERR';
+}
+
+/** Whether Redis answered with an error: of this kind, when it is given. */
+export function isRefused(error: unknown, kind?: string): error is BackendRefusedError {
+  if (!isFunctionsError(error, ERROR_CODES.BACKEND_REFUSED)) return false;
+  return kind === undefined || error.details['kind'] === kind;
 }
 
 function reasonOf(cause: unknown): string | undefined {

@@ -4,6 +4,7 @@ export interface Settings {
   readonly workflowId: string;
   readonly workerId: string;
   readonly worker: boolean;
+  readonly supervise: boolean;
   readonly concurrency: number;
   readonly readinessTimeoutMs: number;
   readonly executionTimeoutMs: number;

@@ -2,6 +2,7 @@ import { Logger } from '@nestjs/common';
 import type { Backend } from '../backend/backend.js';
 import type { DeathEvidence, HostedWorker, Office } from '../backend/fleet-store.js';
 import type { Clock, Timer } from '../common/clock.js';
+import { isRefused } from '../common/errors.js';
 import { messageOf } from '../common/text.js';
 import type { Dispose } from '../common/typed-events.js';
 import type { FunctionRef } from '../protocol/function-ref.js';
@@ -43,6 +44,9 @@ const LEASE_LOOK_FACTOR = 15;
  * by its deputy at once, a frozen one when its office lease ran out; one that comes back finds in its next look,
  * which checks and acts in one script, that it holds the office no longer. When both are killed at once, another
  * takes over within OFFICE_LEASE_MS and STANDBY_INTERVAL_MS.
+ *
+ * A process whose Redis user may not do it says so once, gives back what office it holds and asks again on its next
+ * connection: one that kept an office and could not do its work would keep it from those who can.
  */
 export class Supervisor {
   private readonly logger = new Logger('COORDINATOR');
@@ -57,6 +61,9 @@ export class Supervisor {
   private looks = 0;
   private quietUntil = 0;
   private dispose: Dispose | undefined;
+  /** Its Redis user lacks the rights; so it is until the next connection. */
+  private refused = false;
+  private refusalLogged = false;
 
   constructor(
     private readonly backend: Backend,
@@ -73,7 +80,8 @@ export class Supervisor {
   start(sessionId: string): void {
     this.sessionId = sessionId;
     this.beQuiet();
-    this.dispose ??= this.backend.onConnected(() => this.beQuiet());
+    this.dispose ??= this.backend.onConnected(() => this.reconnected());
+    this.refused = false;
     this.pace('none');
   }
 
@@ -84,10 +92,36 @@ export class Supervisor {
     this.dispose?.();
     this.dispose = undefined;
     await this.turning;
+    await this.resign();
+  }
+
+  private async resign(): Promise<void> {
     if (this.office === 'none' || this.sessionId === undefined) return;
     this.office = 'none';
     if (!this.backend.isConnected()) return;
     await this.backend.fleet.resign(this.sessionId).catch(() => undefined);
+  }
+
+  private reconnected(): void {
+    this.beQuiet();
+    if (!this.refused) return;
+    this.refused = false;
+    this.pace('none');
+  }
+
+  /** Whether the failure is a right that this process's Redis user lacks; then it stops, and others do the work. */
+  private lacksRight(error: unknown): boolean {
+    if (!isRefused(error, 'NOPERM')) return false;
+    this.timer?.cancel();
+    this.refused = true;
+    void this.resign();
+    if (!this.refusalLogged)
+      this.logger.warn(
+        'this process takes no part in the supervision: its Redis user may not, and others find the dead and start ' +
+          `delayed calls; without any, nobody does. ${error.message} supervise: false says that it is meant so.`,
+      );
+    this.refusalLogged = true;
+    return true;
   }
 
   /** Who looks does it often; the others only ask now and then whether an office is free. */
@@ -106,7 +140,7 @@ export class Supervisor {
   /** One turn at a time. */
   private turn(): void {
     const sessionId = this.sessionId;
-    if (sessionId === undefined || !this.backend.isConnected()) return;
+    if (sessionId === undefined || this.refused || !this.backend.isConnected()) return;
     this.turning ??= this.turnOnce(sessionId).finally(() => (this.turning = undefined));
   }
 
@@ -116,6 +150,7 @@ export class Supervisor {
       if (this.isElected) await this.look(sessionId);
       else await this.stand(sessionId);
     } catch (error) {
+      if (this.lacksRight(error)) return;
       this.logger.debug(`the supervisor could not look: ${messageOf(error)}`);
       this.beQuiet();
     } finally {
@@ -165,6 +200,7 @@ export class Supervisor {
       const count = await this.backend.calls.promote(ref);
       this.logger.debug(`${count} delayed call(s) of ${ref.functionName} are due`);
     } catch (error) {
+      if (this.lacksRight(error)) return;
       this.logger.warn(`delayed calls of ${ref.functionName} still wait: ${messageOf(error)}`);
     }
   }
@@ -190,6 +226,7 @@ export class Supervisor {
         this.condemnedAt.delete(suspect);
       }
     } catch (error) {
+      if (this.lacksRight(error)) return;
       this.logger.warn(`the calls of ${suspect} are not all handed over yet: ${messageOf(error)}`);
     } finally {
       this.burying.delete(suspect);

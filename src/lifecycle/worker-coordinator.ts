@@ -6,10 +6,12 @@ import { reachable } from '../backend/reachable.js';
 import { BACKEND, CLOCK, KEYS, SETTINGS } from '../backend/tokens.js';
 import type { ProcessSession, WorkerChange, WorkerOwner } from '../backend/worker-store.js';
 import { holdingProcess, pause, within, type Clock, type Timer } from '../common/clock.js';
+import { Complaint } from '../common/complaint.js';
 import { createDeferred } from '../common/deferred.js';
 import {
   BackendUnavailableError,
   ClosedError,
+  isRefused,
   WorkerNotRegisteredError,
 } from '../common/errors.js';
 import type { Settings } from '../common/settings.js';
@@ -99,6 +101,9 @@ export class WorkerCoordinator {
     .slice(0, 80)}-${process.pid}-${randomBytes(4).toString('hex')}`;
   private readonly logger = new Logger('COORDINATOR');
   private readonly lifecycle = new Logger('LIFECYCLE');
+  private readonly beatTrouble = new Complaint((text) => this.logger.warn(text));
+  private readonly healthTrouble = new Complaint((text) => this.logger.warn(text));
+  private readonly presenceTrouble = new Complaint((text) => this.logger.warn(text));
   private readonly local = new LocalWorkers();
   private readonly events = new TypedEvents<CoordinatorEvents>((event, error) =>
     this.logger.error(`A listener of ${String(event)} failed: ${messageOf(error)}`),
@@ -538,6 +543,7 @@ export class WorkerCoordinator {
 
   private async joinUntilDone(): Promise<void> {
     this.transition('joining');
+    const trouble = new Complaint((text) => this.logger.warn(`joining the fleet failed: ${text}`));
     for (let attempt = 1; !this.stopping.signal.aborted; attempt += 1) {
       try {
         await this.joinOnce();
@@ -547,9 +553,9 @@ export class WorkerCoordinator {
         this.firstActive.resolve();
         return;
       } catch (error) {
-        const text = `joining the fleet failed (attempt ${attempt}): ${messageOf(error)}`;
-        if (attempt === 1) this.logger.warn(text);
-        else this.logger.debug(text);
+        // Another connection that fails in another way is no news; that Redis refuses it is.
+        if (attempt === 1 || isRefused(error)) trouble.tell(messageOf(error));
+        this.logger.debug(`joining the fleet failed (attempt ${attempt}): ${messageOf(error)}`);
         await this.undoJoin();
         await pause(this.clock, RETRY_MS, this.stopping.signal);
       }
@@ -575,7 +581,7 @@ export class WorkerCoordinator {
       this.settings.leaseMs / BEATS_PER_LEASE,
       () => void this.beat(),
     );
-    this.supervisor.start(sessionId);
+    if (this.settings.supervise) this.supervisor.start(sessionId);
     this.work?.open(sessionId, offsetMs);
     const registrations = this.local.all();
     await this.work?.begin(this.local.functions());
@@ -621,7 +627,9 @@ export class WorkerCoordinator {
       );
     } catch (error) {
       if (!this.backend.isConnected()) throw error;
-      this.logger.warn(`no presence for want of pub/sub, the lease has to do: ${messageOf(error)}`);
+      this.presenceTrouble.tell(
+        `no presence for want of pub/sub, the lease has to do: ${messageOf(error)}`,
+      );
       return undefined;
     }
   }
@@ -711,10 +719,21 @@ export class WorkerCoordinator {
       this.beats += 1;
       await this.tellUntold();
       if (this.beats % BEATS_PER_LEASE !== 0) return;
-      await this.health.tell(pulse.timestamp);
+      await this.tellHealth(pulse.timestamp);
       await this.audit(session, RECORDS_PER_AUDIT);
+      this.beatTrouble.settle();
     } catch (error) {
-      this.logger.warn(`heartbeat failed: ${messageOf(error)}`);
+      this.beatTrouble.tell(`heartbeat failed: ${messageOf(error)}`);
+    }
+  }
+
+  /** A right that periodic health lacks must not keep the rest of a beat from being done. */
+  private async tellHealth(timestamp: number): Promise<void> {
+    try {
+      await this.health.tell(timestamp);
+    } catch (error) {
+      if (!isRefused(error)) throw error;
+      this.healthTrouble.tell(`periodic health is not told: ${error.message}`);
     }
   }
 
@@ -834,19 +853,28 @@ export class WorkerCoordinator {
           ref.workflowId === message['workflowId'] &&
           workerId === message['workerId'],
       );
-    if (message['type'] === 'unregistered' && registration?.epoch === message['epoch']) {
-      if (registration !== undefined) this.handleRemoval(registration);
-      return;
+    if (registration === undefined) return;
+    const removed = message['type'] === 'unregistered' && message['epoch'] === registration.epoch;
+    // What it changed itself comes back to it, and is no news.
+    const changed = message['type'] === 'health' && Number(message['seq']) > registration.seq;
+    if (removed || changed) void this.checkRecord(registration, removed);
+  }
+
+  /**
+   * Another process says that it changed a worker of this one. Who may not change the registry may still publish, for
+   * cancellations: what it has there counts, not what is said.
+   */
+  private async checkRecord(registration: LocalRegistration, removed: boolean): Promise<void> {
+    const { ref, workerId, epoch } = registration;
+    try {
+      const record = await this.backend.workers.find(ref, workerId);
+      if (this.local.find(ref, workerId) !== registration || registration.epoch !== epoch) return;
+      if (epoch === undefined || registration.untold) return;
+      if (record?.epoch === epoch) this.adopt(registration, record);
+      else if (removed) this.handleRemoval(registration);
+    } catch (error) {
+      this.logger.debug(`the own record could not be compared: ${messageOf(error)}`);
     }
-    if (message['type'] !== 'health' || typeof message['healthy'] !== 'boolean') return;
-    const seq = Number(message['seq']);
-    if (registration === undefined || !(seq > registration.seq)) return;
-    registration.seq = seq;
-    this.applyHealth(
-      registration,
-      message['healthy'],
-      typeof message['reason'] === 'string' ? message['reason'] : '',
-    );
   }
 
   /** Another process has unregistered a worker of this one: it takes no calls any more. */

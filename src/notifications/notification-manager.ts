@@ -296,13 +296,13 @@ export class NotificationManager {
     acknowledged.then(
       () => {
         this.refused.delete(kind);
-        this.refused.delete(summary(kind, names));
+        this.refused.delete(this.problemOf(kind, names));
         this.logger.debug(`subscribed to ${summary(kind, names)}`);
         const unwanted = names.filter((name) => !this.topics[kind].has(name));
         if (!inOrder) void this.takeBack(kind, unwanted);
       },
       (error: unknown) => {
-        this.reportRefused(kind, summary(kind, names), error);
+        this.reportRefused(kind, names, error);
         for (const name of names) {
           const topic = this.topics[kind].get(name);
           if (topic?.acknowledged === acknowledged) topic.acknowledged = undefined;
@@ -434,14 +434,20 @@ export class NotificationManager {
 
   /**
    * Tried again and again, and said once until it works: while Redis is away once for all topics of a kind,
-   * whose names change with every attempt to join; a topic that Redis refuses once for that topic.
+   * whose names change with every attempt to join; what Redis refuses once for all topics that begin alike.
    */
-  private reportRefused(kind: Kind, topics: string, error: unknown): void {
-    const problem = isFunctionsError(error, 'BACKEND_UNAVAILABLE') ? kind : topics;
-    const text = `could not subscribe to ${topics}: ${messageOf(error)}`;
-    if (this.refused.has(problem)) this.logger.debug(text);
+  private reportRefused(kind: Kind, names: readonly string[], error: unknown): void {
+    const away = isFunctionsError(error, 'BACKEND_UNAVAILABLE');
+    const problem = away ? kind : this.problemOf(kind, names);
+    const text = `could not subscribe to ${summary(kind, names)}: ${messageOf(error)}`;
+    const known = this.refused.has(problem) || this.refused.size >= REMEMBERED_PROBLEMS;
+    if (known) this.logger.debug(text);
     else this.logger.warn(text);
-    if (this.refused.size < REMEMBERED_PROBLEMS) this.refused.add(problem);
+    if (!known) this.refused.add(problem);
+  }
+
+  private problemOf(kind: Kind, [first = '']: readonly string[]): string {
+    return `${kind} ${this.keys.unprefixed(first).split(':', 2).join(':')}`;
   }
 
   private transition(to: NotificationState, reason?: string): void {

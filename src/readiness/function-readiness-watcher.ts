@@ -2,7 +2,13 @@ import { Inject, Injectable, Logger } from '@nestjs/common';
 import type { Backend } from '../backend/backend.js';
 import { BACKEND, CLOCK, KEYS, SETTINGS } from '../backend/tokens.js';
 import { pause, within, type Clock, type Timer } from '../common/clock.js';
-import { BackendUnavailableError, ClosedError, InvalidArgumentError } from '../common/errors.js';
+import { Complaint } from '../common/complaint.js';
+import {
+  BackendUnavailableError,
+  ClosedError,
+  InvalidArgumentError,
+  isRefused,
+} from '../common/errors.js';
 import { assertKnownKeys } from '../common/known-keys.js';
 import type { Settings } from '../common/settings.js';
 import { messageOf, redactUrl, show } from '../common/text.js';
@@ -63,6 +69,7 @@ export class FunctionReadinessWatcher {
   private readonly events = new TypedEvents<ReadinessEvents>((event, error) =>
     this.logger.error(`A listener of ${String(event)} failed: ${messageOf(error)}`),
   );
+  private readonly trouble = new Complaint((text) => this.logger.warn(text));
   private readonly context: WatchContext;
   private disposers: Dispose[] = [];
   private sweep: Timer | undefined;
@@ -95,7 +102,7 @@ export class FunctionReadinessWatcher {
       debug: (text) => {
         if (Logger.isLevelEnabled('debug')) this.logger.debug(text());
       },
-      warn: (text) => this.logger.warn(text),
+      warn: (text) => this.trouble.tell(text),
       outage: () => this.outage(),
       explain: (ref) => this.explain(ref),
       modeChanged: () => this.tellMode(),
@@ -139,7 +146,8 @@ export class FunctionReadinessWatcher {
    * Resolves with a healthy worker of the function, at once when one is known, else the moment one is.
    *
    * @param options a timeout in milliseconds (default `readinessTimeoutMs`, 10 000), or {@link WaitOptions}
-   * @throws ReadinessTimeoutError, CallCancelledError, InvalidNameError, InvalidArgumentError, ClosedError
+   * @throws ReadinessTimeoutError, CallCancelledError, BackendRefusedError, InvalidNameError, InvalidArgumentError,
+   * ClosedError
    */
   async waitForFunction(
     functionName: string,
@@ -176,7 +184,7 @@ export class FunctionReadinessWatcher {
    * before. While Redis has been away for longer it fails at once; a connection that is just being made, or
    * lost, gets a second.
    *
-   * @throws BackendUnavailableError, ClosedError
+   * @throws BackendUnavailableError, BackendRefusedError, ClosedError
    */
   async watchSynced(ref: FunctionRef): Promise<FunctionWatch> {
     const watch = this.watch(ref);
@@ -252,7 +260,9 @@ export class FunctionReadinessWatcher {
   }
 
   private unavailable(cause: unknown): Error {
-    return new BackendUnavailableError('reading the registry', this.backend.address, cause);
+    return isRefused(cause)
+      ? cause
+      : new BackendUnavailableError('reading the registry', this.backend.address, cause);
   }
 
   /** How long Redis has been away, as far as this process noticed. */

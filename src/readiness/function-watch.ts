@@ -1,6 +1,6 @@
 import type { WorkerStore } from '../backend/worker-store.js';
 import type { Clock, Timer } from '../common/clock.js';
-import { CallCancelledError, ReadinessTimeoutError } from '../common/errors.js';
+import { CallCancelledError, isRefused, ReadinessTimeoutError } from '../common/errors.js';
 import { messageOf, oneLine } from '../common/text.js';
 import type { NotificationManager, Subscription } from '../notifications/notification-manager.js';
 import type { FunctionRef } from '../protocol/function-ref.js';
@@ -24,6 +24,7 @@ export interface WatchContext {
   readonly keys: Keys;
   readonly clock: Clock;
   readonly debug: (text: () => string) => void;
+  /** Said once for as long as it is the same. */
   readonly warn: (text: string) => void;
   /** What keeps Redis from being asked; `undefined` while it can be. */
   readonly outage: () => Error | undefined;
@@ -223,12 +224,22 @@ export class FunctionWatch {
   async stop(error: Error): Promise<void> {
     if (this.current === 'stopped') return;
     this.transition('stopped');
+    this.rejectWaiters(error);
+    await this.subscription?.unsubscribe();
+  }
+
+  /** It will be refused again: nobody should wait for that. */
+  private refuse(error: Error): void {
+    this.context.warn(error.message);
+    this.rejectWaiters(error);
+  }
+
+  private rejectWaiters(error: Error): void {
     for (const waiter of [...this.waiters]) {
       waiter.release();
       waiter.reject(error);
     }
     this.waiters.clear();
-    await this.subscription?.unsubscribe();
   }
 
   private async subscribe(): Promise<void> {
@@ -269,6 +280,7 @@ export class FunctionWatch {
         () => `the registry could not be read for ${this.name()}: ${messageOf(error)}`,
       );
       this.degrade();
+      if (isRefused(error) && !error.retryable) this.refuse(error);
       return;
     }
     if (this.isStopped()) return;

@@ -41,7 +41,7 @@ export class DeadLetters {
   /**
    * Dead letters of a function, oldest first.
    *
-   * @throws InvalidNameError, InvalidArgumentError, BackendUnavailableError
+   * @throws InvalidNameError, InvalidArgumentError, BackendUnavailableError, BackendRefusedError
    */
   async list(
     functionName: string,

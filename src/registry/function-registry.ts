@@ -346,7 +346,7 @@ export class FunctionRegistry {
     try {
       return [await within(this.clock, Math.max(leftMs, MIN_LOOK_MS), snapshot, late), undefined];
     } catch (error) {
-      if (!isFunctionsError(error, 'BACKEND_UNAVAILABLE')) throw error;
+      if (!isFunctionsError(error) || !error.retryable) throw error;
       return [undefined, error];
     }
   }

@@ -1,9 +1,10 @@
 import { afterEach, beforeEach, describe, expect, it } from '@jest/globals';
 import type { INestApplicationContext } from '@nestjs/common';
 import type { Backend } from '../../src/backend/backend.js';
-import type { Submission } from '../../src/backend/call-streams.js';
+import type { Outcome, Submission } from '../../src/backend/call-streams.js';
 import { BACKEND } from '../../src/backend/tokens.js';
 import { EnhancedFunctionRegistry, FunctionRegistry, WorkerCoordinator } from '../../src/index.js';
+import { partsOf, splitReplies } from '../../src/protocol/call.js';
 import { functionRef } from '../../src/protocol/function-ref.js';
 import { Fleet, redisUrl } from '../harness/apps.js';
 import { eventually } from '../harness/eventually.js';
@@ -113,18 +114,75 @@ describe('a reply stream', () => {
   });
 });
 
-describe('outcomes that Redis refuses', () => {
-  const submission = (callId: string): Submission => ({
-    ...{ ref: WORK, callId, replyTo: 'stranger', ttlMs: 60_000, sentAt: undefined, again: false },
-    ...{ delivery: 'at-least-once', payload: '{"p":{},"i":null}', idempotencyKey: undefined },
-  });
+const submission = (callId: string, ref = WORK, replyTo = 'stranger'): Submission => ({
+  ...{ ref, callId, replyTo, ttlMs: 60_000, sentAt: undefined, again: false },
+  ...{ delivery: 'at-least-once', payload: '{"p":{},"i":null}', idempotencyKey: undefined },
+});
 
+describe('outcomes of several functions for several callers', () => {
+  it('are told to whom they are for, those that are not owned to nobody', async () => {
+    const other = functionRef('other', 'default');
+    const backend = backendOf(await fleet.start());
+    const replies = (to: string): string => `${fleet.prefix}nf:process:{${to}}:replies`;
+    for (const to of ['one', 'two'])
+      await fleet.redis.xgroup('CREATE', replies(to), 'keeper', '0', 'MKSTREAM');
+    await backend.calls.ensureGroups([WORK, other], 'me');
+    const written = [
+      submission('w1', WORK, 'one'),
+      submission('w2', WORK, 'two'),
+      submission('o1', other, 'one'),
+      submission('w3', WORK, 'one'),
+      submission('o2', other, 'two'),
+      submission('o3', other, 'one'),
+      submission('o4', other, ''),
+      submission('w4', WORK, 'two'),
+    ];
+    await backend.calls.submit(written, { maxBacklog: 10 });
+    const reader = backend.calls.openReader('me');
+    await reader.whenConnected();
+    const entries = new Map(
+      (await reader.read([WORK, other], 10, 0)).map((call) => [partsOf(call.fields).callId, call]),
+    );
+    const outcomes: Outcome[] = written.map(({ ref, callId, replyTo }) => ({
+      ...{ ref, callId, replyTo, entryId: entries.get(callId)?.entryId ?? '' },
+      ...(replyTo === '' ? { kind: 'discard', reply: '' } : { kind: 'settle', reply: '{}' }),
+    }));
+    for (const [name, callId] of [
+      ['work', 'w1'],
+      ['other', 'o3'],
+      ['work', 'w4'],
+    ] as const) {
+      const stream = `${fleet.prefix}nf:{${name}:default}:calls`;
+      await fleet.redis.xack(stream, 'workers', entries.get(callId)?.entryId ?? '');
+      await fleet.redis.xdel(stream, entries.get(callId)?.entryId ?? '');
+    }
+    const concluded = await backend.calls.conclude(outcomes, 'me');
+    expect({ ...concluded, lost: [...concluded.lost].sort() }).toEqual({
+      ...{ lost: [0, 5, 7], again: [], why: '' },
+    });
+    const told = async (to: string): Promise<string[]> =>
+      (await fleet.redis.xrange(replies(to), '-', '+'))
+        .flatMap(([, fields]) => splitReplies(fields[1] ?? ''))
+        .map(({ callId }) => callId)
+        .sort();
+    expect(await told('one')).toEqual(['o1', 'w3']);
+    expect(await told('two')).toEqual(['o2', 'w2']);
+    for (const name of ['work', 'other'])
+      expect(await fleet.redis.xlen(`${fleet.prefix}nf:{${name}:default}:calls`)).toBe(0);
+    await reader.close();
+  });
+});
+
+describe('outcomes that Redis refuses', () => {
   it('leave their calls pending: whoever comes after a worker that dies now runs them', async () => {
     const backend = backendOf(await fleet.start());
     const replies = `${fleet.prefix}nf:process:{stranger}:replies`;
     await fleet.redis.xgroup('CREATE', replies, 'keeper', '0', 'MKSTREAM');
     await backend.calls.ensureGroups([WORK], 'me');
-    await backend.calls.submit(['a', 'b', 'c'].map(submission), { maxBacklog: 10 });
+    await backend.calls.submit(
+      ['a', 'b', 'c'].map((id) => submission(id)),
+      { maxBacklog: 10 },
+    );
     const reader = backend.calls.openReader('me');
     await reader.whenConnected();
     const calls = await reader.read([WORK], 10, 0);

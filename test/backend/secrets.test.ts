@@ -65,7 +65,7 @@ describe.each(refusals)('when Redis %s, an error', (_title, word, refuse, accept
     const parameters = { password: SECRET };
     const error = await caught(registry.call('work', parameters, options));
     await accept();
-    expect(isFunctionsError(error, 'BACKEND_UNAVAILABLE')).toBe(true);
+    expect(isFunctionsError(error, 'BACKEND_REFUSED')).toBe(true);
     expect(everythingOf(error)).toContain(word);
     expect(everythingOf(error)).not.toContain(SECRET);
   });

@@ -21,6 +21,7 @@ describe('the pages', () => {
         'docs/errors.md',
         'docs/guarantees.md',
         'docs/options.md',
+        'docs/security.md',
       ]),
     );
   });

@@ -22,14 +22,19 @@ export class CommandLog {
   private constructor(
     url: string,
     private readonly socket: Socket,
+    private readonly observe: (source: string, words: readonly string[]) => void,
   ) {
     this.bare = new Redis(url);
   }
 
-  static async start(url: string): Promise<CommandLog> {
+  /** @param observe is told everything at once: the client's address, or `lua`, and the words of the command */
+  static async start(
+    url: string,
+    observe: (source: string, words: readonly string[]) => void = () => undefined,
+  ): Promise<CommandLog> {
     const { hostname, port, username, password } = new URL(url);
     const socket = connect(Number(port === '' ? 6379 : port), hostname);
-    const log = new CommandLog(url, socket);
+    const log = new CommandLog(url, socket, observe);
     socket.on('error', () => undefined);
     createInterface({ input: socket }).on('line', (line) => log.note(line));
     await new Promise<void>((resolve, reject) => {
@@ -73,6 +78,7 @@ export class CommandLog {
     const [name = '', ...args] = words;
     const mark = this.marks.get(args[0] ?? '');
     if (mark !== undefined) return mark();
+    this.observe(parts[1] ?? '', words);
     if (parts[1] !== 'lua') this.commands.push({ name: name.toLowerCase(), args });
   }
 

@@ -70,6 +70,7 @@ function count(callId: string): Promise<number> {
       keyPrefix,
       workerId,
       leaseMs,
+      supervise: process.env['SUPERVISE'] !== 'false',
     }),
   ],
   providers: [Handlers],

@@ -208,7 +208,7 @@ describe('the parameters of a call', () => {
       failure(registry.call('work', input, { timeoutMs: 1_000, idempotencyKey: 'k' })),
     ]);
     await mend(apps.redis);
-    for (const error of errors) expect(error).toMatchObject({ code: 'BACKEND_UNAVAILABLE' });
+    for (const error of errors) expect(error).toMatchObject({ code: 'BACKEND_REFUSED' });
     expect(seen(...errors)).not.toContain(PAYLOAD);
   });
 });

@@ -1,3 +1,4 @@
+import { BackendRefusedError } from '../../common/errors.js';
 import type { FunctionRef } from '../../protocol/function-ref.js';
 import type { WorkerRecord } from '../../protocol/worker-record.js';
 import type { RawCall } from '../call-streams.js';
@@ -69,9 +70,12 @@ export class MemoryFunction {
   }
 }
 
-/** What a read says of a function that has no consumer group. */
-export function noGroup(ref: FunctionRef): Error {
-  return new Error(
-    `NOGROUP ${ref.functionName} (workflow ${ref.workflowId}) has no consumer group`,
+/** What a read says of a function that has no consumer group: who reads makes it again. */
+export function noGroup({ functionName, workflowId }: FunctionRef): BackendRefusedError {
+  const what = `${functionName} (workflow ${workflowId})`;
+  return new BackendRefusedError(
+    'XREADGROUP',
+    'memory://',
+    `NOGROUP ${what} has no consumer group`,
   );
 }

@@ -9,6 +9,7 @@ import { RedisDeadLetterStore } from './redis-dead-letter-store.js';
 import { RedisFleetStore } from './redis-fleet-store.js';
 import { RedisNotificationBus } from './redis-notification-bus.js';
 import { RedisWorkerStore } from './redis-worker-store.js';
+import { UntoldNews } from './untold-news.js';
 
 /**
  * The backend on one Redis. At most four connections, whatever the number of functions: commands and
@@ -35,13 +36,15 @@ export class RedisBackend implements Backend {
     this.commands = this.connect('commands');
     this.subscriber = this.connect('subscriber');
     this.bus = new RedisNotificationBus(this.commands, this.subscriber);
-    this.workers = new RedisWorkerStore(this.commands, keys);
+    const untold = new UntoldNews();
+    this.workers = new RedisWorkerStore(this.commands, keys, untold);
     this.deadLetters = new RedisDeadLetterStore(this.commands, keys);
     this.fleet = new RedisFleetStore(this.commands, keys);
     this.calls = new RedisCallStreams(
       this.commands,
       (role, owner) => this.connect(role, owner),
       keys,
+      untold,
     );
   }
 

@@ -1,3 +1,7 @@
+import { Logger } from '@nestjs/common';
+import type { Redis } from 'ioredis';
+import { Complaint } from '../../common/complaint.js';
+import { isRefused } from '../../common/errors.js';
 import type { FunctionRef } from '../../protocol/function-ref.js';
 import type { Keys } from '../../protocol/keys.js';
 import { parseFunctionId } from '../../protocol/keys.js';
@@ -17,6 +21,10 @@ export class RedisCallReader implements CallReader {
   private reading = false;
   /** The connection's id, which CLIENT UNBLOCK wants; asked for before anything blocks. */
   private clientId: number | undefined;
+  /** It may not be woken on this connection: its user lacks the right. */
+  private unwakeable = false;
+  private readonly logger = new Logger('REDIS');
+  private readonly trouble = new Complaint((text) => this.logger.warn(text));
   private readonly callsParts: readonly [string, string];
   /** Of the functions that were taken so far. */
   private readonly refs = new Map<string, FunctionRef>();
@@ -30,9 +38,10 @@ export class RedisCallReader implements CallReader {
     this.callsParts = callsParts(keys);
     connection.onReady(() => {
       this.clientId = undefined;
+      this.unwakeable = false;
       return connection.client.client('ID').then(
         (id) => (this.clientId = id),
-        () => undefined,
+        (error: unknown) => this.tellUnwakeable(connection.translate('CLIENT ID', error)),
       );
     });
   }
@@ -159,12 +168,26 @@ export class RedisCallReader implements CallReader {
   }
 
   async wake(): Promise<boolean> {
+    if (this.unwakeable) return true;
     const id = this.clientId;
     if (!this.reading || id === undefined || !this.connection.isReady()) return false;
-    return (
-      (await this.commands.command('CLIENT UNBLOCK', (client) => client.client('UNBLOCK', id))) ===
-      1
+    try {
+      const unblock = (client: Redis): Promise<unknown> => client.client('UNBLOCK', id);
+      return (await this.commands.command('CLIENT UNBLOCK', unblock)) === 1;
+    } catch (error) {
+      if (this.tellUnwakeable(error)) return true;
+      throw error;
+    }
+  }
+
+  private tellUnwakeable(error: unknown): boolean {
+    if (!isRefused(error)) return false;
+    // To ask again would be refused again: the read ends by itself.
+    this.unwakeable = true;
+    this.trouble.tell(
+      `a read that waits cannot be woken, and what changes takes up to 2 s: ${error.message}`,
     );
+    return true;
   }
 
   reset(): void {

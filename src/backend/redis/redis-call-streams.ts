@@ -22,6 +22,7 @@ import { RedisReplyReader } from './redis-reply-reader.js';
 import { RedisSubmitter } from './redis-submitter.js';
 import { around } from './redis-worker-store.js';
 import { runScript, scripts } from './scripts.js';
+import type { UntoldNews } from './untold-news.js';
 
 const RELEASES_PER_SCRIPT = 200;
 const PROMOTIONS_PER_SCRIPT = 100;
@@ -39,6 +40,7 @@ export class RedisCallStreams implements CallStreams {
     private readonly commands: RedisConnection,
     private readonly connect: ConnectionFactory,
     private readonly keys: Keys,
+    private readonly untold: UntoldNews,
   ) {
     this.submitter = new RedisSubmitter(commands, keys);
     this.outcomes = new RedisOutcomeWriter(commands, keys);
@@ -46,7 +48,7 @@ export class RedisCallStreams implements CallStreams {
   }
 
   async ensureGroups(refs: readonly FunctionRef[], consumer: string): Promise<FunctionRef[]> {
-    const left = await this.commands.command('XGROUP CREATE', (client) =>
+    const answers = (await this.commands.command('XGROUP CREATE', (client) =>
       Promise.all(
         refs.map((ref) =>
           runScript(
@@ -57,8 +59,9 @@ export class RedisCallStreams implements CallStreams {
           ),
         ),
       ),
-    );
-    return refs.filter((_, index) => left[index] === 1);
+    )) as [left: number, untold: string][];
+    for (const [, untold] of answers) this.untold.note(untold);
+    return refs.filter((_, index) => answers[index]?.[0] === 1);
   }
 
   async claim(ref: FunctionRef, consumer: string, entryIds: readonly string[]): Promise<void> {
@@ -119,7 +122,9 @@ export class RedisCallStreams implements CallStreams {
         ref.id,
       ]),
     );
-    return answer as Cancelled;
+    if (!Array.isArray(answer)) return answer as Cancelled;
+    this.untold.note(String(answer[1]));
+    return 'running';
   }
 
   conclude(outcomes: readonly Outcome[], consumer: string): Promise<Concluded> {

@@ -3,7 +3,12 @@ import { Logger } from '@nestjs/common';
 import { Redis, type RedisOptions } from 'ioredis';
 import { systemClock, within, type Timer } from '../../common/clock.js';
 import { createDeferred, type Deferred } from '../../common/deferred.js';
-import { BackendUnavailableError, ClosedError, isFunctionsError } from '../../common/errors.js';
+import {
+  BackendRefusedError,
+  BackendUnavailableError,
+  ClosedError,
+  isFunctionsError,
+} from '../../common/errors.js';
 import { isError } from '../../common/text.js';
 import { callIsolated, type Dispose } from '../../common/typed-events.js';
 import { withoutCommand } from './redis-error.js';
@@ -176,7 +181,7 @@ export class RedisConnection {
   /**
    * Runs a control command: waits for the connection if it is down, and is bounded in time.
    *
-   * @throws BackendUnavailableError, ClosedError
+   * @throws BackendUnavailableError, BackendRefusedError, ClosedError
    */
   async command<T>(operation: string, run: (client: Redis) => Promise<T>): Promise<T> {
     const unavailable = (): Error =>
@@ -199,17 +204,24 @@ export class RedisConnection {
     }
   }
 
-  /**
-   * What the client says about a broken connection, as the library's error; what Redis itself answered keeps its
-   * text. Neither carries the command any more.
-   */
+  /** What the client says about a broken connection, or Redis answered, as the library's error: without the command. */
   translate(operation: string, error: unknown): Error {
     if (isFunctionsError(error)) return error;
     const bare = withoutCommand(error);
-    if (!isConnectionError(bare)) return bare;
-    return this.closed
-      ? new ClosedError('The connection to Redis')
-      : new BackendUnavailableError(operation, this.address, bare);
+    if (isConnectionError(bare))
+      return this.closed
+        ? new ClosedError('The connection to Redis')
+        : new BackendUnavailableError(operation, this.address, bare);
+    if (bare.name !== 'ReplyError') return bare;
+    // A transaction says that it was discarded; why, each of its commands says.
+    const { previousErrors } = error as { previousErrors?: readonly Error[] };
+    const why = previousErrors?.[0];
+    return this.refusal(operation, (why === undefined ? bare : withoutCommand(why)).message);
+  }
+
+  /** What Redis answered with an error. */
+  refusal(operation: string, reply: string): BackendRefusedError {
+    return new BackendRefusedError(operation, this.address, reply);
   }
 
   /** Redis was reached on another connection: if this one is silent, it is not for want of Redis. */

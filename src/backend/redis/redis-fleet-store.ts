@@ -1,3 +1,4 @@
+import { isRefused } from '../../common/errors.js';
 import { parseFunctionId, type Keys } from '../../protocol/keys.js';
 import type { DeathEvidence, FleetStore, FleetView, HostedWorker, Office } from '../fleet-store.js';
 import { GRAVE_MS } from '../limits.js';
@@ -31,7 +32,7 @@ export class RedisFleetStore implements FleetStore {
       );
       return String(list).includes(` name=${connectionName('calls', sessionId)} `);
     } catch (error) {
-      if (error instanceof Error && error.message.startsWith('NOPERM')) return undefined;
+      if (isRefused(error, 'NOPERM')) return undefined;
       throw error;
     }
   }

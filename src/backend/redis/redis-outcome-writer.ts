@@ -137,21 +137,24 @@ export class RedisOutcomeWriter {
 
   /** Nearly all that is said: answers with which their calls end. */
   private async settleBatch(outcomes: readonly Outcome[], consumer: string): Promise<Concluded> {
-    const groups = groupsOf(outcomes);
+    const callers = byCaller(outcomes);
     const keys: string[] = [];
     const args: (string | number)[] = [GROUP, consumer];
-    for (const group of groups) {
-      const [{ ref, replyTo }] = group as [Outcome];
-      const calls = this.keys.calls(ref);
-      keys.push(calls, replyTo === '' ? calls : this.keys.replies(replyTo));
-      args.push(group.length, replyTo === '' ? '' : encodeReplies(group));
-      for (const { entryId } of group) args.push(entryId);
+    for (const functions of callers) {
+      const [{ ref, replyTo }] = functions[0] as [Outcome];
+      keys.push(replyTo === '' ? this.keys.calls(ref) : this.keys.replies(replyTo));
+      args.push(functions.length, replyTo === '' ? '' : encodeReplies(flattened(functions)));
+      for (const group of functions) {
+        keys.push(this.keys.calls((group[0] as Outcome).ref));
+        args.push(group.length);
+        for (const { entryId } of group) args.push(entryId);
+      }
     }
     const answer = await this.outcomeScript(scripts.settle, keys, args);
     if (answer === null) return ALL_CARRIED_OUT;
     const [lost, again, why] = answer as [number[], number[], string];
     const indexes = new Map(outcomes.map((outcome, index) => [outcome, index]));
-    const said = groups.flat();
+    const said = callers.flat(2);
     const indexOf = (number: number): number => indexes.get(said[number - 1] as Outcome) as number;
     return { lost: lost.map(indexOf), again: again.map(indexOf), why };
   }
@@ -192,19 +195,25 @@ function isFinal({ kind }: Outcome): boolean {
   return kind === 'settle' || kind === 'discard';
 }
 
-/** The outcomes of each function for each caller. */
-function groupsOf(outcomes: readonly Outcome[]): readonly (readonly Outcome[])[] {
+/** The outcomes for each caller, and of them those of each function. */
+function byCaller(outcomes: readonly Outcome[]): readonly (readonly (readonly Outcome[])[])[] {
   const [first] = outcomes;
   if (outcomes.every(({ ref, replyTo }) => ref === first?.ref && replyTo === first.replyTo))
-    return [outcomes];
-  const groups = new Map<string, Outcome[]>();
+    return [[outcomes]];
+  const callers = new Map<string, Map<string, Outcome[]>>();
   for (const outcome of outcomes) {
-    const name = `${outcome.ref.id} ${outcome.replyTo}`;
-    const group = groups.get(name);
-    if (group === undefined) groups.set(name, [outcome]);
+    const { ref, replyTo } = outcome;
+    let functions = callers.get(replyTo);
+    if (functions === undefined) callers.set(replyTo, (functions = new Map<string, Outcome[]>()));
+    const group = functions.get(ref.id);
+    if (group === undefined) functions.set(ref.id, [outcome]);
     else group.push(outcome);
   }
-  return [...groups.values()];
+  return [...callers.values()].map((functions) => [...functions.values()]);
+}
+
+function flattened(functions: readonly (readonly Outcome[])[]): readonly Outcome[] {
+  return functions.length === 1 ? (functions[0] as readonly Outcome[]) : functions.flat();
 }
 
 function isSpecial(outcome: Outcome): boolean {

@@ -48,7 +48,9 @@ export class RedisSubmitter {
     }
     try {
       const answer = await runScript(this.commands.client, scripts.submit, keys, args);
-      return inOrder(calls, groups, answer as (string | string[])[]);
+      return inOrder(calls, groups, answer as (string | string[])[], (told) =>
+        this.toSubmitted(told),
+      );
     } catch (error) {
       throw this.commands.translate('submit', error);
     }
@@ -63,10 +65,16 @@ export class RedisSubmitter {
     ];
     try {
       const answer = await runScript(this.commands.client, scripts.submitOnce, keys, args);
-      return toSubmitted(answer as string);
+      return this.toSubmitted(answer as string);
     } catch (error) {
       return this.commands.translate('submit', error);
     }
+  }
+
+  private toSubmitted(answer: string): Submitted {
+    if (answer === '=') return 'answered';
+    if (answer.startsWith('!full ')) return { backlog: Number(answer.slice('!full '.length)) };
+    return answer.startsWith('!') ? this.commands.refusal('submit', answer.slice(1)) : answer;
   }
 }
 
@@ -121,30 +129,29 @@ function inOrder(
   calls: readonly Submission[],
   groups: readonly (readonly Submission[])[],
   answers: readonly (string | string[])[],
+  toSubmitted: (answer: string) => Submitted,
 ): Submitted[] {
   const [answer = ''] = answers;
-  if (groups.length === 1) return resultsOf(answer, calls.length);
+  if (groups.length === 1) return resultsOf(answer, calls.length, toSubmitted);
   const results = new Map<string, Submitted[]>();
   for (const [index, group] of groups.entries())
     results.set(
       (group[0] as Submission).ref.id,
-      resultsOf(answers[index] ?? '', group.length).reverse(),
+      resultsOf(answers[index] ?? '', group.length, toSubmitted).reverse(),
     );
   return calls.map(({ ref }) => results.get(ref.id)?.pop() ?? new Error('Redis gave no answer'));
 }
 
 /** Results of one function's calls; from the id of the first one, when the others' follow it. */
-function resultsOf(answer: string | string[], count: number): Submitted[] {
+function resultsOf(
+  answer: string | string[],
+  count: number,
+  toSubmitted: (answer: string) => Submitted,
+): Submitted[] {
   if (typeof answer !== 'string') return answer.map(toSubmitted);
   if (count === 1) return [toSubmitted(answer)];
   const dash = answer.indexOf('-');
   const head = answer.slice(0, dash + 1);
   const first = Number(answer.slice(dash + 1));
   return Array.from({ length: count }, (_, index) => `${head}${first + index}`);
-}
-
-function toSubmitted(answer: string): Submitted {
-  if (answer === '=') return 'answered';
-  if (answer.startsWith('!full ')) return { backlog: Number(answer.slice('!full '.length)) };
-  return answer.startsWith('!') ? new Error(answer.slice(1)) : answer;
 }

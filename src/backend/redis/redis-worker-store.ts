@@ -16,6 +16,7 @@ import type {
 import { EPOCH_MEMORY_MS, REPLY_STREAM_TTL_MS } from '../limits.js';
 import type { RedisConnection } from './redis-connection.js';
 import { runScript, scripts, type Script } from './scripts.js';
+import type { UntoldNews } from './untold-news.js';
 
 /** The registry in Redis: a hash of records per function, leases as keys with a time to live. */
 export class RedisWorkerStore implements WorkerStore {
@@ -26,6 +27,7 @@ export class RedisWorkerStore implements WorkerStore {
   constructor(
     private readonly commands: RedisConnection,
     private readonly keys: Keys,
+    private readonly untold: UntoldNews,
   ) {
     this.leaseParts = around(keys.lease('\0'));
     this.hostedParts = around(keys.hosted('\0'));
@@ -107,11 +109,12 @@ export class RedisWorkerStore implements WorkerStore {
         ...this.leaseParts,
         registration.poolId === '' ? '' : this.keys.pool(registration.poolId),
       ],
-    )) as [string, string] | null;
+    )) as [record: string, replaced: string, untold: string] | null;
     if (answer === null) {
       throw new WorkerNotRegisteredError(ref.functionName, ref.workflowId, registration.workerId);
     }
-    const [record, replaced] = answer;
+    const [record, replaced, untold] = answer;
+    this.untold.note(untold);
     return {
       record: JSON.parse(record) as WorkerRecord,
       replaced: replaced === '' ? undefined : replaced,
@@ -126,7 +129,7 @@ export class RedisWorkerStore implements WorkerStore {
   ): Promise<WorkerRecord | undefined> {
     const type = change.kind === 'draining' ? 'shutdown' : 'health';
     const status = change.kind === 'healthy' ? 'ready' : change.kind;
-    const record = await this.run(
+    const answer = (await this.run(
       'change',
       scripts.change,
       [this.keys.workers(ref)],
@@ -142,8 +145,10 @@ export class RedisWorkerStore implements WorkerStore {
         change.kind === 'draining' ? change.estimatedDowntimeMs : '',
         this.controlHead,
       ],
-    );
-    return typeof record === 'string' ? parseWorkerRecord(record) : undefined;
+    )) as [record: string, untold: string] | null;
+    if (answer === null) return undefined;
+    this.untold.note(answer[1]);
+    return parseWorkerRecord(answer[0]);
   }
 
   async unregister(
@@ -152,7 +157,7 @@ export class RedisWorkerStore implements WorkerStore {
     owner: WorkerOwner,
     reason: string,
   ): Promise<boolean> {
-    const removed = await this.run(
+    const [removed, untold] = (await this.run(
       'unregister',
       scripts.unregister,
       [
@@ -174,7 +179,8 @@ export class RedisWorkerStore implements WorkerStore {
         EPOCH_MEMORY_MS,
         this.controlHead,
       ],
-    );
+    )) as [removed: number, untold: string];
+    this.untold.note(untold);
     return removed === 1;
   }
 

@@ -3,6 +3,7 @@ import type { Backend } from '../../backend/backend.js';
 import type { RawReply, ReplyReader, Submission, Submitted } from '../../backend/call-streams.js';
 import { TickBatch, tickSent } from '../../common/batch.js';
 import { pause, type Clock, type Timer } from '../../common/clock.js';
+import { Complaint } from '../../common/complaint.js';
 import { Deadlines, type Expiring } from '../../common/deadlines.js';
 import {
   BackendUnavailableError,
@@ -12,6 +13,7 @@ import {
   DeadlineExceededError,
   ERROR_CODES,
   isFunctionsError,
+  isRefused,
   MaxDeliveriesError,
   OutcomeUnknownError,
   RemoteFunctionError,
@@ -70,6 +72,8 @@ interface PendingCall extends Submission, Expiring {
 const BLOCK_MS = 1_000;
 const READ_GRACE_MS = 1_500;
 const RETRY_MS = 50;
+/** Whose answers cannot be heard for so long is told: rights that are being changed are lacking for moments. */
+const REFUSED_GRACE_MS = 1_000;
 const TRIM_AFTER = 1_000;
 const GIVEN_UP_LIMIT = 1_000;
 
@@ -92,6 +96,10 @@ const GIVEN_UP_LIMIT = 1_000;
  */
 export class CallClient {
   private readonly logger = new Logger('CallFunction');
+  private readonly readTrouble = new Complaint((text) =>
+    this.logger.error(`reading replies failed: ${text}`),
+  );
+  private readonly tidyTrouble = new Complaint((text) => this.logger.warn(text));
   private readonly pending = new Map<string, PendingCall>();
   private readonly deadlines: Deadlines<PendingCall>;
   private readonly batch = new TickBatch<PendingCall>((calls) => this.write(calls));
@@ -102,6 +110,8 @@ export class CallClient {
   private repliesReady = false;
   private loop: Promise<void> = Promise.resolve();
   private reading: number | undefined;
+  /** Since when answers may not be read. */
+  private refusedAt: number | undefined;
   private watchdog: Timer | undefined;
   private readSinceTrim = 0;
   private submitted = 0;
@@ -238,6 +248,8 @@ export class CallClient {
       this.take(call)?.reject(
         new BacklogFullError(functionName, workflowId, result.backlog, this.maxBacklog),
       );
+    } else if (isRefused(result)) {
+      this.take(call)?.reject(result);
     } else if (!isFunctionsError(result, 'BACKEND_UNAVAILABLE')) {
       this.take(call)?.reject(
         new BackendUnavailableError(
@@ -293,8 +305,10 @@ export class CallClient {
     const { ref, idempotencyKey } = call.request;
     this.backend.calls.cancel(ref, call.entryId, call.callId, idempotencyKey).then(
       (outcome) => this.logger.debug(`${call.callId} given up: ${outcome}`),
-      (error: unknown) =>
-        this.logger.debug(`${call.callId} could not be taken back: ${messageOf(error)}`),
+      (error: unknown) => {
+        if (isRefused(error)) this.tidyTrouble.tell(`calls cannot be taken back: ${error.message}`);
+        this.logger.debug(`${call.callId} could not be taken back: ${messageOf(error)}`);
+      },
     );
   }
 
@@ -333,6 +347,8 @@ export class CallClient {
         this.reading = this.clock.now();
         const read = await replies.read(BLOCK_MS);
         this.reading = undefined;
+        this.readTrouble.settle();
+        this.refusedAt = undefined;
         quiet = read.length === 0;
         for (const reply of read) this.settle(reply);
         // A caller that goes on with another call has it written first: the next read may wait that long.
@@ -344,10 +360,19 @@ export class CallClient {
         connection = -1;
         this.repliesReady = false;
         if (!isFunctionsError(error, 'BACKEND_UNAVAILABLE'))
-          this.logger.error(`reading replies failed: ${messageOf(error)}`);
+          this.readTrouble.tell(messageOf(error));
+        if (isRefused(error) && !error.retryable) this.refuse(error);
         await pause(this.clock, RETRY_MS);
       }
     }
+  }
+
+  /** Answers may not be read, and that does not pass: nobody should wait for them until the deadline. */
+  private refuse(error: Error): void {
+    this.refusedAt ??= this.clock.now();
+    if (this.clock.now() - this.refusedAt < REFUSED_GRACE_MS) return;
+    this.parked = [];
+    for (const call of [...this.pending.values()]) this.take(call)?.reject(error);
   }
 
   /** Redis was emptied: what was written and not answered is written again under its id. */
@@ -373,11 +398,10 @@ export class CallClient {
     this.readSinceTrim += count;
     if (this.readSinceTrim < TRIM_AFTER && (count > 0 || this.readSinceTrim === 0)) return;
     this.readSinceTrim = 0;
-    replies
-      .trim()
-      .catch((error: unknown) =>
-        this.logger.debug(`the reply stream could not be trimmed: ${messageOf(error)}`),
-      );
+    replies.trim().catch((error: unknown) => {
+      if (isRefused(error)) this.tidyTrouble.tell(`replies pile up in Redis: ${error.message}`);
+      this.logger.debug(`the reply stream could not be trimmed: ${messageOf(error)}`);
+    });
   }
 
   private settle({ callId, reply: text }: RawReply): void {

@@ -3,12 +3,14 @@ import type { Backend } from '../../backend/backend.js';
 import { reachable } from '../../backend/reachable.js';
 import type { CallReader, RawCall } from '../../backend/call-streams.js';
 import { pause, within, type Clock } from '../../common/clock.js';
+import { Complaint } from '../../common/complaint.js';
 import {
   CallCancelledError,
   ClosedError,
   DrainingError,
   DuplicateHandlerError,
   isFunctionsError,
+  isRefused,
   OwnershipLostError,
 } from '../../common/errors.js';
 import type { Settings } from '../../common/settings.js';
@@ -82,7 +84,10 @@ export class CallConsumer implements WorkSource {
   private allReturned = true;
   private offsetMs = 0;
   private hasBroken = false;
-  private toldTrouble = '';
+  private readonly readTrouble = new Complaint((text) =>
+    this.logger.error(`reading calls failed: ${text}`),
+  );
+  private readonly trouble = new Complaint((text) => this.logger.warn(text));
 
   constructor(
     private readonly backend: Backend,
@@ -280,7 +285,7 @@ export class CallConsumer implements WorkSource {
   }
 
   private accept(calls: readonly RawCall[]): void {
-    this.toldTrouble = '';
+    this.readTrouble.settle();
     const unwanted = new Map<FunctionRef, RawCall[]>();
     for (const call of calls) {
       // Delivered again although it is held here: its group was destroyed and made anew. It runs once.
@@ -406,6 +411,7 @@ export class CallConsumer implements WorkSource {
     } catch (error) {
       const lasts = !this.stopping && session === this.sessionId;
       if (lasts) {
+        if (isRefused(error)) this.trouble.tell(`calls cannot be handed back: ${error.message}`);
         void this.handBackLater(ref, calls, started);
         return;
       }
@@ -458,7 +464,7 @@ export class CallConsumer implements WorkSource {
         this.logger.warn(`${count} call(s) of ${ref.functionName} had lost their group: put back`);
     } catch (error) {
       if (this.stopping) return;
-      this.logger.warn(`calls of ${ref.functionName} still lack a group: ${messageOf(error)}`);
+      this.trouble.tell(`calls of ${ref.functionName} still lack a group: ${messageOf(error)}`);
       this.clock.after(CLAIM_GRACE_MS, () => void this.adopt(ref));
     }
   }
@@ -474,23 +480,24 @@ export class CallConsumer implements WorkSource {
   }
 
   private async handleTrouble(error: unknown): Promise<void> {
-    if (error instanceof Error && error.message.startsWith('NOGROUP')) {
-      // The group or its stream was deleted, or Redis was emptied: the heartbeat finds out which.
-      this.logger.warn('a consumer group is gone: making it again');
-      this.troubled();
-      const begun = this.lanes.all().filter((lane) => lane.begun);
-      await this.makeGroups(begun.map((lane) => lane.ref)).catch(() => undefined);
-      return;
-    }
-    if (error instanceof Error && error.message.startsWith('WRONGTYPE')) await this.findBroken();
-    if (!isFunctionsError(error, 'BACKEND_UNAVAILABLE')) this.tellTrouble(messageOf(error));
+    if (isRefused(error, 'NOGROUP')) return this.makeGroupsAgain();
+    if (isRefused(error, 'WRONGTYPE')) await this.findBroken();
+    if (!isFunctionsError(error, 'BACKEND_UNAVAILABLE')) this.readTrouble.tell(messageOf(error));
     await pause(this.clock, RETRY_MS);
   }
 
-  /** One line for as long as it is the same. */
-  private tellTrouble(text: string): void {
-    if (this.toldTrouble !== text) this.logger.error(`reading calls failed: ${text}`);
-    this.toldTrouble = text;
+  /** The group or its stream was deleted, or Redis was emptied: the heartbeat finds out which. */
+  private async makeGroupsAgain(): Promise<void> {
+    this.trouble.tell('a consumer group is gone: making it again');
+    this.troubled();
+    const begun = this.lanes.all().filter((lane) => lane.begun);
+    try {
+      await this.makeGroups(begun.map((lane) => lane.ref));
+      this.trouble.settle();
+    } catch (error) {
+      if (isRefused(error)) this.readTrouble.tell(messageOf(error));
+      await pause(this.clock, RETRY_MS);
+    }
   }
 
   /** One key that is no stream would keep all functions from being read: its function is left out until it is one. */

@@ -3,7 +3,7 @@ import type { Concluded, Outcome } from '../../backend/call-streams.js';
 import { TickBatch } from '../../common/batch.js';
 import type { Clock, Timer } from '../../common/clock.js';
 import { createDeferred, type Deferred } from '../../common/deferred.js';
-import { isFunctionsError } from '../../common/errors.js';
+import { BackendRefusedError, isFunctionsError } from '../../common/errors.js';
 import { messageOf } from '../../common/text.js';
 import type { Dispose } from '../../common/typed-events.js';
 
@@ -118,7 +118,7 @@ export class Settler {
     if (again.length > 0)
       this.park(
         items.filter((_, index) => waiting.has(index)),
-        new Error(why),
+        new BackendRefusedError('conclude', this.backend.address, why),
       );
     else if (this.resending) this.carriedOut();
   }

@@ -2,7 +2,8 @@
 -- others share by an idempotency key goes on for them.
 -- KEYS: 1 calls, 2 delayed, 3 aside, 4 once (only for a call with an idempotency key)
 -- ARGV: 1 group, 2 entry id, 3 callId, 4 control channel's head, 5 function id
--- Answer: 'removed', 'running', 'shared' or 'unknown'
+-- Answer: 'removed', 'running', 'shared' or 'unknown'; after 'running' why its worker could not be told, or ''
+-- @include publish
 local id, callId = ARGV[2], ARGV[3]
 if KEYS[4] then
   local known = redis.call('HMGET', KEYS[4], 'entry', 'call')
@@ -17,13 +18,9 @@ if KEYS[4] then
 end
 local ok, pending = pcall(redis.call, 'XPENDING', KEYS[1], ARGV[1], id, id, 1)
 if ok and #pending == 1 then
-  -- pcall: a user that may not publish still gets the rest, and readers poll.
-  redis.pcall('PUBLISH', ARGV[4] .. pending[1][2],
-    cjson.encode({
-      pattern = 'control',
-      data = { type = 'cancel', callId = callId, entryId = id, functionId = ARGV[5] },
-    }))
-  return 'running'
+  local data = { type = 'cancel', callId = callId, entryId = id, functionId = ARGV[5] }
+  publish(ARGV[4] .. pending[1][2], data, 'control')
+  return { 'running', untold }
 end
 if redis.call('XDEL', KEYS[1], id) == 1 then return 'removed' end
 if redis.call('HDEL', KEYS[3], id) == 1 then

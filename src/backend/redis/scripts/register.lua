@@ -4,8 +4,10 @@
 -- ARGV: 1 functionName, 2 workflowId, 3 workerId, 4 sessionId, 5 epoch, 6 leaseMs, 7 definition ('' keeps the stored one),
 --       8 fingerprint, 9 ready channel, 10 function id, 11 lease key before the session, 12 and after it,
 --       13 pool whose bell it hears or ''
--- Answer: nothing when the session is lost; else { record as JSON, the living session that was replaced or '' }
+-- Answer: nothing when the session is lost; else { record as JSON, the living session that was replaced or '',
+--         why it could not be told or '' }
 -- @include pools
+-- @include publish
 -- @include record
 -- @include ring
 -- A session that was condemned, or that Redis forgot, has to join anew first.
@@ -44,12 +46,8 @@ if ARGV[13] ~= '' and redis.call('SADD', KEYS[8], ARGV[13]) == 1 and redis.call(
   -- What came before there was a bell.
   ring(KEYS[9], now)
 end
--- pcall: a user that may not publish still gets the rest, and readers poll.
-redis.pcall('PUBLISH', ARGV[9], cjson.encode({
-  pattern = ARGV[9],
-  data = {
-    type = 'ready', functionName = ARGV[1], workflowId = ARGV[2], workerId = ARGV[3], epoch = epoch, seq = seq,
-    timestamp = now, processId = ARGV[4], definition = ARGV[8], healthy = true,
-  },
-}))
-return { record, replaced }
+publish(ARGV[9], {
+  type = 'ready', functionName = ARGV[1], workflowId = ARGV[2], workerId = ARGV[3], epoch = epoch, seq = seq,
+  timestamp = now, processId = ARGV[4], definition = ARGV[8], healthy = true,
+})
+return { record, replaced, untold }

@@ -3,7 +3,8 @@
 -- they are told to claim what they run (claim.lua), and what nobody claims is adopted (adopt.lua).
 -- KEYS: 1 calls, 2 workers
 -- ARGV: 1 group, 2 sessionId, 3 control channel's head, 4 function id
--- Answer: 1 when calls are left to be adopted, else 0
+-- Answer: { 1 when calls are left to be adopted, else 0, why they could not be told or '' }
+-- @include publish
 local others = {}
 for _, text in ipairs(redis.call('HVALS', KEYS[2])) do
   local ok, record = pcall(cjson.decode, text)
@@ -13,13 +14,11 @@ for _, text in ipairs(redis.call('HVALS', KEYS[2])) do
 end
 local made = redis.pcall('XGROUP', 'CREATE', KEYS[1], ARGV[1], #others == 0 and '0' or '$', 'MKSTREAM')
 if made.err then
-  if string.find(made.err, 'BUSYGROUP', 1, true) then return 0 end
+  if string.find(made.err, 'BUSYGROUP', 1, true) then return { 0, '' } end
   return made
 end
-if #others == 0 or redis.call('XLEN', KEYS[1]) == 0 then return 0 end
+if #others == 0 or redis.call('XLEN', KEYS[1]) == 0 then return { 0, '' } end
 for i = 1, #others do
-  -- pcall: a user that may not publish still gets the rest.
-  redis.pcall('PUBLISH', ARGV[3] .. others[i],
-    cjson.encode({ pattern = 'control', data = { type = 'regrouped', functionId = ARGV[4] } }))
+  publish(ARGV[3] .. others[i], { type = 'regrouped', functionId = ARGV[4] }, 'control')
 end
-return 1
+return { 1, untold }

@@ -12,7 +12,7 @@ local function ring(calls, at)
     if redis.pcall('ZADD', pool .. ':due', 'NX', at, id) == 1 and not rung[pool] then
       rung[pool] = true
       local tokens = redis.pcall('RPUSH', pool .. ':wake', '1')
-      if type(tokens) == 'number' and tokens > 16 then redis.call('LPOP', pool .. ':wake') end
+      if type(tokens) == 'number' and tokens > 16 then redis.pcall('LPOP', pool .. ':wake') end
     end
   end
 end

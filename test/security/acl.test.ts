@@ -1,0 +1,424 @@
+import {
+  afterAll,
+  afterEach,
+  beforeAll,
+  beforeEach,
+  describe,
+  expect,
+  it,
+  jest,
+} from '@jest/globals';
+import type { INestApplicationContext } from '@nestjs/common';
+import {
+  DeadLetters,
+  EnhancedFunctionRegistry,
+  FunctionError,
+  FunctionLifecycleNotifier,
+  NotificationManager,
+  WorkerCoordinator,
+} from '../../src/index.js';
+import { DIRECT_READ_LIMIT } from '../../src/execution/worker/lanes.js';
+import { startRedis, type StartedRedis } from '../../tools/redis.mjs';
+import { lessened, rulesOf, wordsOf, type AclBlock } from '../harness/acl.js';
+import { AclFleet, PASSWORD, USERS } from '../harness/acl-fleet.js';
+import { AclUsage, RECORDED_PREFIX } from '../harness/acl-usage.js';
+import { condemnAll } from '../harness/condemn.js';
+import { eventually } from '../harness/eventually.js';
+import { hosting, Stage } from '../harness/host.js';
+import { TestProcess } from '../harness/processes.js';
+
+jest.setTimeout(60_000);
+
+let redis: StartedRedis;
+let usage: AclUsage;
+let fleet: AclFleet;
+let processes: TestProcess[];
+
+beforeAll(async () => {
+  redis = await startRedis();
+  usage = await AclUsage.start(redis.url);
+});
+afterAll(async () => {
+  usage.close();
+  await redis.stop();
+});
+
+beforeEach(async () => {
+  fleet = await AclFleet.on(redis);
+  processes = [];
+});
+
+afterEach(async () => {
+  await Promise.all(processes.map((process) => process.destroy()));
+  await fleet.close();
+});
+
+/** A pool that nobody reads, with as many tokens as a bell keeps: who rings adds one and takes one away. */
+async function addFullPool(functionName: string): Promise<void> {
+  const pool = `${fleet.prefix}nf:pool:{full}`;
+  const tokens = Array.from({ length: 16 }, () => '1');
+  await fleet.redis.sadd(fleet.key(functionName, 'bells'), pool);
+  await fleet.redis.del(`${pool}:due`);
+  await fleet.redis.rpush(`${pool}:wake`, ...tokens);
+}
+
+async function expectNoRefusal(): Promise<void> {
+  expect(await fleet.refusals()).toEqual([]);
+}
+
+/** The code of what a call fails with; looked at now, so that the failure may come before it is awaited. */
+function codeOf(call: Promise<unknown> | undefined): Promise<unknown> {
+  return Promise.resolve(call).then(
+    () => 'no failure',
+    (error: { code?: unknown }) => error.code,
+  );
+}
+
+describe('a fleet whose users have the rules of docs/security.md', () => {
+  afterEach(async () => {
+    await fleet.close();
+    await expectNoRefusal();
+  });
+
+  it('calls, waits for readiness, tells progress, and answers with results and errors', async () => {
+    const registry = await fleet.caller();
+    const waiting = registry.call('work', { n: 1 });
+    const seen: unknown[] = [];
+    const worker = await fleet.startAs('worker', [
+      hosting('work', (input, context) => {
+        context.progress('half');
+        return input;
+      }),
+      hosting('fail', () => {
+        throw new FunctionError('NO', 'no');
+      }),
+    ]);
+    await expect(waiting).resolves.toEqual({ n: 1 });
+    await addFullPool('work');
+    const onProgress = (value: unknown): unknown => seen.push(value);
+    await expect(registry.call('work', { n: 2 }, { onProgress })).resolves.toEqual({ n: 2 });
+    expect(seen).toEqual(['half']);
+    await expect(registry.call('fail')).rejects.toMatchObject({ code: 'NO' });
+    expect((await registry.getAvailableFunctions()).length).toBe(2);
+    await worker
+      .get(EnhancedFunctionRegistry)
+      .registerFunction({ name: 'later', workflowId: 'default' });
+    await expect(
+      worker.get(EnhancedFunctionRegistry).unregisterFunction('later', 'default'),
+    ).resolves.toBe(true);
+    await fleet.stop(worker);
+    await expect(registry.call('work', {}, { ifUnavailable: 'fail' })).rejects.toMatchObject({
+      code: 'NO_WORKER',
+    });
+  });
+
+  it('hears of health, and cancels calls that wait and calls that run', async () => {
+    const stage = new Stage();
+    const registry = await fleet.caller();
+    const worker = await fleet.startAs('worker', [stage.as({ name: 'work', concurrency: 1 })]);
+    const abort = new AbortController();
+    const { signal } = abort;
+    const running = registry.call('work', {}, { signal });
+    const run = await stage.started();
+    const waiting = registry.call('work', {}, { signal });
+    abort.abort();
+    await expect(running).rejects.toMatchObject({ code: 'CALL_CANCELLED' });
+    await expect(waiting).rejects.toMatchObject({ code: 'CALL_CANCELLED' });
+    await eventually('the run is aborted', () => run.context.signal.aborted);
+    stage.finishAll();
+    const notifier = worker.get(FunctionLifecycleNotifier).forFunction('work');
+    await notifier.notifyUnhealthy('tired');
+    await eventually('the caller knows', async () => {
+      const status = await registry.getInstantWorkerStatus('work', 'default');
+      return status.healthyWorkers === 0;
+    });
+    await notifier.notifyHealthy();
+    await eventually('the stream is empty', async () => {
+      return (await fleet.redis.xlen(fleet.key('work', 'calls'))) === 0;
+    });
+  });
+
+  it('shares calls by an idempotency key, answers from the result, and cancels one of those who share', async () => {
+    const stage = new Stage();
+    const [one, two] = [await fleet.caller(), await fleet.caller()];
+    await fleet.startAs('worker', [stage.as('work')]);
+    const abort = new AbortController();
+    const options = { idempotencyKey: 'k' };
+    const shared = [
+      one.call('work', {}, options),
+      two.call('work', {}, options),
+      two.call('work', {}, { ...options, signal: abort.signal }),
+    ];
+    const left = codeOf(shared[2]);
+    const run = await stage.started();
+    const once = `${fleet.prefix}nf:{work:default}:once:k`;
+    await eventually('all share it', async () => (await fleet.redis.hlen(once)) === 5);
+    abort.abort();
+    expect(await left).toBe('CALL_CANCELLED');
+    run.outcome.resolve('once');
+    await expect(Promise.all(shared.slice(0, 2))).resolves.toEqual(['once', 'once']);
+    await expect(two.call('work', {}, options)).resolves.toBe('once');
+    expect(stage.runs).toHaveLength(1);
+    const alone = new AbortController();
+    const cancelled = codeOf(
+      one.call('work', {}, { idempotencyKey: 'other', signal: alone.signal }),
+    );
+    await stage.started(2);
+    alone.abort();
+    expect(await cancelled).toBe('CALL_CANCELLED');
+    await eventually('its key is free', async () => {
+      return (await fleet.redis.exists(fleet.key('work', 'once:other'))) === 0;
+    });
+    stage.finishAll();
+  });
+
+  it('runs failed calls again, buries them, and an operator lists, retries and removes them', async () => {
+    await fleet.startAs('supervisor');
+    let broken = true;
+    const seen: unknown[] = [];
+    await fleet.startAs('worker', [
+      hosting({ name: 'work', retry: { maxAttempts: 2, backoffMs: 1 } }, (input) => {
+        if (broken) throw new Error('broken');
+        seen.push(input);
+      }),
+    ]);
+    const registry = await fleet.caller();
+    for (const n of [1, 2])
+      await expect(registry.call('work', { n })).rejects.toMatchObject({ code: 'HANDLER_FAILED' });
+    broken = false;
+    const letters = (await fleet.startAs('operator')).get(DeadLetters);
+    const [first, second] = await letters.list('work', 'default');
+    await addFullPool('work');
+    await expect(letters.retry('work', 'default', first!.id)).resolves.toBe(true);
+    await letters.remove('work', 'default', second!.id);
+    await expect(letters.count('work', 'default')).resolves.toBe(0);
+    await eventually('it ran', () => seen.length === 1);
+    // A call that is cancelled while it waits for its next attempt.
+    broken = true;
+    const abort = new AbortController();
+    const slow = hosting({ name: 'slow', retry: { maxAttempts: 2, backoffMs: 60_000 } }, () => {
+      throw new Error('later');
+    });
+    await fleet.startAs('worker', [slow]);
+    const later = registry.call('slow', {}, { signal: abort.signal });
+    const aside = `${fleet.prefix}nf:{slow:default}:aside`;
+    await eventually('it waits', async () => (await fleet.redis.hlen(aside)) === 1);
+    // Looked at before its time: the supervisor notes anew when it is due.
+    const delayed = `${fleet.prefix}nf:delayed`;
+    await fleet.redis.zadd(delayed, 1, 'slow:default');
+    await eventually('it was looked at', async () => {
+      return Number(await fleet.redis.zscore(delayed, 'slow:default')) > 1;
+    });
+    abort.abort();
+    await expect(later).rejects.toMatchObject({ code: 'CALL_CANCELLED' });
+    await eventually('it is gone', async () => (await fleet.redis.hlen(aside)) === 0);
+  });
+
+  it('drains: what runs finishes, what does not is handed back to another worker', async () => {
+    const stage = new Stage();
+    const registry = await fleet.caller();
+    const worker = await fleet.startAs('worker', [stage.as('work')], { drainTimeoutMs: 200 });
+    const calls = [registry.call('work', { n: 1 }), registry.call('work', { n: 2 })];
+    await stage.started(2);
+    await addFullPool('work');
+    const stopping = fleet.stop(worker);
+    stage.runs[0]!.outcome.resolve('finished');
+    await stopping;
+    await fleet.startAs('worker', [hosting('work', () => 'elsewhere')]);
+    expect((await Promise.all(calls)).sort()).toEqual(['elsewhere', 'finished']);
+    stage.finishAll();
+  });
+
+  it('hands the calls of a killed worker over, at-most-once calls answered, by a user that only supervises', async () => {
+    const supervisor = await fleet.startAs('supervisor');
+    await eventually('it supervises', () => supervisor.get(WorkerCoordinator).isSupervisor);
+    // The process of the tests counts its runs in a key of its own.
+    await fleet.grant('worker', `(+hincrby ~${fleet.prefix}runs)`);
+    const startProcess = (id: string): TestProcess => {
+      const env = {
+        REDIS_URL: fleet.urlOf('worker'),
+        KEY_PREFIX: fleet.prefix,
+        SUPERVISE: 'false',
+      };
+      const worker = TestProcess.start('worker.ts', { ...env, WORKER_ID: id });
+      processes.push(worker);
+      return worker;
+    };
+    // As if it hosted so many functions that it hears of them by a bell.
+    const joinPool = async (workerId: string): Promise<void> => {
+      const workers = fleet.key('held', 'workers');
+      const record = JSON.parse((await fleet.redis.hget(workers, workerId)) ?? '{}') as object;
+      const pool = `${fleet.prefix}nf:pool:{own}`;
+      await fleet.redis.hset(workers, workerId, JSON.stringify({ ...record, pool }));
+      await fleet.redis.sadd(fleet.key('held', 'bells'), pool);
+    };
+    const registry = await fleet.caller();
+    const first = startProcess('first');
+    await first.message('ready', 30_000);
+    const call = registry.call('held', {}, { idempotencyKey: 'k' });
+    const delivery = 'at-most-once';
+    const once = registry.call('held', {}, { delivery, idempotencyKey: 'once' });
+    const lost = codeOf(once);
+    await eventually('both run', async () => (await fleet.redis.hlen(`${fleet.prefix}runs`)) === 2);
+    await startProcess('second').message('ready', 30_000);
+    await addFullPool('held');
+    await joinPool('first');
+    first.kill('SIGKILL');
+    await expect(call).resolves.toEqual({ workerId: 'second', attempt: 2 });
+    expect(await lost).toBe('WORKER_LOST');
+    const poisoned = registry.call('poison');
+    await eventually(
+      'the second is gone',
+      async () => {
+        const workers = await fleet.redis.hkeys(`${fleet.prefix}nf:{poison:default}:workers`);
+        return workers.length === 0;
+      },
+      30_000,
+    );
+    const gone = codeOf(poisoned);
+    // Each takes it as soon as it is there, and dies of it.
+    for (const id of ['third', 'fourth']) startProcess(id);
+    expect(await gone).toBe('MAX_DELIVERIES');
+    await eventually(
+      'the dead are forgotten',
+      async () => {
+        return (await fleet.redis.keys(`${fleet.prefix}nf:process:*:grave`)).length === 4;
+      },
+      30_000,
+    );
+  });
+
+  it('reads many functions by their bell', async () => {
+    const names = Array.from({ length: DIRECT_READ_LIMIT + 2 }, (_, index) => `f${index}`);
+    const registry = await fleet.caller();
+    const host = (): Promise<INestApplicationContext> =>
+      fleet.startAs(
+        'worker',
+        names.map((name) => hosting(name, () => name)),
+      );
+    const first = await host();
+    await host();
+    expect(await Promise.all(names.map((name) => registry.call(name)))).toEqual(names);
+    const many = Array.from({ length: 300 }, () => registry.call('f1'));
+    await expect(Promise.all(many)).resolves.toHaveLength(300);
+    await fleet.stop(first);
+    expect(await Promise.all(names.map((name) => registry.call(name)))).toEqual(names);
+  });
+
+  it('tells health to those who listen, and leaves a function out whose key holds something else', async () => {
+    const work = [hosting('work', () => 'done'), hosting('broken', () => 'done')];
+    const worker = await fleet.startAs('worker', work, { leaseMs: 400 });
+    const registry = await fleet.caller();
+    await expect(registry.call('work')).resolves.toBe('done');
+    const health: unknown[] = [];
+    const caller = await fleet.startAs('caller');
+    await caller
+      .get(NotificationManager)
+      .subscribe('worker:health:work:default', ({ data }) => health.push(data));
+    await eventually('it is heard', () => health.length > 0);
+    await fleet.redis.set(fleet.key('broken', 'calls'), 'not a stream');
+    await expect(registry.call('work')).resolves.toBe('done');
+    await fleet.stop(worker);
+  });
+
+  it('supervises in an office of two, and in another database than the first', async () => {
+    const first = await fleet.startAs('supervisor');
+    await eventually('it supervises', () => first.get(WorkerCoordinator).isSupervisor);
+    const second = await fleet.startAs('supervisor');
+    const deputy = `${fleet.prefix}nf:deputy`;
+    let left = 0;
+    await eventually('its deputy keeps its office', async () => {
+      const before = left;
+      left = await fleet.redis.pttl(deputy);
+      return before > 0 && left > before;
+    });
+    await fleet.stop(first);
+    await eventually('the deputy follows', () => second.get(WorkerCoordinator).isSupervisor);
+    expect(await fleet.redis.exists(deputy)).toBe(0);
+    const connection = `${fleet.urlOf('operator')}/1`;
+    const operator = await fleet.startAs('operator', [], { connection });
+    await expect(operator.get(DeadLetters).count('work', 'default')).resolves.toBe(0);
+  });
+
+  it('comes back after its group was destroyed, its sessions condemned, its connections killed, and Redis emptied', async () => {
+    const stage = new Stage();
+    const registry = await fleet.caller();
+    await fleet.startAs('supervisor');
+    const host = (): Promise<INestApplicationContext> =>
+      fleet.startAs('worker', [stage.as('work')]);
+    await host();
+    await host();
+    const answered = async (faults: () => Promise<unknown>): Promise<void> => {
+      const count = stage.runs.length;
+      const running = registry.call('work', { n: 1 });
+      await stage.started(count + 1);
+      await faults();
+      const later = registry.call('work', { n: 2 }, { timeoutMs: 20_000 });
+      await eventually('it is run', () => stage.runs.length >= count + 2, 20_000);
+      const finish = setInterval(() => stage.finishAll(), 20);
+      await expect(running).resolves.toBe('done');
+      await expect(later).resolves.toBe('done');
+      clearInterval(finish);
+    };
+    const { redis: admin } = fleet;
+    const looked = await fleet.callCount('xinfo|groups');
+    await answered(() => admin.xgroup('DESTROY', fleet.key('work', 'calls'), 'workers'));
+    await eventually('it was looked for calls that lost their group', async () => {
+      return (await fleet.callCount('xinfo|groups')) > looked;
+    });
+    await answered(() => admin.client('KILL', 'TYPE', 'PUBSUB'));
+    await answered(() => admin.client('KILL', 'USER', 'worker'));
+    await answered(() => condemnAll(fleet));
+    await answered(() => admin.flushall());
+  });
+});
+
+/** MONITOR does not tell of these: acl-refused.test.ts shows what becomes of a process that lacks them. */
+const ADMINISTRATIVE = new Set(['+client|unblock', '+client|kill', '+client|list']);
+
+/** Of what the fleets above did. */
+describe('the rules of docs/security.md', () => {
+  /** What the roles were seen to do that they may not do with these rules. */
+  async function refused(
+    words: readonly string[],
+    commands: readonly string[][],
+  ): Promise<string[]> {
+    const admin = fleet.redis;
+    await admin.call('ACL', 'SETUSER', 'trial', 'reset', ...words);
+    const trials = admin.pipeline();
+    for (const command of commands) trials.call('ACL', 'DRYRUN', 'trial', ...command);
+    const answers = (await trials.exec()) ?? [];
+    return answers.flatMap(([error, answer], index) =>
+      error === null && answer === 'OK' ? [] : [(commands[index] ?? []).join(' ').slice(0, 100)],
+    );
+  }
+
+  it('allow nothing that no process was seen to need', async () => {
+    const samples = await usage.samples();
+    const user = { name: 'trial', password: PASSWORD, prefix: RECORDED_PREFIX };
+    const roles = Object.entries<readonly AclBlock[]>(USERS).map(([role, blocks]) => ({
+      blocks,
+      // The process of the tests counts its runs in a key of its own.
+      commands: (samples.get(role) ?? []).filter(([name]) => name !== 'hincrby'),
+    }));
+    for (const { blocks, commands } of roles) {
+      const words = wordsOf(blocks.map((block) => rulesOf(block, user)));
+      expect(await refused(words, commands)).toEqual([]);
+    }
+    const unused: string[] = [];
+    for (const block of new Set(Object.values(USERS).flat())) {
+      const mine = roles.filter(({ blocks }) => blocks.includes(block));
+      for (const { without, rules } of lessened(rulesOf(block, user))) {
+        if (ADMINISTRATIVE.has(without)) continue;
+        let needed = false;
+        for (const { blocks, commands } of mine) {
+          const others = blocks.filter((other) => other !== block);
+          const words = wordsOf([...others.map((other) => rulesOf(other, user)), rules]);
+          needed ||= (await refused(words, commands)).length > 0;
+        }
+        if (!needed) unused.push(`${block}: ${without}`);
+      }
+    }
+    expect(unused).toEqual([]);
+  });
+});
