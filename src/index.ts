@@ -32,13 +32,15 @@ export { FunctionContext } from './execution/worker/function-context.js';
 
 export {
   NotificationManager,
-  type ChannelListener,
-  type ChannelMessage,
   type NotificationEvents,
   type NotificationState,
   type NotificationStats,
-  type Subscription,
 } from './notifications/notification-manager.js';
+export type {
+  ChannelListener,
+  ChannelMessage,
+  Subscription,
+} from './notifications/channel-message.js';
 export {
   FunctionReadinessWatcher,
   type ReadinessEvents,
@@ -46,11 +48,8 @@ export {
 } from './readiness/function-readiness-watcher.js';
 export type { WorkerInfo } from './readiness/function-watch.js';
 export { FunctionLifecycleNotifier } from './lifecycle/function-lifecycle-notifier.js';
-export {
-  WorkerCoordinator,
-  type CoordinatorEvents,
-  type CoordinatorState,
-} from './lifecycle/worker-coordinator.js';
+export { WorkerCoordinator } from './lifecycle/worker-coordinator.js';
+export type { CoordinatorEvents, CoordinatorState } from './lifecycle/coordinator-events.js';
 export type { LocalWorker } from './lifecycle/local-workers.js';
 export type { DrainReport } from './lifecycle/work-source.js';
 

@@ -113,8 +113,10 @@ export interface Taken {
 export interface CallReader {
   /** Takes calls of the pools' functions that have any; never waits. */
   take(read: PoolRead): Promise<Taken>;
-  /** Waits until a bell of these pools rings, `blockMs` at the most. */
-  waitForBell(pools: readonly string[], blockMs: number): Promise<void>;
+  /** Whether a function of these pools may have calls that nobody took: less to ask than {@link take} is. */
+  isDue(pools: readonly string[]): Promise<boolean>;
+  /** Waits until a bell of these pools rings, `blockMs` at the most; whether one did. */
+  waitForBell(pools: readonly string[], blockMs: number): Promise<boolean>;
   /**
    * Up to `count` calls of each function, new ones; waits `blockMs` when there is none. 0: does not wait.
    *
@@ -160,13 +162,13 @@ export interface ReplyReader {
 export interface CallStreams {
   /**
    * Makes the functions' consumer groups where they are missing. The result: functions whose group was destroyed
-   * under other sessions. Those are told to {@link claim} what they run; what is left is to be adopted after a
-   * while.
+   * under other sessions. Those are told to {@link claim} what they run; what is left after 400 ms is noted as
+   * unclaimed, for the supervisor to {@link adopt}.
    */
   ensureGroups(refs: readonly FunctionRef[], consumer: string): Promise<FunctionRef[]>;
   /** Notes in a group that was made anew which entries a consumer has. */
   claim(ref: FunctionRef, consumer: string, entryIds: readonly string[]): Promise<void>;
-  /** Puts calls back that a destroyed group had and nobody claimed; how many there were. */
+  /** Puts calls back that a destroyed group had and nobody claimed in time; how many there were. */
   adopt(ref: FunctionRef): Promise<number>;
   /** Gives what one session of a process has to its next one. */
   inherit(ref: FunctionRef, from: string, to: string): Promise<RawCall[]>;

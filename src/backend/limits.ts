@@ -14,3 +14,5 @@ export const EPOCH_MEMORY_MS = 60_000;
 export const GRAVE_MS = 3_600_000;
 /** What is kept of a shared call beyond the longest of those who wait for it: who is left then has given up. */
 export const ONCE_GRACE_MS = 60_000;
+/** After a group was destroyed its workers get this long to claim what they run, before the rest runs again. */
+export const CLAIM_GRACE_MS = 400;

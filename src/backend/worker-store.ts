@@ -75,7 +75,12 @@ export interface WorkerStore {
   join(sessionId: string, leaseMs: number, present: boolean): Promise<ProcessSession>;
   /** Says whether the session's presence is in place: one that said it is not is not missed. */
   setPresence(session: ProcessSession, present: boolean): Promise<void>;
-  /** Keeps the lease, and the reply stream of `processId`. */
+  /**
+   * Keeps the lease while there is one, which proves that the session lives: who ends a session ends its lease.
+   * `false`: {@link heartbeat} tells what became of it.
+   */
+  renew(session: ProcessSession, leaseMs: number): Promise<boolean>;
+  /** Keeps the lease, and the reply stream of `processId`; takes a lease that ran out while the session lives. */
   heartbeat(session: ProcessSession, processId: string, leaseMs: number): Promise<Pulse>;
   /** Gives the lease back. */
   leave(session: ProcessSession): Promise<void>;
@@ -97,6 +102,8 @@ export interface WorkerStore {
   ): Promise<boolean>;
   /** One worker's record. */
   find(ref: FunctionRef, workerId: string): Promise<WorkerRecord | undefined>;
+  /** How many of these functions have a record of any worker. */
+  countRecorded(refs: readonly FunctionRef[]): Promise<number>;
   snapshot(ref: FunctionRef): Promise<FunctionSnapshot>;
   /** Stores a definition without a worker. */
   putDefinition(ref: FunctionRef, definition: string): Promise<void>;

@@ -10,8 +10,10 @@ export class Complaint {
     this.say(text);
   }
 
-  /** It works: the next failure is news. */
-  settle(): void {
+  /** It works: the next failure is news. Whether there was one. */
+  settle(): boolean {
+    const hadOne = this.said !== '';
     this.said = '';
+    return hadOne;
   }
 }

@@ -2,18 +2,17 @@ import assert from 'node:assert/strict';
 import type { FleetView } from '../backend/fleet-store.js';
 import { isFunctionsError } from '../common/errors.js';
 import type { ConformanceCase } from './conformance-case.js';
-import type { Member } from './member.js';
+import { OFFICE_MS, OFFICES, type Member } from './member.js';
 import { atOnce, becomes, begun, LONG_BLOCK_MS } from './patience.js';
 import { portCases, type Scene } from './scene.js';
 
-const OFFICE_MS = 60_000;
 /** Short for a lease, and long for a machine that does other things too. */
 const SHORT_LEASE_MS = 500;
 
 /** A process that supervises. */
 async function supervising(scene: Scene): Promise<Member> {
   const member = await (await scene.member()).join();
-  assert.equal(await member.backend.fleet.elect(member.sessionId, OFFICE_MS), 'supervisor');
+  assert.equal(await member.backend.fleet.elect(member.sessionId, OFFICES), 'supervisor');
   return member;
 }
 
@@ -117,6 +116,27 @@ export const fleetCases: readonly ConformanceCase[] = [
       assert.deepEqual((await look(supervisor, true)).lapsed, []);
     },
 
+    'a lease is renewed while there is one': async (scene) => {
+      const supervisor = await supervising(scene);
+      const member = await (await scene.member()).join(SHORT_LEASE_MS);
+      const { workers, bus } = member.backend;
+      assert.equal(await workers.renew(member.session, 10 * SHORT_LEASE_MS), true);
+      const other = await (await scene.member()).join(SHORT_LEASE_MS);
+      const lapsed = await becomes(
+        'the lease that was not renewed runs out',
+        async () => {
+          const view = await look(supervisor, true);
+          return view.lapsed.length > 0 ? view.lapsed : undefined;
+        },
+        5 * SHORT_LEASE_MS,
+      );
+      assert.deepEqual(lapsed, [other.sessionId]);
+      assert.equal(await workers.renew(other.session, SHORT_LEASE_MS), false);
+      await bus.unsubscribe([scene.keys.control(member.sessionId)]);
+      assert.ok(await supervisor.backend.fleet.condemn(member.sessionId, 'presence'));
+      assert.equal(await workers.renew(member.session, SHORT_LEASE_MS), false, 'it was ended');
+    },
+
     'a process that said it has no presence is not missed': async (scene) => {
       const supervisor = await supervising(scene);
       const silent = await (await scene.member()).join(60_000, false);
@@ -134,7 +154,7 @@ export const fleetCases: readonly ConformanceCase[] = [
       for (let count = 0; count < 3; count += 1) members.push(await (await scene.member()).join());
       const [one, two, three] = members as [Member, Member, Member];
       const elect = (member: Member): Promise<string> =>
-        member.backend.fleet.elect(member.sessionId, OFFICE_MS);
+        member.backend.fleet.elect(member.sessionId, OFFICES);
       const offices = async (): Promise<string[]> => [
         await elect(one),
         await elect(two),
@@ -154,11 +174,36 @@ export const fleetCases: readonly ConformanceCase[] = [
       assert.equal(await elect(one), 'deputy', 'the office of the deputy is free again');
     },
 
+    'the deputy hears of each look, keeps its office, and loses it when it is gone': async (
+      scene,
+    ) => {
+      const supervisor = await supervising(scene);
+      const deputy = await (await scene.member()).join();
+      const { fleet } = deputy.backend;
+      assert.equal(await fleet.areHeld(), false);
+      assert.equal(await fleet.keepDeputy(deputy.sessionId, OFFICE_MS), false, 'not yet');
+      assert.equal(await fleet.elect(deputy.sessionId, OFFICES), 'deputy');
+      assert.equal(await fleet.areHeld(), true);
+      assert.equal(await fleet.keepDeputy(deputy.sessionId, OFFICE_MS), true);
+      assert.equal(await fleet.keepDeputy(supervisor.sessionId, OFFICE_MS), false, 'of another');
+      await look(supervisor);
+      await deputy.news.message(scene.keys.control(deputy.sessionId), 'looked');
+      assert.equal(await fleet.areHeld(), true);
+      await deputy.vanish();
+      await becomes('its office is free', async () => {
+        await look(supervisor);
+        return (await supervisor.backend.fleet.areHeld()) ? undefined : true;
+      });
+    },
+
     'an office that is not kept is free again': async (scene) => {
       const one = await (await scene.member()).join();
       const two = await (await scene.member()).join();
       const elect = (member: Member): Promise<string> =>
-        member.backend.fleet.elect(member.sessionId, SHORT_LEASE_MS);
+        member.backend.fleet.elect(member.sessionId, {
+          supervisorMs: SHORT_LEASE_MS,
+          deputyMs: OFFICE_MS,
+        });
       assert.equal(await elect(one), 'supervisor');
       await becomes(
         'the office is free',

@@ -3,8 +3,16 @@ import { isRefused } from '../common/errors.js';
 import { entryTime } from '../protocol/call.js';
 import { parseDeadLetter } from '../protocol/dead-letter.js';
 import type { ConformanceCase } from './conformance-case.js';
-import { failure, given, type GivenCall, type GivenReply, type Member } from './member.js';
-import { atOnce, begun, LONG_BLOCK_MS, SHORT_BLOCK_MS } from './patience.js';
+import {
+  OFFICE_MS,
+  OFFICES,
+  failure,
+  given,
+  type GivenCall,
+  type GivenReply,
+  type Member,
+} from './member.js';
+import { atOnce, becomes, begun, LONG_BLOCK_MS, SHORT_BLOCK_MS } from './patience.js';
 import { portCases, type Scene } from './scene.js';
 
 const MAX_DELIVERIES = 3;
@@ -252,7 +260,16 @@ export const handOverCases: readonly ConformanceCase[] = [
           const told = await dead.news.message(keys.control(dead.sessionId), 'regrouped');
           assert.equal(told['functionId'], ref.id);
           await calls.claim(ref, claiming.sessionId, [claimed.entryId]);
+          assert.equal(await calls.adopt(ref), 0, 'there is time to claim');
+          const { fleet } = claiming.backend;
+          await fleet.elect(claiming.sessionId, OFFICES);
+          await becomes('the time to claim is over', async () => {
+            const view = await fleet.look(claiming.sessionId, OFFICE_MS, true);
+            return view?.unclaimed[0]?.id === ref.id ? true : undefined;
+          });
           assert.equal(await calls.adopt(ref), 3);
+          const view = await fleet.look(claiming.sessionId, OFFICE_MS, true);
+          assert.deepEqual(view?.unclaimed, [], 'it is done');
           assert.equal(await calls.adopt(ref), 0);
           const replies = await caller.nextReplies(3);
           assert.deepEqual(replies.map((one) => `${one.callId} ${codeOf(one)}`).sort(), [

@@ -9,6 +9,7 @@ import type {
   Submission,
   Submitted,
 } from '../backend/call-streams.js';
+import type { OfficeLeases } from '../backend/fleet-store.js';
 import type { ProcessSession, Registered, Registration } from '../backend/worker-store.js';
 import {
   encodeFailure,
@@ -37,6 +38,9 @@ export interface GivenReply {
 }
 
 export const LEASE_MS = 60_000;
+/** Offices that are held for as long as a case takes. */
+export const OFFICE_MS = 60_000;
+export const OFFICES: OfficeLeases = { supervisorMs: OFFICE_MS, deputyMs: OFFICE_MS };
 const MAX_BACKLOG = 1_000;
 
 /** One process of a case: a backend, and how a process of this library uses it. */

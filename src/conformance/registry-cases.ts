@@ -188,6 +188,22 @@ export const registryCases: readonly ConformanceCase[] = [
       assert.deepEqual([after.workers, after.stale], [[], [record]]);
     },
 
+    'functions that have a worker are counted, stale ones too': async (scene) => {
+      const worker = await scene.worker();
+      const { workers } = worker.backend;
+      const refs = [scene.ref, functionRef('other', 'default'), functionRef('third', 'default')];
+      assert.equal(await workers.countRecorded(refs), 0);
+      await worker.register(scene.ref, 'w1');
+      await worker.register(scene.ref, 'w2');
+      await worker.register(refs[1] as (typeof refs)[0]);
+      assert.equal(await workers.countRecorded(refs), 2);
+      await workers.leave(worker.session);
+      assert.equal(await workers.countRecorded(refs), 2);
+      await workers.unregister(scene.ref, 'w1', {}, 'left');
+      await workers.unregister(scene.ref, 'w2', {}, 'left');
+      assert.equal(await workers.countRecorded(refs), 1);
+    },
+
     'the snapshot of a function is of that function': async (scene) => {
       const worker = await scene.worker();
       await worker.register(scene.ref);

@@ -2,11 +2,9 @@ import assert from 'node:assert/strict';
 import { entryTime } from '../protocol/call.js';
 import { parseDeadLetter } from '../protocol/dead-letter.js';
 import type { ConformanceCase } from './conformance-case.js';
-import { failure, failureNote, type GivenCall, type Member } from './member.js';
+import { failure, failureNote, OFFICE_MS, OFFICES, type GivenCall, type Member } from './member.js';
 import { atOnce, becomes, begun, LONG_BLOCK_MS } from './patience.js';
 import { portCases, type Scene } from './scene.js';
-
-const OFFICE_MS = 60_000;
 
 function postpone(worker: Member, call: GivenCall, delayMs: number): Promise<boolean> {
   return worker.say(call, 'retry', failure(), { delayMs, failure: failureNote(call.attempt) });
@@ -19,7 +17,7 @@ function bury(worker: Member, call: GivenCall): Promise<boolean> {
 /** A worker whose session supervises, and so is told of what is due. */
 async function supervising(scene: Scene): Promise<Member> {
   const worker = await scene.worker();
-  assert.equal(await worker.backend.fleet.elect(worker.sessionId, OFFICE_MS), 'supervisor');
+  assert.equal(await worker.backend.fleet.elect(worker.sessionId, OFFICES), 'supervisor');
   return worker;
 }
 

@@ -29,7 +29,6 @@ export interface LocalRegistration {
 /** The workers of this process. State only: no I/O. */
 export class LocalWorkers {
   private readonly registrations = new Map<string, LocalRegistration>();
-  private readonly operations = new Map<string, Promise<unknown>>();
 
   get size(): number {
     return this.registrations.size;
@@ -93,23 +92,6 @@ export class LocalWorkers {
   /** The session is lost: the registry has none of them. */
   markUnregistered(): void {
     for (const registration of this.registrations.values()) registration.epoch = undefined;
-  }
-
-  /**
-   * Runs operations on one worker one after the other: a worker that is registered while it is being removed
-   * ends registered, and one that is removed while it registers ends removed.
-   */
-  async exclusive<T>(ref: FunctionRef, workerId: string, operation: () => Promise<T>): Promise<T> {
-    const key = keyOf(ref, workerId);
-    const before = this.operations.get(key) ?? Promise.resolve();
-    const mine = before.then(operation, operation);
-    const settled = mine.catch(() => undefined);
-    this.operations.set(key, settled);
-    try {
-      return await mine;
-    } finally {
-      if (this.operations.get(key) === settled) this.operations.delete(key);
-    }
   }
 
   /** Whether a worker here offers the function, able to take calls or not. */

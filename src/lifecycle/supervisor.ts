@@ -1,24 +1,19 @@
 import { Logger } from '@nestjs/common';
 import type { Backend } from '../backend/backend.js';
+import { BrokenKeyError } from '../backend/broken-key-error.js';
 import type { DeathEvidence, HostedWorker, Office } from '../backend/fleet-store.js';
 import type { Clock, Timer } from '../common/clock.js';
 import { isRefused } from '../common/errors.js';
 import { messageOf } from '../common/text.js';
+import { ToldOnce } from '../common/told-once.js';
 import type { Dispose } from '../common/typed-events.js';
-import type { FunctionRef } from '../protocol/function-ref.js';
+import { labelOf, type FunctionRef } from '../protocol/function-ref.js';
+import { OFFICE_LEASES, OfficeCandidate, TURN_INTERVALS_MS } from './office-candidate.js';
 
-/** How often the supervisor looks. */
-export const LOOK_INTERVAL_MS = 30;
 /** A process whose subscription is gone gets this long to come back before it is taken for dead. */
 export const ABSENCE_GRACE_MS = 120;
 /** After the supervisor's own connection came back, everybody gets this long to return. */
 export const RETURN_GRACE_MS = 2_000;
-/** An office's lease, kept with every look: its holder is followed quickly when it freezes. */
-export const OFFICE_LEASE_MS = 1_000;
-/** How often the deputy looks after the supervisor. */
-export const DEPUTY_INTERVAL_MS = 50;
-/** How often the others ask whether an office is free. */
-export const STANDBY_INTERVAL_MS = 2_000;
 /** A condemned session is forgotten when every read that it may have left in Redis has ended. */
 export const LINGER_MS = 3_000;
 /** A look that takes longer says that Redis, or this process, stood still. */
@@ -40,23 +35,26 @@ const LEASE_LOOK_FACTOR = 15;
  * ended, and its calls are handed over once more then.
  *
  * Interleavings with a supervisor's own death: every step can be repeated, and the session stays listed
- * until its last step (`bury`), so the next supervisor finds it again. A holder without presence is replaced
- * by its deputy at once, a frozen one when its office lease ran out; one that comes back finds in its next look,
- * which checks and acts in one script, that it holds the office no longer. When both are killed at once, another
- * takes over within OFFICE_LEASE_MS and STANDBY_INTERVAL_MS.
+ * until its last step (`bury`), so the next supervisor finds it again. Who that is decides the OfficeCandidate.
  *
  * A process whose Redis user may not do it says so once, gives back what office it holds and asks again on its next
  * connection: one that kept an office and could not do its work would keep it from those who can.
+ *
+ * Keys that somebody broke: what is wrong is said once, and it goes on when that is right again. Without the keys
+ * of calls that are due the dead are found all the same, without the deputy's there is no deputy.
  */
 export class Supervisor {
   private readonly logger = new Logger('COORDINATOR');
   private readonly absentSince = new Map<string, number>();
   private readonly burying = new Set<string>();
+  private readonly troubles = new ToldOnce((text) => this.logger.error(text));
+  private readonly brokenKeys = new Set<string>();
+  private readonly adopting = new Set<string>();
   /** When the calls of condemned sessions were handed over here for the first time. */
   private readonly condemnedAt = new Map<string, number>();
   private sessionId: string | undefined;
   private timer: Timer | undefined;
-  private office: Office = 'none';
+  private readonly candidate: OfficeCandidate;
   private turning: Promise<void> | undefined;
   private looks = 0;
   private quietUntil = 0;
@@ -69,11 +67,13 @@ export class Supervisor {
     private readonly backend: Backend,
     private readonly clock: Clock,
     private readonly maxDeliveries: number,
-  ) {}
+  ) {
+    this.candidate = new OfficeCandidate(backend.fleet, clock);
+  }
 
   /** Whether this process is the one that looks. */
   get isElected(): boolean {
-    return this.office === 'supervisor';
+    return this.candidate.office === 'supervisor';
   }
 
   /** Takes part under this session; again after a new one was joined. */
@@ -85,6 +85,11 @@ export class Supervisor {
     this.pace('none');
   }
 
+  /** The supervisor, whose deputy this process is, has looked. */
+  hear(): void {
+    this.candidate.hear();
+  }
+
   /** Steps down, so that another need not wait for the lease. */
   async stop(): Promise<void> {
     this.timer?.cancel();
@@ -93,13 +98,6 @@ export class Supervisor {
     this.dispose = undefined;
     await this.turning;
     await this.resign();
-  }
-
-  private async resign(): Promise<void> {
-    if (this.office === 'none' || this.sessionId === undefined) return;
-    this.office = 'none';
-    if (!this.backend.isConnected()) return;
-    await this.backend.fleet.resign(this.sessionId).catch(() => undefined);
   }
 
   private reconnected(): void {
@@ -124,11 +122,18 @@ export class Supervisor {
     return true;
   }
 
+  private async resign(): Promise<void> {
+    if (this.candidate.office === 'none' || this.sessionId === undefined) return;
+    this.candidate.enter('none');
+    if (!this.backend.isConnected()) return;
+    await this.backend.fleet.resign(this.sessionId).catch(() => undefined);
+  }
+
   /** Who looks does it often; the others only ask now and then whether an office is free. */
   private pace(office: Office): void {
-    this.office = office;
+    this.candidate.enter(office);
     this.timer?.cancel();
-    this.timer = this.clock.every(INTERVALS[office], () => this.turn());
+    this.timer = this.clock.every(TURN_INTERVALS_MS[office], () => this.turn());
     if (office === 'none') this.turn();
   }
 
@@ -151,7 +156,9 @@ export class Supervisor {
       else await this.stand(sessionId);
     } catch (error) {
       if (this.lacksRight(error)) return;
-      this.logger.debug(`the supervisor could not look: ${messageOf(error)}`);
+      const text = `the supervisor could not look: ${messageOf(error)}`;
+      if (error instanceof BrokenKeyError) this.troubles.tell('look', text);
+      else this.logger.debug(text);
       this.beQuiet();
     } finally {
       // Redis stood still, or this process did: leases ran out meanwhile, and their holders live.
@@ -160,8 +167,11 @@ export class Supervisor {
   }
 
   private async stand(sessionId: string): Promise<void> {
-    const office = await this.backend.fleet.elect(sessionId, OFFICE_LEASE_MS);
-    if (office === this.office || this.timer === undefined || sessionId !== this.sessionId) return;
+    const office = await this.candidate.stand(sessionId);
+    if (office === undefined) return;
+    this.noteRight('look');
+    if (office === this.candidate.office) return;
+    if (this.timer === undefined || sessionId !== this.sessionId) return;
     this.absentSince.clear();
     this.pace(office);
     this.logger.debug(`${sessionId} is ${office} of the fleet`);
@@ -172,7 +182,7 @@ export class Supervisor {
     const askedAt = this.clock.now();
     const view = await this.backend.fleet.look(
       sessionId,
-      OFFICE_LEASE_MS,
+      OFFICE_LEASES.supervisorMs,
       this.looks % LEASE_LOOK_FACTOR === 0,
     );
     if (view === undefined) {
@@ -181,7 +191,10 @@ export class Supervisor {
       if (this.timer !== undefined) this.pace('none');
       return;
     }
+    this.noteRight('look');
+    this.noteBroken(view.broken);
     for (const ref of view.due) void this.promote(ref);
+    for (const ref of view.unclaimed) void this.adopt(ref);
     const now = this.clock.now();
     if (now < this.quietUntil || now - askedAt > STALL_MS) return;
     for (const suspect of this.absentSince.keys())
@@ -194,6 +207,26 @@ export class Supervisor {
     for (const suspect of view.lapsed) void this.end(suspect, 'lease');
   }
 
+  /** Calls that should be put back by now, and cannot be found. */
+  private noteBroken(broken: readonly BrokenKeyError[]): void {
+    for (const { key, message } of broken) {
+      this.brokenKeys.add(key);
+      this.troubles.tell(key, `calls that are due are not put back: ${message}`);
+    }
+    const isWhole = this.looks % LEASE_LOOK_FACTOR === 0;
+    if (!isWhole || this.brokenKeys.size === 0) return;
+    for (const key of this.brokenKeys) {
+      if (broken.some((error) => error.key === key)) continue;
+      this.brokenKeys.delete(key);
+      this.noteRight(key);
+    }
+  }
+
+  private noteRight(subject: string): void {
+    if (this.troubles.end(subject))
+      this.logger.log('a key is right again: the supervision goes on');
+  }
+
   /** Delayed calls whose time has come. */
   private async promote(ref: FunctionRef): Promise<void> {
     try {
@@ -202,6 +235,25 @@ export class Supervisor {
     } catch (error) {
       if (this.lacksRight(error)) return;
       this.logger.warn(`delayed calls of ${ref.functionName} still wait: ${messageOf(error)}`);
+    }
+  }
+
+  /**
+   * Calls that a destroyed group had, and nobody claimed in time. Where it was destroyed is noted in Redis until all
+   * are put back, so neither the death of who made the group anew nor this one's loses them.
+   */
+  private async adopt(ref: FunctionRef): Promise<void> {
+    if (this.adopting.has(ref.id)) return;
+    this.adopting.add(ref.id);
+    try {
+      const count = await this.backend.calls.adopt(ref);
+      if (count > 0)
+        this.logger.warn(`${count} call(s) of ${labelOf(ref)} had lost their group: put back`);
+    } catch (error) {
+      if (this.lacksRight(error)) return;
+      this.logger.warn(`calls of ${labelOf(ref)} still lack a group: ${messageOf(error)}`);
+    } finally {
+      this.adopting.delete(ref.id);
     }
   }
 
@@ -223,11 +275,14 @@ export class Supervisor {
       if (condemnedAt === undefined) this.condemnedAt.set(suspect, this.clock.now());
       else {
         await this.backend.fleet.bury(suspect);
+        this.troubles.end(suspect);
         this.condemnedAt.delete(suspect);
       }
     } catch (error) {
       if (this.lacksRight(error)) return;
-      this.logger.warn(`the calls of ${suspect} are not all handed over yet: ${messageOf(error)}`);
+      const text = `the calls of ${suspect} are not all handed over yet: ${messageOf(error)}`;
+      if (error instanceof BrokenKeyError) this.troubles.tell(suspect, text);
+      else this.logger.warn(text);
     } finally {
       this.burying.delete(suspect);
       this.absentSince.delete(suspect);
@@ -273,9 +328,3 @@ export class Supervisor {
     );
   }
 }
-
-const INTERVALS: Readonly<Record<Office, number>> = {
-  supervisor: LOOK_INTERVAL_MS,
-  deputy: DEPUTY_INTERVAL_MS,
-  none: STANDBY_INTERVAL_MS,
-};

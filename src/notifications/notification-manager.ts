@@ -2,32 +2,15 @@ import { Inject, Injectable, Logger } from '@nestjs/common';
 import type { Backend } from '../backend/backend.js';
 import { BACKEND, CLOCK, KEYS, SETTINGS } from '../backend/tokens.js';
 import type { Clock, Timer } from '../common/clock.js';
-import { ClosedError, InvalidArgumentError, isFunctionsError } from '../common/errors.js';
+import { ClosedError, InvalidArgumentError } from '../common/errors.js';
 import type { Settings } from '../common/settings.js';
 import { messageOf, quote, show } from '../common/text.js';
 import { callIsolated, TypedEvents, type Dispose } from '../common/typed-events.js';
 import { encodeJson } from '../protocol/json.js';
 import type { Keys } from '../protocol/keys.js';
 import { isMalformed, parseNotification, parsePacket } from '../protocol/notification.js';
-
-/** A message as a listener gets it. */
-export interface ChannelMessage<T = unknown> {
-  /** The concrete channel, without the `keyPrefix`. */
-  readonly channel: string;
-  /** The pattern that matched, for pattern subscriptions. */
-  readonly pattern: string | undefined;
-  /** `data` of the Nest packet; on the four channels of a function a checked {@link Notification}. */
-  readonly data: T;
-}
-
-/** Listens to a channel or pattern. What it throws is logged and reaches nobody else. */
-export type ChannelListener<T = unknown> = (message: ChannelMessage<T>) => unknown;
-
-/** One listener's subscription. */
-export interface Subscription {
-  /** Removes the listener; the last one of a channel ends the Redis subscription. Safe to call twice. */
-  unsubscribe(): Promise<void>;
-}
+import type { ChannelListener, Subscription } from './channel-message.js';
+import { Topics, type TopicKind } from './topics.js';
 
 /**
  * - `connecting`: no connection yet
@@ -64,15 +47,6 @@ export interface NotificationStats {
   readonly dropped: number;
 }
 
-type Kind = 'channel' | 'pattern';
-
-interface Topic {
-  readonly listeners: Set<ChannelListener<never>>;
-  /** The acknowledgement on the current connection; absent when there is none asked for. */
-  acknowledged: Promise<void> | undefined;
-}
-
-const NAMES_PER_COMMAND = 500;
 const REMEMBERED_PROBLEMS = 1_000;
 /** Longest channel or pattern: that of the longest names, every character encoded, has about 4,600. */
 const MAX_CHANNEL_LENGTH = 8_192;
@@ -82,22 +56,13 @@ const RETRY_MS = 500;
 /**
  * All pub/sub of a process: publishes, and keeps one Redis subscription per channel however many listen.
  *
- * Invariants:
- * - A topic exists exactly while it has listeners; what is subscribed in Redis follows the topics.
+ * Invariants ({@link Topics} says how the subscriptions keep them):
  * - `subscribe` resolves after the server's acknowledgement, never before.
  * - After a lost connection every topic is subscribed anew before `connected` is told, so that a listener of
  *   that event may read the truth and knows that nothing after it is missed.
  *
- * Interleavings of a topic's commands: all are written on one connection in the order of the calls, so
- * UNSUBSCRIBE by the last listener followed by SUBSCRIBE by a new one ends subscribed, and SUBSCRIBE
- * followed by UNSUBSCRIBE before its acknowledgement ends unsubscribed. A connection lost in between makes
- * both void, and the topics decide what the next one holds.
- * - subscribe without a connection, then unsubscribe, then the connection: the SUBSCRIBE that waited is
- *   written although nobody listens any more; its acknowledgement finds no topic and takes it back.
- * - SUBSCRIBE that times out, and is executed later by a slow server: the listener's removal writes an
- *   UNSUBSCRIBE behind it, answered or not.
- * - resubscribing fails and the connection holds (a permission taken away, a server too busy to answer):
- *   it is tried again on the same connection; there may never be another one.
+ * Interleavings: resubscribing fails and the connection holds (a permission taken away, a server too busy to
+ * answer): it is tried again on the same connection; there may never be another one.
  *
  * @example
  * ```ts
@@ -110,15 +75,11 @@ const RETRY_MS = 500;
 @Injectable()
 export class NotificationManager {
   private readonly logger = new Logger('NOTIFICATIONS');
-  private readonly topics: Readonly<Record<Kind, Map<string, Topic>>> = {
-    channel: new Map(),
-    pattern: new Map(),
-  };
+  private readonly topics: Topics;
   private readonly events = new TypedEvents<NotificationEvents>((event, error) =>
     this.logger.error(`A listener of ${String(event)} failed: ${messageOf(error)}`),
   );
   private readonly problemsLogged = new Set<string>();
-  private readonly refused = new Set<string>();
   private current: NotificationState = 'connecting';
   /** Counts connections, and attempts to subscribe anew on one: what is no longer the latest gives up. */
   private connection = 0;
@@ -134,7 +95,9 @@ export class NotificationManager {
     @Inject(KEYS) private readonly keys: Keys,
     @Inject(SETTINGS) private readonly settings: Settings,
     @Inject(CLOCK) private readonly clock: Clock,
-  ) {}
+  ) {
+    this.topics = new Topics(backend.bus, keys, this.logger);
+  }
 
   /** Takes the bus; the module calls it before anything else of the application can subscribe. */
   start(): void {
@@ -165,15 +128,11 @@ export class NotificationManager {
 
   /** Counters, for health and tests. */
   stats(): NotificationStats {
-    let listeners = 0;
-    for (const topics of Object.values(this.topics)) {
-      for (const topic of topics.values()) listeners += topic.listeners.size;
-    }
     return {
       state: this.current,
-      channels: this.topics.channel.size,
-      patterns: this.topics.pattern.size,
-      listeners,
+      channels: this.topics.count('channel'),
+      patterns: this.topics.count('pattern'),
+      listeners: this.topics.listeners,
       published: this.published,
       received: this.received,
       dropped: this.dropped,
@@ -239,13 +198,13 @@ export class NotificationManager {
   /** Removes all listeners of a channel. */
   async unsubscribe(channel: string): Promise<void> {
     assertChannel('channel', channel);
-    await this.drop('channel', [this.keys.prefix + channel]);
+    await this.topics.drop('channel', [this.keys.prefix + channel]);
   }
 
   /** Removes all listeners of a pattern. */
   async unsubscribePattern(pattern: string): Promise<void> {
     assertChannel('pattern', pattern);
-    await this.drop('pattern', [this.keys.prefixedPattern(pattern)]);
+    await this.topics.drop('pattern', [this.keys.prefixedPattern(pattern)]);
   }
 
   /** Ends it for good; the connection itself is the backend's. */
@@ -254,115 +213,27 @@ export class NotificationManager {
     this.detach();
     this.retry?.cancel();
     this.transition('closed');
-    this.topics.channel.clear();
-    this.topics.pattern.clear();
+    this.topics.close();
     this.events.clear();
   }
 
   private async add<T>(
-    kind: Kind,
+    kind: TopicKind,
     names: readonly string[],
     listener: ChannelListener<T>,
   ): Promise<Subscription> {
     this.assertOpen();
     if (typeof listener !== 'function')
       throw new InvalidArgumentError('listener', show(listener), 'a function');
-    const topics = this.topics[kind];
-    // A wrapper per subscription: the same function may listen twice and leave once.
-    const entry: ChannelListener<never> = (message) => listener(message);
-    const missing: string[] = [];
-    for (const name of names) {
-      let topic = topics.get(name);
-      if (topic === undefined)
-        topics.set(name, (topic = { listeners: new Set(), acknowledged: undefined }));
-      topic.listeners.add(entry);
-      if (topic.acknowledged === undefined) missing.push(name);
-    }
-    try {
-      if (missing.length > 0) this.acknowledge(kind, missing);
-      await Promise.all(names.map((name) => topics.get(name)?.acknowledged ?? Promise.resolve()));
-    } catch (error) {
-      void this.remove(kind, names, entry);
-      throw error;
-    }
-    return { unsubscribe: () => this.remove(kind, names, entry) };
-  }
-
-  /** Asks Redis for topics and notes the promise on each; a failure lets the next subscriber ask again. */
-  private acknowledge(kind: Kind, names: readonly string[]): void {
-    const { bus } = this.backend;
-    const inOrder = bus.isConnected();
-    const acknowledged = kind === 'channel' ? bus.subscribe(names) : bus.psubscribe(names);
-    acknowledged.then(
-      () => {
-        this.refused.delete(kind);
-        this.refused.delete(this.problemOf(kind, names));
-        this.logger.debug(`subscribed to ${summary(kind, names)}`);
-        const unwanted = names.filter((name) => !this.topics[kind].has(name));
-        if (!inOrder) void this.takeBack(kind, unwanted);
-      },
-      (error: unknown) => {
-        this.reportRefused(kind, names, error);
-        for (const name of names) {
-          const topic = this.topics[kind].get(name);
-          if (topic?.acknowledged === acknowledged) topic.acknowledged = undefined;
-        }
-      },
-    );
-    for (const name of names) {
-      const topic = this.topics[kind].get(name);
-      if (topic !== undefined) topic.acknowledged = acknowledged;
-    }
-  }
-
-  /** Asks for the topics that nobody has asked for on this connection. */
-  private acknowledgeAll(kind: Kind, names: readonly string[]): void {
-    const missing = names.filter((name) => this.topics[kind].get(name)?.acknowledged === undefined);
-    for (let i = 0; i < missing.length; i += NAMES_PER_COMMAND) {
-      this.acknowledge(kind, missing.slice(i, i + NAMES_PER_COMMAND));
-    }
-  }
-
-  private async remove(
-    kind: Kind,
-    names: readonly string[],
-    listener: ChannelListener<never>,
-  ): Promise<void> {
-    const idle = names.filter((name) => {
-      const topic = this.topics[kind].get(name);
-      return topic?.listeners.delete(listener) === true && topic.listeners.size === 0;
-    });
-    await this.drop(kind, idle);
-  }
-
-  private async drop(kind: Kind, names: readonly string[]): Promise<void> {
-    await this.takeBack(
-      kind,
-      names.filter((name) => this.topics[kind].delete(name)),
-    );
-  }
-
-  private async takeBack(kind: Kind, names: readonly string[]): Promise<void> {
-    const { bus } = this.backend;
-    // Without a connection there is nothing to take back: the next one starts from the topics.
-    if (names.length === 0 || this.current === 'closed' || !bus.isConnected()) return;
-    await (kind === 'channel' ? bus.unsubscribe(names) : bus.punsubscribe(names)).catch(
-      (error: unknown) =>
-        this.logger.debug(`unsubscribing from ${summary(kind, names)} failed: ${messageOf(error)}`),
-    );
+    return this.topics.add(kind, names, listener);
   }
 
   private async resubscribe(): Promise<void> {
     const connection = (this.connection += 1);
-    const channels = [...this.topics.channel.keys()];
-    const patterns = [...this.topics.pattern.keys()];
-    this.acknowledgeAll('channel', channels);
-    this.acknowledgeAll('pattern', patterns);
+    const channels = this.topics.count('channel');
+    const patterns = this.topics.count('pattern');
     try {
-      await Promise.all([
-        ...channels.map((name) => this.topics.channel.get(name)?.acknowledged),
-        ...patterns.map((name) => this.topics.pattern.get(name)?.acknowledged),
-      ]);
+      await this.topics.acknowledgeAll();
     } catch {
       // If the connection broke meanwhile, the next one comes here again.
       if (connection === this.connection && this.current !== 'closed')
@@ -379,15 +250,13 @@ export class NotificationManager {
       return;
     this.lastLoss = undefined;
     this.transition('connected');
-    this.events.emit('connected', { channels: channels.length, patterns: patterns.length });
+    this.events.emit('connected', { channels, patterns });
   }
 
   private handleLoss(reason: string): void {
     this.connection += 1;
     this.lastLoss = reason;
-    for (const topics of Object.values(this.topics)) {
-      for (const topic of topics.values()) topic.acknowledged = undefined;
-    }
+    this.topics.handleLoss();
     if (this.current === 'connected') {
       this.transition('reconnecting', reason);
       this.events.emit('disconnected', { reason });
@@ -395,9 +264,11 @@ export class NotificationManager {
   }
 
   private receive(name: string, payload: string, pattern: string | undefined): void {
-    const topic =
-      pattern === undefined ? this.topics.channel.get(name) : this.topics.pattern.get(pattern);
-    if (topic === undefined) return;
+    const listeners =
+      pattern === undefined
+        ? this.topics.listenersOf('channel', name)
+        : this.topics.listenersOf('pattern', pattern);
+    if (listeners === undefined) return;
     this.received += 1;
     const address = this.keys.parseChannel(name);
     const parsed =
@@ -413,7 +284,7 @@ export class NotificationManager {
       pattern: pattern === undefined ? undefined : this.keys.unprefixedPattern(pattern),
       data,
     };
-    for (const listener of [...topic.listeners]) {
+    for (const listener of listeners) {
       callIsolated(
         () => listener(message as never),
         (error) => this.logger.error(`A listener of ${quote(channel)} failed: ${messageOf(error)}`),
@@ -430,24 +301,6 @@ export class NotificationManager {
       );
     }
     this.events.emit('dropped', { channel, reason });
-  }
-
-  /**
-   * Tried again and again, and said once until it works: while Redis is away once for all topics of a kind,
-   * whose names change with every attempt to join; what Redis refuses once for all topics that begin alike.
-   */
-  private reportRefused(kind: Kind, names: readonly string[], error: unknown): void {
-    const away = isFunctionsError(error, 'BACKEND_UNAVAILABLE');
-    const problem = away ? kind : this.problemOf(kind, names);
-    const text = `could not subscribe to ${summary(kind, names)}: ${messageOf(error)}`;
-    const known = this.refused.has(problem) || this.refused.size >= REMEMBERED_PROBLEMS;
-    if (known) this.logger.debug(text);
-    else this.logger.warn(text);
-    if (!known) this.refused.add(problem);
-  }
-
-  private problemOf(kind: Kind, [first = '']: readonly string[]): string {
-    return `${kind} ${this.keys.unprefixed(first).split(':', 2).join(':')}`;
   }
 
   private transition(to: NotificationState, reason?: string): void {
@@ -470,11 +323,4 @@ function assertChannel(argument: string, value: unknown): void {
     show(value),
     `a string of 1 to ${MAX_CHANNEL_LENGTH} characters`,
   );
-}
-
-function summary(kind: Kind, names: readonly string[]): string {
-  const first = names[0] ?? '';
-  return names.length === 1
-    ? `${kind} ${quote(first)}`
-    : `${names.length} ${kind}s (${quote(first)}, ...)`;
 }

@@ -50,6 +50,11 @@ export function functionRef(functionName: string, workflowId: string): FunctionR
   return ref;
 }
 
+/** A function for a line of a log. */
+export function labelOf({ functionName, workflowId }: FunctionRef): string {
+  return `${functionName} (workflow ${workflowId})`;
+}
+
 /**
  * Refuses what cannot be a name.
  *

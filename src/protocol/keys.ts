@@ -131,6 +131,11 @@ export class Keys {
     return `${this.prefix}nf:delayed`;
   }
 
+  /** Sorted set of functions whose group was made anew, by when calls that nobody claimed are put back. */
+  unclaimed(): string {
+    return `${this.prefix}nf:unclaimed`;
+  }
+
   /** Hash of all processes that joined: session to `present` or `absent`, which is about its presence, or `condemned`. */
   processes(): string {
     return `${this.prefix}nf:processes`;

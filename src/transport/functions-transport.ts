@@ -7,11 +7,8 @@ import type { Settings } from '../common/settings.js';
 import type { FunctionContext } from '../execution/worker/function-context.js';
 import { CallConsumer } from '../execution/worker/call-consumer.js';
 import { WorkerCoordinator } from '../lifecycle/worker-coordinator.js';
-import {
-  NotificationManager,
-  type ChannelMessage,
-  type Subscription,
-} from '../notifications/notification-manager.js';
+import type { ChannelMessage, Subscription } from '../notifications/channel-message.js';
+import { NotificationManager } from '../notifications/notification-manager.js';
 import { encodeDefinition } from '../protocol/definition.js';
 import { functionRef, type FunctionRef } from '../protocol/function-ref.js';
 import { FunctionsRpcContext } from './functions-rpc-context.js';

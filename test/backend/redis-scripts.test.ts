@@ -55,6 +55,22 @@ describe('a heartbeat', () => {
   });
 });
 
+describe('a worker of a pool that is unregistered', () => {
+  it('leaves a token for the others when calls are due, for it may have spent the one that told of them', async () => {
+    const { workers } = backendOf(await fleet.start({ options: { worker: false } }));
+    for (const workerId of ['w-1', 'w-2']) {
+      const session = await workers.join(`of-${workerId}`, 60_000, false);
+      const registration = { ref: WORK, workerId, session, leaseMs: 60_000, definition: '' };
+      await workers.register({ ...registration, fingerprint: '', poolId: 'p' });
+    }
+    await fleet.redis.xadd(key('calls'), '*', 'v', '1');
+    const pool = `${fleet.prefix}nf:pool:{p}`;
+    await fleet.redis.zadd(`${pool}:due`, 1, 'work:default');
+    await workers.unregister(WORK, 'w-1', {}, 'process_died');
+    expect(await fleet.redis.llen(`${pool}:wake`)).toBe(1);
+  });
+});
+
 describe("a message on a session's own channel", () => {
   it('changes no health when it is older than what the worker said since', async () => {
     const app = await fleet.start({

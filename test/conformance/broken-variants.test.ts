@@ -220,6 +220,24 @@ const FOUND_BY: Readonly<Record<string, readonly string[]>> = {
   'running calls do not count as backlog': [
     'a function has no more calls than its backlog allows, waiting and running',
   ],
+  'the bell does not say that it rang': [
+    'the bell rings for a call of any function, and wakes who waits',
+  ],
+  'nothing is ever due': ['the bell rings for a call of any function, and wakes who waits'],
+  'a deputy does not hear of looks': [
+    'the deputy hears of each look, keeps its office, and loses it when it is gone',
+  ],
+  'both offices are always held': [
+    'the deputy hears of each look, keeps its office, and loses it when it is gone',
+  ],
+  'everybody keeps the office of the deputy': [
+    'the deputy hears of each look, keeps its office, and loses it when it is gone',
+  ],
+  'a lease that is gone is renewed': ['a lease is renewed while there is one'],
+  'what nobody claimed is never seen': [
+    'a group that was destroyed is made again: what is claimed goes on, the rest is put back',
+  ],
+  'no function has a record': ['functions that have a worker are counted, stale ones too'],
 };
 /** What applications notice of some of them. */
 const NOTICED: readonly (readonly [title: string, name: string])[] = [

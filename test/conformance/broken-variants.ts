@@ -126,9 +126,16 @@ export const brokenVariants: readonly BrokenVariant[] = [
   reader('the bell is heard late', (good) => ({
     waitForBell: async (_, blockMs) => {
       await pause(blockMs);
-      await good.waitForBell(['nobody'], 1);
+      return good.waitForBell(['nobody'], 1);
     },
   })),
+  reader('the bell does not say that it rang', (good) => ({
+    waitForBell: async (...wait) => {
+      await good.waitForBell(...wait);
+      return false;
+    },
+  })),
+  reader('nothing is ever due', () => ({ isDue: () => Promise.resolve(false) })),
   reader('a look at the pool says that nothing is left', (good) => ({
     take: async (read) => ({ ...(await good.take(read)), more: false }),
   })),
@@ -394,6 +401,23 @@ export const brokenVariants: readonly BrokenVariant[] = [
     },
   })),
   fleet('an office is never free again', (good) => ({ resign: () => good.resign('nobody') })),
+  heard('a deputy does not hear of looks', (tell) => (...message) => {
+    if (!message[1].includes('"looked"')) tell(...message);
+  }),
+  fleet('both offices are always held', () => ({ areHeld: () => Promise.resolve(true) })),
+  fleet('everybody keeps the office of the deputy', (good) => ({
+    keepDeputy: async (...keep) => {
+      await good.keepDeputy(...keep);
+      return true;
+    },
+  })),
+  workers('a lease that is gone is renewed', () => ({ renew: () => Promise.resolve(true) })),
+  fleet('what nobody claimed is never seen', (good) => ({
+    look: async (...look) => {
+      const view = await good.look(...look);
+      return view && { ...view, unclaimed: [] };
+    },
+  })),
   fleet('a read that is gone is still seen', () => ({ isReading: () => Promise.resolve(true) })),
   fleet('delayed calls are never due', (good) => ({
     look: async (...look) => {
@@ -436,6 +460,7 @@ export const brokenVariants: readonly BrokenVariant[] = [
       return { ...rest, workers: [...living, ...stale], stale: [] };
     },
   })),
+  workers('no function has a record', () => ({ countRecorded: () => Promise.resolve(0) })),
   workers('workers of all workflows are one', (good) => ({
     snapshot: (ref) => good.snapshot(functionRef(ref.functionName, 'default')),
   })),

@@ -48,6 +48,7 @@ describe('docs/architecture.md', () => {
       keys.poolDue('poolId'),
       keys.poolWake('poolId'),
       keys.delayedFunctions(),
+      keys.unclaimed(),
       keys.processes(),
       keys.supervisor(),
       keys.deputy(),
@@ -75,7 +76,7 @@ describe('docs/architecture.md', () => {
         ...['calls', 'workers', 'definition', 'deadLetters', 'lastEpoch', 'workflow', 'lease'],
         ...['hosted', 'replies', 'control', 'processes', 'supervisor', 'channel', 'channels'],
         ...['delayed', 'aside', 'once', 'bells', 'grave', 'pool', 'poolDue', 'poolWake', 'deputy'],
-        ...['delayedFunctions', 'unprefixed', 'prefixedPattern', 'unprefixedPattern'],
+        ...['delayedFunctions', 'unclaimed', 'unprefixed', 'prefixedPattern', 'unprefixedPattern'],
       ].sort(),
     );
   });

@@ -79,6 +79,24 @@ describe('a process with many functions', () => {
     expect(reads.filter(({ name }) => name === 'xreadgroup')).toEqual([]);
   });
 
+  it('finds a call whose token went to a process that stood still then, although nothing rang since', async () => {
+    const stage = new Stage();
+    await fleet.start({ providers: many('a', [stage.as('f0')], ['f0']) });
+    const log = await CommandLog.start(redisUrl());
+    let due = '';
+    await eventually('it waits in vain, and asks whether something is due', async () => {
+      const asked = await log.mentioning(`${fleet.prefix}nf:pool:`);
+      due = asked.find(({ name }) => name === 'exists')?.args[0] ?? '';
+      return due !== '';
+    });
+    log.close();
+    const call = ['c', '1 60000   silent\t{}'];
+    await fleet.redis.xadd(`${fleet.prefix}nf:{f0:default}:calls`, '*', ...call);
+    await fleet.redis.zadd(due, 1, 'f0:default');
+    expect((await stage.started()).callId).toBe('silent');
+    stage.finishAll();
+  });
+
   it('takes what came before it was there', async () => {
     const registry = await caller();
     const first = await fleet.start({ providers: many('first') });

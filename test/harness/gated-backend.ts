@@ -16,6 +16,7 @@ export type GatedCall =
   | 'bus.unsubscribe'
   | 'bus.psubscribe'
   | 'bus.publish'
+  | 'workers.heartbeat'
   | 'workers.snapshot'
   | 'workers.register'
   | 'workers.change'
@@ -81,9 +82,13 @@ export class GatedBackend {
   }
 
   /** An application on a gated backend; close it like any other. */
-  async start(url: string, options: FunctionsOptions): Promise<INestApplicationContext> {
+  async start(
+    url: string,
+    options: FunctionsOptions,
+    providers: unknown[] = [],
+  ): Promise<INestApplicationContext> {
     const module = await Test.createTestingModule({
-      imports: [rootModule({ connection: url, ...options })],
+      imports: [rootModule({ connection: url, ...options }, { providers })],
     })
       .overrideProvider(BACKEND)
       .useFactory({

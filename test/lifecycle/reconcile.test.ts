@@ -39,6 +39,16 @@ describe('what the registry and a process say of a worker', () => {
     );
   });
 
+  it('is made the same within leases when records of some of many functions are gone', async () => {
+    const names = Array.from({ length: 40 }, (_, index) => `f${index}`);
+    const providers = names.map((name) => hosting(name, () => 1));
+    await fleet.start({ providers, options: quick });
+    const gone = ['f7', 'f39'].map((name) => key(`{${name}:default}:workers`));
+    await fleet.redis.del(gone);
+    // One after the other, one in each lease, they would be looked at for sixteen seconds.
+    await eventually('they are back', async () => (await fleet.redis.exists(gone)) === 2, 5_000);
+  });
+
   it('is made the same when another process unregistered it: it takes no calls any more', async () => {
     const app = await fleet.start({ providers: [hosting('work', () => 1)], options: quick });
     const other = (await fleet.start({ options: { worker: false } })).get(FunctionRegistry);

@@ -40,7 +40,7 @@ describe('leases', () => {
     const { workers, fleet } = backend();
     await workers.join('a', 300, false);
     await workers.join('b', 300, false);
-    await fleet.elect('b', 10_000);
+    await fleet.elect('b', { supervisorMs: 10_000, deputyMs: 1_000 });
     for (let passed = 0; passed < 500; passed += 100) {
       clock.advance(100);
       await workers.heartbeat({ sessionId: 'b', epoch: 1 }, 'pb', 300);
@@ -52,7 +52,7 @@ describe('leases', () => {
     const { workers, fleet } = backend();
     await workers.join('a', 300, false);
     await workers.join('b', 300, false);
-    await fleet.elect('b', 1_000);
+    await fleet.elect('b', { supervisorMs: 1_000, deputyMs: 1_000 });
     clock.stall(60_000);
     expect((await fleet.look('b', 1_000, true))?.lapsed).toEqual([]);
   });

@@ -33,6 +33,8 @@ export interface HandOverStore {
   sharedEntry(key: string): Promise<string | undefined>;
   /** Destroys the group while `meanwhile` finds a worker of another session registered. */
   destroyGroup(meanwhile: () => Promise<void>): Promise<void>;
+  /** Lets the time be over in which workers claim what they run. */
+  endTimeToClaim(): Promise<void>;
   close(): Promise<void>;
 }
 
@@ -87,6 +89,9 @@ export function onRedis(ref: FunctionRef): HandOverStore {
       await meanwhile();
       await redis.del(keys.workers(ref));
     },
+    endTimeToClaim: async () => {
+      await redis.zadd(keys.unclaimed(), 'XX', 0, ref.id);
+    },
     close: async () => {
       await removeAll();
       await backend.close();
@@ -136,6 +141,10 @@ export function onMemory(ref: FunctionRef): HandOverStore {
       fn.destroyGroup();
       await meanwhile();
       fn.workers.clear();
+    },
+    endTimeToClaim: () => {
+      if (space().unclaimed.has(ref.id)) space().unclaimed.set(ref.id, 0);
+      return Promise.resolve();
     },
     close: () => backend.close(),
   };

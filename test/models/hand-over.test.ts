@@ -367,6 +367,8 @@ describe.each([onRedis(ref), onMemory(ref)])('the hand-over on $title', (store) 
         ...model.queue,
         ...model.held.filter(({ place }) => place.at === 'held' && place.by !== claims),
       ]);
+      // The time to claim is over.
+      await store.endTimeToClaim();
       expect(await backend.calls.adopt(ref)).toBe(orphans.length);
       model.queue = [];
       for (const call of orphans) {

@@ -182,6 +182,30 @@ describe('a caller that declares a worker dead', () => {
   });
 });
 
+describe('a caller that tells the deputy of looks that nobody made', () => {
+  it('does not keep it from following a dead supervisor', async () => {
+    const first = await fleet.startAs('supervisor');
+    await eventually('it supervises', () => first.get(WorkerCoordinator).isSupervisor);
+    const second = await fleet.startAs('supervisor');
+    const deputy = `${fleet.prefix}nf:deputy`;
+    const session = await eventually('it has a deputy', async () => {
+      return (await fleet.redis.get(deputy)) ?? false;
+    });
+    const client = new Redis(fleet.urlOf('caller'));
+    const packet = JSON.stringify({ pattern: 'control', data: { type: 'looked' } });
+    const forge = setInterval(() => {
+      void client.publish(`${fleet.prefix}nf:process:${String(session)}`, packet);
+    }, 20);
+    try {
+      await fleet.stop(first);
+      await eventually('the deputy follows', () => second.get(WorkerCoordinator).isSupervisor);
+    } finally {
+      clearInterval(forge);
+      client.disconnect();
+    }
+  });
+});
+
 describe('a user for one function', () => {
   it('calls it, and no other', async () => {
     const user = { name: 'narrow', password: PASSWORD, prefix: fleet.prefix };

@@ -22,6 +22,7 @@ import { startRedis, type StartedRedis } from '../../tools/redis.mjs';
 import { lessened, rulesOf, wordsOf, type AclBlock } from '../harness/acl.js';
 import { AclFleet, PASSWORD, USERS } from '../harness/acl-fleet.js';
 import { AclUsage, RECORDED_PREFIX } from '../harness/acl-usage.js';
+import { CommandLog } from '../harness/command-log.js';
 import { condemnAll } from '../harness/condemn.js';
 import { eventually } from '../harness/eventually.js';
 import { hosting, Stage } from '../harness/host.js';
@@ -321,17 +322,20 @@ describe('a fleet whose users have the rules of docs/security.md', () => {
     await fleet.stop(worker);
   });
 
-  it('supervises in an office of two, and in another database than the first', async () => {
+  it('supervises in an office of two, others ask for it, and in another database than the first', async () => {
     const first = await fleet.startAs('supervisor');
     await eventually('it supervises', () => first.get(WorkerCoordinator).isSupervisor);
     const second = await fleet.startAs('supervisor');
     const deputy = `${fleet.prefix}nf:deputy`;
-    let left = 0;
-    await eventually('its deputy keeps its office', async () => {
-      const before = left;
-      left = await fleet.redis.pttl(deputy);
-      return before > 0 && left > before;
-    });
+    await eventually('it has a deputy', async () => (await fleet.redis.exists(deputy)) === 1);
+    const log = await CommandLog.start(redis.url);
+    const third = await fleet.startAs('supervisor');
+    const asked = async (name: string): Promise<boolean> =>
+      (await log.mentioning(deputy)).some((command) => command.name === name);
+    await eventually('its deputy keeps its office', () => asked('getex'), 20_000);
+    await eventually('the third asks for it', () => asked('exists'), 20_000);
+    log.close();
+    await fleet.stop(third);
     await fleet.stop(first);
     await eventually('the deputy follows', () => second.get(WorkerCoordinator).isSupervisor);
     expect(await fleet.redis.exists(deputy)).toBe(0);

@@ -41,14 +41,22 @@ export class MemoryCallReader extends MemoryReader<RawCall[]> implements CallRea
     });
   }
 
-  waitForBell(pools: readonly string[], blockMs: number): Promise<void> {
-    return this.begin((space) => {
+  isDue(pools: readonly string[]): Promise<boolean> {
+    return this.begin((space) => pools.some((poolId) => space.pool(poolId).isDue));
+  }
+
+  waitForBell(pools: readonly string[], blockMs: number): Promise<boolean> {
+    return this.begin<boolean>((space) => {
       const bells = pools.map((poolId) => space.pool(poolId));
-      if (bells.some((pool) => pool.takeToken())) return undefined;
-      const ring = (): void => void blocked.wake();
+      if (bells.some((pool) => pool.takeToken())) return true;
+      let rang = false;
+      const ring = (): void => {
+        rang = true;
+        blocked.wake();
+      };
       const blocked = this.wait(blockMs, () => bells.forEach((pool) => pool.stopWaiting(ring)));
       for (const pool of bells) pool.wait(ring);
-      return blocked.promise.then(() => undefined);
+      return blocked.promise.then(() => rang);
     });
   }
 

@@ -15,6 +15,7 @@ import type {
   Submitted,
   SubmitTerms,
 } from '../call-streams.js';
+import { CLAIM_GRACE_MS } from '../limits.js';
 import { adopt } from './adopt.js';
 import { cancel } from './cancel.js';
 import { conclude } from './conclude.js';
@@ -49,6 +50,7 @@ export class MemoryCallStreams implements CallStreams {
         const others = sessions.filter((sessionId) => sessionId !== consumer);
         const isMade = fn.queue.makeGroup(others.length === 0);
         if (!isMade || others.length === 0 || fn.queue.size === 0) return false;
+        space.unclaimed.set(ref.id, space.now() + CLAIM_GRACE_MS);
         for (const other of others)
           this.tellSession(other, { type: 'regrouped', functionId: ref.id });
         return true;
@@ -65,6 +67,9 @@ export class MemoryCallStreams implements CallStreams {
   adopt(ref: FunctionRef): Promise<number> {
     return this.connection.run((space) => {
       const fn = space.find(ref);
+      // It was destroyed once more, and its workers have time to claim again.
+      if ((space.unclaimed.get(ref.id) ?? 0) > space.now()) return 0;
+      space.unclaimed.delete(ref.id);
       return fn === undefined ? 0 : adopt(space, fn);
     });
   }

@@ -1,8 +1,17 @@
+import type { FunctionRef } from '../../protocol/function-ref.js';
 import type { Keys } from '../../protocol/keys.js';
-import type { DeathEvidence, FleetStore, FleetView, HostedWorker, Office } from '../fleet-store.js';
+import type {
+  DeathEvidence,
+  FleetStore,
+  FleetView,
+  HostedWorker,
+  Office,
+  OfficeLeases,
+} from '../fleet-store.js';
 import { GRAVE_MS } from '../limits.js';
 import type { MemoryConnection } from './memory-connection.js';
 import type { MemorySpace } from './memory-space.js';
+import type { Sessions } from './sessions.js';
 
 /** Functions with delayed calls that one look tells of. */
 const DUE_PER_LOOK = 100;
@@ -14,7 +23,7 @@ export class MemoryFleetStore implements FleetStore {
     private readonly keys: Keys,
   ) {}
 
-  elect(sessionId: string, leaseMs: number): Promise<Office> {
+  elect(sessionId: string, { supervisorMs, deputyMs }: OfficeLeases): Promise<Office> {
     return this.connection.run(({ sessions }) => {
       const { offices, states } = sessions;
       const supervisor = offices.get('supervisor');
@@ -24,15 +33,28 @@ export class MemoryFleetStore implements FleetStore {
         states.get(supervisor) === 'present' &&
         !this.isPresent(supervisor);
       if (supervisor === undefined || supervisor === sessionId || isDead) {
-        offices.set('supervisor', sessionId, leaseMs);
+        offices.set('supervisor', sessionId, supervisorMs);
         if (offices.get('deputy') === sessionId) offices.delete('deputy');
         return 'supervisor';
       }
       const deputy = offices.get('deputy');
       if (deputy !== undefined && deputy !== sessionId) return 'none';
-      offices.set('deputy', sessionId, leaseMs);
+      offices.set('deputy', sessionId, deputyMs);
       return 'deputy';
     });
+  }
+
+  areHeld(): Promise<boolean> {
+    return this.connection.run(
+      ({ sessions: { offices } }) => offices.has('supervisor') && offices.has('deputy'),
+    );
+  }
+
+  keepDeputy(sessionId: string, leaseMs: number): Promise<boolean> {
+    return this.connection.run(
+      ({ sessions: { offices } }) =>
+        offices.get('deputy') === sessionId && offices.touch('deputy', leaseMs),
+    );
   }
 
   resign(sessionId: string): Promise<void> {
@@ -47,6 +69,7 @@ export class MemoryFleetStore implements FleetStore {
       const { offices, states, leases } = space.sessions;
       if (offices.get('supervisor') !== sessionId) return undefined;
       offices.touch('supervisor', leaseMs);
+      this.tellDeputy(space.sessions);
       const all = [...states.keys()];
       return {
         timestamp: space.now(),
@@ -57,7 +80,10 @@ export class MemoryFleetStore implements FleetStore {
           return state === 'condemned' || (state === 'present' && !this.isPresent(session));
         }),
         lapsed: withLeases ? all.filter((session) => !leases.has(session)) : [],
-        due: dueFunctions(space),
+        due: dueFunctions(space, space.delayed),
+        unclaimed: withLeases ? dueFunctions(space, space.unclaimed) : [],
+        // Nobody else writes here.
+        broken: [],
       };
     });
   }
@@ -91,14 +117,26 @@ export class MemoryFleetStore implements FleetStore {
     });
   }
 
+  /** One that does not hear of the look, although it has a presence, has died: its office is free. */
+  private tellDeputy({ offices, states }: Sessions): void {
+    const deputy = offices.get('deputy');
+    if (deputy === undefined) return;
+    const packet = JSON.stringify({ pattern: 'control', data: { type: 'looked' } });
+    const heard = this.connection.server.pubsub.publish(this.keys.control(deputy), packet);
+    if (heard === 0 && states.get(deputy) !== 'absent') offices.delete('deputy');
+  }
+
   private isPresent(sessionId: string): boolean {
     return this.connection.server.pubsub.hasSubscriber(this.keys.control(sessionId));
   }
 }
 
-function dueFunctions(space: MemorySpace): FleetView['due'] {
+function dueFunctions(
+  space: MemorySpace,
+  dueTimes: ReadonlyMap<string, number>,
+): readonly FunctionRef[] {
   const now = space.now();
-  return [...space.delayed]
+  return [...dueTimes]
     .filter(([, dueAt]) => dueAt <= now)
     .sort(([, one], [, other]) => one - other)
     .slice(0, DUE_PER_LOOK)

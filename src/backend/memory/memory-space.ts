@@ -16,6 +16,8 @@ export class MemorySpace {
   readonly lastEpochs: ExpiringMap<number>;
   /** Functions that have delayed calls, and when the first is due. */
   readonly delayed = new Map<string, number>();
+  /** Functions whose group was made anew, and when calls that nobody claimed are put back. */
+  readonly unclaimed = new Map<string, number>();
   private readonly functions = new Map<string, MemoryFunction>();
   private readonly workflows = new Map<string, Set<string>>();
   private readonly pools = new Map<string, Pool>();
@@ -73,12 +75,16 @@ export class MemorySpace {
     return pool;
   }
 
-  /** Tells a pool's processes, and those who read directly, that a function has calls. */
-  ring(fn: MemoryFunction): void {
+  /**
+   * Tells a pool's processes, and those who read directly, that a function has calls.
+   *
+   * @param tokenLost who had the token may be gone with it: what is due already is rung for again
+   */
+  ring(fn: MemoryFunction, tokenLost = false): void {
     fn.serve();
     for (const poolId of fn.bells) {
       const pool = this.pool(poolId);
-      if (pool.note(fn.ref.id)) pool.wakeOne();
+      if (pool.note(fn.ref.id) || tokenLost) pool.wakeOne();
     }
   }
 

@@ -41,6 +41,10 @@ export class MemoryWorkerStore implements WorkerStore {
     });
   }
 
+  renew({ sessionId }: ProcessSession, leaseMs: number): Promise<boolean> {
+    return this.connection.run(({ sessions }) => sessions.leases.touch(sessionId, leaseMs));
+  }
+
   heartbeat({ sessionId }: ProcessSession, processId: string, leaseMs: number): Promise<Pulse> {
     return this.connection.run((space) => {
       const { states, leases, graves } = space.sessions;
@@ -136,7 +140,7 @@ export class MemoryWorkerStore implements WorkerStore {
       space.sessions.unhost(record.processId, ref, workerId);
       space.leavePool(record.pool, fn);
       // It may have spent the token that told of a call.
-      if (fn.queue.size > 0) space.ring(fn);
+      if (fn.queue.size > 0) space.ring(fn, true);
       const last = Math.max(record.epoch, space.lastEpochs.get(ref.id) ?? 0);
       space.lastEpochs.set(ref.id, last, EPOCH_MEMORY_MS);
       const gone = { ...record, seq: record.seq + 1, timestamp: space.now() };
@@ -154,6 +158,12 @@ export class MemoryWorkerStore implements WorkerStore {
 
   find(ref: FunctionRef, workerId: string): Promise<WorkerRecord | undefined> {
     return this.connection.run((space) => space.find(ref)?.workers.get(workerId));
+  }
+
+  countRecorded(refs: readonly FunctionRef[]): Promise<number> {
+    return this.connection.run(
+      (space) => refs.filter((ref) => (space.find(ref)?.workers.size ?? 0) > 0).length,
+    );
   }
 
   snapshot(ref: FunctionRef): Promise<FunctionSnapshot> {

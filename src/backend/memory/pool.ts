@@ -10,6 +10,10 @@ export class Pool {
   private readonly waiting = new Waiters<() => void>();
   private tokens = 0;
 
+  get isDue(): boolean {
+    return this.due.size > 0;
+  }
+
   get hasToken(): boolean {
     return this.tokens > 0;
   }

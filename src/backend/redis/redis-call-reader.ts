@@ -129,11 +129,19 @@ export class RedisCallReader implements CallReader {
     return ref;
   }
 
-  async waitForBell(pools: readonly string[], blockMs: number): Promise<void> {
+  async isDue(pools: readonly string[]): Promise<boolean> {
+    try {
+      return (await this.connection.client.exists(...pools.map((id) => this.keys.poolDue(id)))) > 0;
+    } catch (error) {
+      throw this.connection.translate('EXISTS', error);
+    }
+  }
+
+  async waitForBell(pools: readonly string[], blockMs: number): Promise<boolean> {
     this.reading = true;
     try {
       const keys = pools.map((poolId) => this.keys.poolWake(poolId));
-      await this.connection.client.blpop(...keys, blockMs / 1_000);
+      return (await this.connection.client.blpop(...keys, blockMs / 1_000)) !== null;
     } catch (error) {
       throw this.connection.translate('BLPOP', error);
     } finally {

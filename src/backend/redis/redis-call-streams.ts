@@ -14,7 +14,7 @@ import type {
   Submitted,
   SubmitTerms,
 } from '../call-streams.js';
-import { DEAD_LETTER_CAP } from '../limits.js';
+import { CLAIM_GRACE_MS, DEAD_LETTER_CAP } from '../limits.js';
 import { GROUP, RedisCallReader } from './redis-call-reader.js';
 import type { RedisConnection } from './redis-connection.js';
 import { RedisOutcomeWriter } from './redis-outcome-writer.js';
@@ -54,8 +54,8 @@ export class RedisCallStreams implements CallStreams {
           runScript(
             client,
             scripts.regroup,
-            [this.keys.calls(ref), this.keys.workers(ref)],
-            [GROUP, consumer, this.keys.control(''), ref.id],
+            [this.keys.calls(ref), this.keys.workers(ref), this.keys.unclaimed()],
+            [GROUP, consumer, this.keys.control(''), ref.id, CLAIM_GRACE_MS],
           ),
         ),
       ),
@@ -78,13 +78,14 @@ export class RedisCallStreams implements CallStreams {
         runScript(
           client,
           scripts.adopt,
-          [this.keys.calls(ref)],
+          [this.keys.calls(ref), this.keys.unclaimed()],
           [
             GROUP,
             RELEASES_PER_SCRIPT,
             ...this.replyParts,
             `${ref.functionName} (workflow ${ref.workflowId})`,
             after,
+            ref.id,
           ],
         ),
       )) as [number, string];

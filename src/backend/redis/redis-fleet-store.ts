@@ -1,28 +1,61 @@
 import { isRefused } from '../../common/errors.js';
 import { parseFunctionId, type Keys } from '../../protocol/keys.js';
-import type { DeathEvidence, FleetStore, FleetView, HostedWorker, Office } from '../fleet-store.js';
+import type {
+  DeathEvidence,
+  FleetStore,
+  FleetView,
+  HostedWorker,
+  Office,
+  OfficeLeases,
+} from '../fleet-store.js';
 import { GRAVE_MS } from '../limits.js';
+import { brokenKey, namingBrokenKey } from './key-types.js';
 import { connectionName, type RedisConnection } from './redis-connection.js';
 import { around } from './redis-worker-store.js';
-import { runScript, scripts, type Script } from './scripts.js';
+import { ScriptRunner } from './script-runner.js';
+import { scripts } from './scripts.js';
 
 /** The fleet in Redis: presence is a subscription, the supervisor's office a lease. */
 export class RedisFleetStore implements FleetStore {
+  private readonly scripts: ScriptRunner;
+
   constructor(
     private readonly commands: RedisConnection,
     private readonly keys: Keys,
-  ) {}
+  ) {
+    this.scripts = new ScriptRunner(commands);
+  }
 
-  async elect(sessionId: string, leaseMs: number): Promise<Office> {
+  async elect(sessionId: string, { supervisorMs, deputyMs }: OfficeLeases): Promise<Office> {
     const keys = [this.keys.supervisor(), this.keys.deputy(), this.keys.processes()];
-    const args = [sessionId, leaseMs, this.keys.control('')];
-    const answer = await this.run('elect', scripts.elect, keys, args);
+    const args = [sessionId, supervisorMs, this.keys.control(''), deputyMs];
+    const answer = await this.scripts.run('elect', scripts.elect, keys, args);
     return answer === 2 ? 'supervisor' : answer === 1 ? 'deputy' : 'none';
+  }
+
+  async areHeld(): Promise<boolean> {
+    const held = await this.commands.command('EXISTS', (client) =>
+      client.exists(this.keys.supervisor(), this.keys.deputy()),
+    );
+    return held === 2;
+  }
+
+  async keepDeputy(sessionId: string, leaseMs: number): Promise<boolean> {
+    // Whoever holds it: an office that is not this session's gets some more time, and ends all the same.
+    const key = this.keys.deputy();
+    try {
+      const holder = await this.commands.command('GETEX', (client) =>
+        client.getex(key, 'PX', leaseMs),
+      );
+      return holder === sessionId;
+    } catch (error) {
+      throw await namingBrokenKey(this.commands, [key], error);
+    }
   }
 
   async resign(sessionId: string): Promise<void> {
     const keys = [this.keys.supervisor(), this.keys.deputy()];
-    await this.run('resign', scripts.resign, keys, [sessionId]);
+    await this.scripts.run('resign', scripts.resign, keys, [sessionId]);
   }
 
   async isReading(sessionId: string): Promise<boolean | undefined> {
@@ -42,10 +75,16 @@ export class RedisFleetStore implements FleetStore {
     leaseMs: number,
     withLeases: boolean,
   ): Promise<FleetView | undefined> {
-    const answer = await this.run(
+    const answer = await this.scripts.run(
       'look',
       scripts.look,
-      [this.keys.supervisor(), this.keys.processes(), this.keys.delayedFunctions()],
+      [
+        this.keys.supervisor(),
+        this.keys.processes(),
+        this.keys.delayedFunctions(),
+        this.keys.deputy(),
+        this.keys.unclaimed(),
+      ],
       [
         sessionId,
         leaseMs,
@@ -55,9 +94,11 @@ export class RedisFleetStore implements FleetStore {
       ],
     );
     if (!Array.isArray(answer)) return undefined;
-    const [timestamp, sessions, absent, lapsed, due] = answer as [
+    const [timestamp, sessions, absent, lapsed, due, unclaimed, broken] = answer as [
       string,
       number,
+      string[],
+      string[],
       string[],
       string[],
       string[],
@@ -68,11 +109,13 @@ export class RedisFleetStore implements FleetStore {
       absent,
       lapsed,
       due: due.flatMap((id) => parseFunctionId(id) ?? []),
+      unclaimed: unclaimed.flatMap((id) => parseFunctionId(id) ?? []),
+      broken: broken.map(brokenKey),
     };
   }
 
   async condemn(sessionId: string, evidence: DeathEvidence): Promise<HostedWorker[] | undefined> {
-    const answer = await this.run(
+    const answer = await this.scripts.run(
       'condemn',
       scripts.condemn,
       [this.keys.lease(sessionId), this.keys.hosted(sessionId), this.keys.processes()],
@@ -94,15 +137,6 @@ export class RedisFleetStore implements FleetStore {
         .set(this.keys.grave(sessionId), '', 'PX', GRAVE_MS)
         .exec(),
     );
-  }
-
-  private run(
-    operation: string,
-    script: Script,
-    keys: readonly string[],
-    args: readonly (string | number)[],
-  ): Promise<unknown> {
-    return this.commands.command(operation, (client) => runScript(client, script, keys, args));
   }
 }
 

@@ -1,6 +1,7 @@
 import { REPLY_FIELD, splitReplies } from '../../protocol/call.js';
 import type { RawReply, ReplyReader } from '../call-streams.js';
 import { REPLY_STREAM_TTL_MS } from '../limits.js';
+import { namingBrokenKey } from './key-types.js';
 import type { RedisConnection } from './redis-connection.js';
 
 /** The group that makes the stream exist: workers write only to reply streams that do. */
@@ -27,7 +28,16 @@ export class RedisReplyReader implements ReplyReader {
   }
 
   async ensure(): Promise<boolean> {
-    const made = await this.connection.command('XGROUP CREATE', async (client) => {
+    const made = await this.make();
+    const forgotten = made && this.existed;
+    this.existed = true;
+    // A new stream counts from its own beginning: an emptied Redis knows nothing of the ids read before.
+    if (made) this.lastId = '0-0';
+    return forgotten;
+  }
+
+  private async make(): Promise<boolean> {
+    const made = this.connection.command('XGROUP CREATE', async (client) => {
       const created = await client.xgroup('CREATE', this.key, KEEPER, '0', 'MKSTREAM').then(
         () => true,
         (error: Error) => {
@@ -38,11 +48,11 @@ export class RedisReplyReader implements ReplyReader {
       if (created) await client.pexpire(this.key, REPLY_STREAM_TTL_MS);
       return created;
     });
-    const forgotten = made && this.existed;
-    this.existed = true;
-    // A new stream counts from its own beginning: an emptied Redis knows nothing of the ids read before.
-    if (made) this.lastId = '0-0';
-    return forgotten;
+    try {
+      return await made;
+    } catch (error) {
+      throw await namingBrokenKey(this.connection, [this.key], error);
+    }
   }
 
   async read(blockMs: number): Promise<RawReply[]> {

@@ -15,7 +15,8 @@ import type {
 } from '../worker-store.js';
 import { EPOCH_MEMORY_MS, REPLY_STREAM_TTL_MS } from '../limits.js';
 import type { RedisConnection } from './redis-connection.js';
-import { runScript, scripts, type Script } from './scripts.js';
+import { ScriptRunner } from './script-runner.js';
+import { scripts } from './scripts.js';
 import type { UntoldNews } from './untold-news.js';
 
 /** The registry in Redis: a hash of records per function, leases as keys with a time to live. */
@@ -23,6 +24,7 @@ export class RedisWorkerStore implements WorkerStore {
   private readonly leaseParts: readonly [string, string];
   private readonly hostedParts: readonly [string, string];
   private readonly controlHead: string;
+  private readonly scripts: ScriptRunner;
 
   constructor(
     private readonly commands: RedisConnection,
@@ -32,10 +34,11 @@ export class RedisWorkerStore implements WorkerStore {
     this.leaseParts = around(keys.lease('\0'));
     this.hostedParts = around(keys.hosted('\0'));
     this.controlHead = keys.control('');
+    this.scripts = new ScriptRunner(commands);
   }
 
   async join(sessionId: string, leaseMs: number, present: boolean): Promise<ProcessSession> {
-    const epoch = await this.run(
+    const epoch = await this.scripts.run(
       'join',
       scripts.join,
       [this.keys.lease(sessionId), this.keys.processes()],
@@ -45,7 +48,7 @@ export class RedisWorkerStore implements WorkerStore {
   }
 
   async setPresence(session: ProcessSession, present: boolean): Promise<void> {
-    await this.run(
+    await this.scripts.run(
       'presence',
       scripts.presence,
       [this.keys.processes()],
@@ -53,8 +56,15 @@ export class RedisWorkerStore implements WorkerStore {
     );
   }
 
+  async renew(session: ProcessSession, leaseMs: number): Promise<boolean> {
+    const kept = await this.commands.command('PEXPIRE', (client) =>
+      client.pexpire(this.keys.lease(session.sessionId), leaseMs),
+    );
+    return kept === 1;
+  }
+
   async heartbeat(session: ProcessSession, processId: string, leaseMs: number): Promise<Pulse> {
-    const [alive, now] = (await this.run(
+    const [alive, now] = (await this.scripts.run(
       'heartbeat',
       scripts.heartbeat,
       [
@@ -81,7 +91,7 @@ export class RedisWorkerStore implements WorkerStore {
 
   async register(registration: Registration): Promise<Registered> {
     const { ref, session } = registration;
-    const answer = (await this.run(
+    const answer = (await this.scripts.run(
       'register',
       scripts.register,
       [
@@ -129,7 +139,7 @@ export class RedisWorkerStore implements WorkerStore {
   ): Promise<WorkerRecord | undefined> {
     const type = change.kind === 'draining' ? 'shutdown' : 'health';
     const status = change.kind === 'healthy' ? 'ready' : change.kind;
-    const answer = (await this.run(
+    const answer = (await this.scripts.run(
       'change',
       scripts.change,
       [this.keys.workers(ref)],
@@ -157,7 +167,7 @@ export class RedisWorkerStore implements WorkerStore {
     owner: WorkerOwner,
     reason: string,
   ): Promise<boolean> {
-    const [removed, untold] = (await this.run(
+    const [removed, untold] = (await this.scripts.run(
       'unregister',
       scripts.unregister,
       [
@@ -179,6 +189,7 @@ export class RedisWorkerStore implements WorkerStore {
         EPOCH_MEMORY_MS,
         this.controlHead,
       ],
+      owner.sessionId === undefined ? [] : [this.keys.hosted(owner.sessionId)],
     )) as [removed: number, untold: string];
     this.untold.note(untold);
     return removed === 1;
@@ -191,8 +202,14 @@ export class RedisWorkerStore implements WorkerStore {
     return text === null ? undefined : parseWorkerRecord(text);
   }
 
+  countRecorded(refs: readonly FunctionRef[]): Promise<number> {
+    return this.commands.command('EXISTS', (client) =>
+      client.exists(...refs.map((ref) => this.keys.workers(ref))),
+    );
+  }
+
   async snapshot(ref: FunctionRef): Promise<FunctionSnapshot> {
-    const [timestamp, definition, ...flat] = (await this.run(
+    const [timestamp, definition, ...flat] = (await this.scripts.run(
       'snapshot',
       scripts.snapshot,
       [this.keys.workers(ref), this.keys.definition(ref)],
@@ -246,15 +263,6 @@ export class RedisWorkerStore implements WorkerStore {
         return [];
       }
     });
-  }
-
-  private run(
-    operation: string,
-    script: Script,
-    keys: readonly string[],
-    args: readonly (string | number)[],
-  ): Promise<unknown> {
-    return this.commands.command(operation, (client) => runScript(client, script, keys, args));
   }
 }
 

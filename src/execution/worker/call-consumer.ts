@@ -30,8 +30,6 @@ const RETRY_MS = 50;
 /** A drain waits this long for Redis to come back; what it cannot hand back then is handed over. */
 const LEAVE_WAIT_MS = 1_000;
 const LOOP_END_GRACE_MS = 1_500;
-/** After a group was destroyed its workers get this long to claim what they run, before the rest runs again. */
-const CLAIM_GRACE_MS = 400;
 
 /** How the read loop does, for health. */
 export interface ConsumerReport {
@@ -58,13 +56,15 @@ export interface ConsumerReport {
  *
  * Interleavings with a group that somebody destroys: who finds it gone makes it again, at the end of the stream, and
  * claims what runs here; the others are told to do the same. What nobody claimed after a while was waiting, or is of
- * a worker that died, and is put back under a new entry id. A call that settles before it is claimed is still its
+ * a worker that died: the supervisor puts it back under a new entry id, whoever made the group. A call that settles before it is claimed is still its
  * owner's: the entry is there.
  *
  * Interleavings with the loss of the session: condemned, its calls are others', and what runs is aborted;
  * forgotten with everything else in Redis, they are nobody's, and what runs goes on: it answers the call that
  * its caller writes again. Until that is found out, reading goes on under the old session's name: what it brings
- * goes to the next session, for nobody hands over what a forgotten one has.
+ * goes to the next session, for nobody hands over what a forgotten one has. When that is found out in a drain there
+ * is no next session: what runs finishes, or is handed back, under the old one's name, and what it was given and
+ * nobody here has seen is handed back last.
  */
 export class CallConsumer implements WorkSource {
   private readonly logger = new Logger('COORDINATOR');
@@ -222,11 +222,13 @@ export class CallConsumer implements WorkSource {
     this.stopping = true;
     this.reads.stop();
     const reader = this.reads.current;
-    if (reader === undefined) return { finished: 0, handedBack: 0 };
+    // What runs when Redis was emptied goes on without one.
+    if (reader === undefined && this.forgotten === '') return { finished: 0, handedBack: 0 };
     const lanes = this.lanes.all();
     for (const lane of lanes) this.lanes.stop(lane);
     this.reads.nudge();
-    if (await reachable(this.backend, this.clock, LEAVE_WAIT_MS)) {
+    const isReachable = await reachable(this.backend, this.clock, LEAVE_WAIT_MS);
+    if (reader !== undefined && isReachable) {
       await within(
         this.clock,
         this.reads.blockMs + LOOP_END_GRACE_MS,
@@ -235,7 +237,9 @@ export class CallConsumer implements WorkSource {
       ).catch(() => reader.reset());
       await this.returnUnseen(reader, lanes);
     }
-    return this.finish(lanes, limitMs);
+    const report = await this.finish(lanes, limitMs);
+    await this.leaveForgotten(lanes);
+    return report;
   }
 
   async abandon(fate: SessionFate): Promise<void> {
@@ -401,15 +405,12 @@ export class CallConsumer implements WorkSource {
     always = false,
   ): Promise<void> {
     if (calls.length === 0 && (!always || !this.backend.isConnected())) return;
-    const session = this.sessionId;
+    const session = this.owner;
     try {
       if (this.stopping && !this.backend.isConnected()) throw new ClosedError('This process');
-      await this.backend.calls.release(ref, session, {
-        kind: 'handed-back',
-        entries: calls.map(({ entryId }) => ({ entryId, started })),
-      });
+      await this.release(ref, session, calls, started);
     } catch (error) {
-      const lasts = !this.stopping && session === this.sessionId;
+      const lasts = !this.stopping && session === this.owner;
       if (lasts) {
         if (isRefused(error)) this.trouble.tell(`calls cannot be handed back: ${error.message}`);
         void this.handBackLater(ref, calls, started);
@@ -424,6 +425,21 @@ export class CallConsumer implements WorkSource {
     for (const call of calls) this.held.delete(call);
   }
 
+  private async release(
+    ref: FunctionRef,
+    consumer: string,
+    calls: readonly RawCall[],
+    started: boolean,
+  ): Promise<void> {
+    const entries = calls.map(({ entryId }) => ({ entryId, started }));
+    await this.backend.calls.release(ref, consumer, { kind: 'handed-back', entries });
+  }
+
+  /** Under whose name calls are held here: between a session that Redis forgot and the next one, the former's. */
+  private get owner(): string {
+    return this.sessionId === '' ? this.forgotten : this.sessionId;
+  }
+
   /** Redis was lost on the way. As long as this session lasts, nobody else looks after what is pending for it. */
   private async handBackLater(
     ref: FunctionRef,
@@ -436,10 +452,7 @@ export class CallConsumer implements WorkSource {
 
   private async makeGroups(refs: readonly FunctionRef[]): Promise<void> {
     const regrouped = await this.backend.calls.ensureGroups(refs, this.sessionId);
-    for (const ref of regrouped) {
-      await this.claim(ref);
-      this.clock.after(CLAIM_GRACE_MS, () => void this.adopt(ref));
-    }
+    for (const ref of regrouped) await this.claim(ref);
   }
 
   reclaim(functionId: string): void {
@@ -457,18 +470,6 @@ export class CallConsumer implements WorkSource {
       );
   }
 
-  private async adopt(ref: FunctionRef): Promise<void> {
-    try {
-      const count = await this.backend.calls.adopt(ref);
-      if (count > 0)
-        this.logger.warn(`${count} call(s) of ${ref.functionName} had lost their group: put back`);
-    } catch (error) {
-      if (this.stopping) return;
-      this.trouble.tell(`calls of ${ref.functionName} still lack a group: ${messageOf(error)}`);
-      this.clock.after(CLAIM_GRACE_MS, () => void this.adopt(ref));
-    }
-  }
-
   /** What was delivered to the session that Redis forgot, before that was noticed. */
   private async inherit(lanes: readonly Lane[]): Promise<void> {
     const { forgotten, sessionId } = this;
@@ -477,6 +478,25 @@ export class CallConsumer implements WorkSource {
     );
     if (this.sessionId === sessionId) this.forgotten = '';
     this.accept(found.flat());
+  }
+
+  /** No session comes after the one that Redis forgot, and nobody looks after what it was given: it goes back. */
+  private async leaveForgotten(lanes: readonly Lane[]): Promise<void> {
+    const { forgotten } = this;
+    if (forgotten === '' || !this.backend.isConnected()) return;
+    const leaver = `${forgotten}.leaving`;
+    try {
+      await Promise.all(
+        lanes.map(async ({ ref }) => {
+          const left = await this.backend.calls.inherit(ref, forgotten, leaver);
+          await this.release(ref, leaver, left, false);
+        }),
+      );
+      this.forgotten = '';
+    } catch (error) {
+      this.allReturned = false;
+      this.logger.warn(`calls of ${forgotten} could not be handed back: ${messageOf(error)}`);
+    }
   }
 
   private async handleTrouble(error: unknown): Promise<void> {

@@ -1,4 +1,4 @@
-import type { CallReader, RawCall } from '../../backend/call-streams.js';
+import type { CallReader, RawCall, Taken } from '../../backend/call-streams.js';
 import { tickSent } from '../../common/batch.js';
 import { pause, type Clock, type Timer } from '../../common/clock.js';
 import { createDeferred, type Deferred } from '../../common/deferred.js';
@@ -69,6 +69,8 @@ export class ReadLoop {
   /** Reads nothing until the next pulse. */
   private fenced = false;
   private lookMs = FIRST_LOOK_MS;
+  /** Waits for a bell that were in vain, since there was something to look at. */
+  private vain = 0;
   /** Counts changes: one that comes while it looks at the pools is looked at before it waits. */
   private changes = 0;
   private watchdog: Timer | undefined;
@@ -219,7 +221,8 @@ export class ReadLoop {
 
   private async readPools(reader: CallReader, plan: PoolPlan): Promise<void> {
     const { changes } = this;
-    const { calls, more } = await this.waiting({ ...plan, blocks: false }, reader.take(plan.read));
+    const look = this.vain > 0 ? this.lookAgain(reader, plan) : reader.take(plan.read);
+    const { calls, more } = await this.waiting({ ...plan, blocks: false }, look);
     if (this.reader !== reader) return;
     if (calls.length > 0) {
       this.lookMs = FIRST_LOOK_MS;
@@ -229,12 +232,23 @@ export class ReadLoop {
     } else if (this.changes !== changes) return;
     if (this.stopping || this.reader !== reader) return;
     if (plan.blocks) {
-      await this.waiting(plan, reader.waitForBell(plan.read.pools, this.blockMs));
+      const rung = await this.waiting(plan, reader.waitForBell(plan.read.pools, this.blockMs));
+      this.vain = rung ? 0 : this.vain + 1;
       return;
     }
+    this.vain = 0;
     const { lookMs } = this;
     this.lookMs = Math.min(LAST_LOOK_MS, lookMs * 2);
     await this.change(lookMs);
+  }
+
+  /**
+   * Nothing rang, so nothing should be due. A token that a process got, and then stood still, is lost all the same:
+   * after every other wait it is asked whether something is due.
+   */
+  private async lookAgain(reader: CallReader, { read }: PoolPlan): Promise<Taken> {
+    const asks = this.vain % 2 === 0 && (await reader.isDue(read.pools));
+    return asks ? reader.take(read) : { calls: [], more: false };
   }
 
   /** Waits for Redis; from here on who changes what should be read knows that a read is in place. */

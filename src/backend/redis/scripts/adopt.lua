@@ -1,23 +1,34 @@
 -- Puts calls back that a destroyed group had delivered, or had not, and that nobody claimed: before the end of what
 -- the group has read, and not pending. In a group that was not destroyed there is none. One that must run at most
--- once may have run: its caller is told.
--- KEYS: 1 calls
+-- once may have run: its caller is told. Nothing is done before the time to claim is over, and when it is all done the
+-- function is no longer noted as unclaimed; until then whoever comes begins again.
+-- KEYS: 1 calls, 2 unclaimed
 -- ARGV: 1 group, 2 how many entries to look at, 3 reply stream before the process, 4 and after it,
---       5 function's name for texts, 6 id after which to look
+--       5 function's name for texts, 6 id after which to look, 7 function id
 -- Answer: how many were nobody's, and the id after which to look next or ''
 -- @include entry
 -- @include ring
 -- @include tell
 local calls, reply_parts = KEYS[1], { ARGV[3], ARGV[4] }
 local last
+local time = redis.call('TIME')
+local due = tonumber(redis.call('ZSCORE', KEYS[2], ARGV[7]) or 0)
+-- It was destroyed once more.
+if due > time[1] * 1000 + math.floor(time[2] / 1000) then return { 0, '' } end
+local function finish(adopted)
+  redis.call('ZREM', KEYS[2], ARGV[7])
+  return { adopted, '' }
+end
+
 local ok, groups = pcall(redis.call, 'XINFO', 'GROUPS', calls)
-if not ok then return { 0, '' } end
+if not ok then return finish(0) end
 for i = 1, #groups do
   local group = {}
   for at = 1, #groups[i], 2 do group[groups[i][at]] = groups[i][at + 1] end
   if group.name == ARGV[1] then last = group['last-delivered-id'] end
 end
-if not last then return { 0, '' } end
+-- Who makes the group notes it again.
+if not last then return finish(0) end
 local entries = redis.call('XRANGE', calls, '(' .. ARGV[6], last, 'COUNT', ARGV[2])
 local adopted, moved = 0, nil
 for i = 1, #entries do
@@ -42,4 +53,5 @@ for i = 1, #entries do
   end
 end
 if moved then ring(calls, string.match(moved, '^%d+')) end
-return { adopted, #entries == tonumber(ARGV[2]) and entries[#entries][1] or '' }
+if #entries < tonumber(ARGV[2]) then return finish(adopted) end
+return { adopted, entries[#entries][1] }

@@ -1,8 +1,9 @@
 -- Makes a function's consumer group where it is missing. When other sessions host the function it was destroyed
 -- under them, and they run calls of which the new group knows nothing: then it begins at the end of the stream,
--- they are told to claim what they run (claim.lua), and what nobody claims is adopted (adopt.lua).
--- KEYS: 1 calls, 2 workers
--- ARGV: 1 group, 2 sessionId, 3 control channel's head, 4 function id
+-- they are told to claim what they run (claim.lua), and it is noted, in this same step, that what nobody claims has to
+-- be adopted (adopt.lua): whoever makes the group may die in the moment after.
+-- KEYS: 1 calls, 2 workers, 3 unclaimed
+-- ARGV: 1 group, 2 sessionId, 3 control channel's head, 4 function id, 5 time to claim in milliseconds
 -- Answer: { 1 when calls are left to be adopted, else 0, why they could not be told or '' }
 -- @include publish
 local others = {}
@@ -18,6 +19,10 @@ if made.err then
   return made
 end
 if #others == 0 or redis.call('XLEN', KEYS[1]) == 0 then return { 0, '' } end
+local time = redis.call('TIME')
+local due = string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000) + tonumber(ARGV[5]))
+-- pcall: the group is made already.
+redis.pcall('ZADD', KEYS[3], due, ARGV[4])
 for i = 1, #others do
   publish(ARGV[3] .. others[i], { type = 'regrouped', functionId = ARGV[4] }, 'control')
 end

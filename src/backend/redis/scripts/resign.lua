@@ -4,6 +4,7 @@
 -- Answer: 1 when this session held one
 local held = 0
 for i = 1, 2 do
-  if redis.call('GET', KEYS[i]) == ARGV[1] then held = redis.call('DEL', KEYS[i]) end
+  -- pcall: somebody may have broken the other one.
+  if redis.pcall('GET', KEYS[i]) == ARGV[1] then held = redis.call('DEL', KEYS[i]) end
 end
 return held

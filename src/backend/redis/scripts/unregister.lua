@@ -30,7 +30,7 @@ local known = tonumber(redis.call('GET', KEYS[2]) or '0')
 local last = math.max(record.epoch, is_count(known) and known or 0)
 leave_pool(record.pool, KEYS[1], KEYS[3], ARGV[7])
 -- It may have spent the token that told of a call.
-if redis.call('EXISTS', KEYS[3]) == 1 and redis.call('XLEN', KEYS[4]) > 0 then ring(KEYS[4], time[1] * 1000) end
+if redis.call('EXISTS', KEYS[3]) == 1 and redis.call('XLEN', KEYS[4]) > 0 then ring(KEYS[4], time[1] * 1000, true) end
 redis.call('SET', KEYS[2], string.format('%.0f', last), 'PX', ARGV[11])
 publish(ARGV[3], {
   type = 'offline', functionName = ARGV[4], workflowId = ARGV[5], workerId = ARGV[1], epoch = record.epoch,
