@@ -5,7 +5,10 @@ export default {
   extensionsToTreatAsEsm: ['.ts'],
   transform: { '^.+\\.ts$': '@swc/jest' },
   resolver: '<rootDir>/jest.resolver.cjs',
-  moduleNameMapper: { '^nestjs-functions$': '<rootDir>/src/index.ts' },
+  moduleNameMapper: {
+    '^nestjs-functions$': '<rootDir>/src/index.ts',
+    '^nestjs-functions/conformance$': '<rootDir>/src/conformance/index.ts',
+  },
   modulePathIgnorePatterns: ['<rootDir>/dist/', '<rootDir>/.cache/'],
   globalSetup: '<rootDir>/test/setup/global-setup.mjs',
   globalTeardown: '<rootDir>/test/setup/global-teardown.mjs',

@@ -18,7 +18,7 @@ import {
 import { DiscoveryModule, ModulesContainer } from '@nestjs/core';
 import { TerminusModule } from '@nestjs/terminus';
 import type { Backend } from './backend/backend.js';
-import type { RedisSource } from './backend/redis/redis-connection.js';
+import { createBackend } from './backend/create-backend.js';
 import { BACKEND, CLOCK, KEYS, SETTINGS } from './backend/tokens.js';
 import { systemClock, type Clock } from './common/clock.js';
 import { InvalidOptionsError, type OptionViolation } from './common/errors.js';
@@ -113,11 +113,9 @@ const PROVIDERS: Provider[] = [
   { provide: CLOCK, useValue: systemClock },
   {
     provide: BACKEND,
-    inject: [RESOLVED, KEYS],
-    useFactory: async ({ connection }: ResolvedOptions, keys: Keys): Promise<Backend> => {
-      const { RedisBackend } = await import('./backend/redis/redis-backend.js');
-      return new RedisBackend(connection as RedisSource, keys);
-    },
+    inject: [RESOLVED, KEYS, CLOCK],
+    useFactory: ({ connection }: ResolvedOptions, keys: Keys, clock: Clock): Promise<Backend> =>
+      createBackend(connection, keys, clock),
   },
   {
     provide: CallClient,

@@ -11,6 +11,7 @@ import {
   validateSync,
   type ValidationError,
 } from 'class-validator';
+import { memoryName } from './backend/create-backend.js';
 import { InvalidOptionsError, type OptionViolation } from './common/errors.js';
 import type { HealthSettings, Settings } from './common/settings.js';
 import { redactUrl, show } from './common/text.js';
@@ -43,7 +44,10 @@ const HOUR_MS = 3_600_000;
 export class FunctionsOptions {
   /**
    * Redis: a `redis://` or `rediss://` URL, ioredis options, or an ioredis instance, which is duplicated and
-   * left alone. Default: the environment's `REDIS_URL`, then `redis://127.0.0.1:6379`.
+   * left alone. Or `memory://` or `memory://name`: no Redis, everything stays in this process, and all its
+   * applications that give the same name share it. Or a function that makes a backend of one's own,
+   * `(keys, clock) => Backend`. Default: the environment's `REDIS_URL`, then
+   * `redis://127.0.0.1:6379`.
    */
   readonly connection?: unknown;
 
@@ -158,7 +162,7 @@ export const DEFAULTS = Object.freeze({
 /** What is allowed, per option; also the options that exist. */
 export const ALLOWED: Readonly<Record<keyof FunctionsOptions, string>> = Object.freeze({
   connection:
-    'a redis:// or rediss:// URL, ioredis options, or an ioredis instance (a Cluster and memory:// are not supported yet)',
+    'a redis:// or rediss:// URL, memory:// or memory://name, ioredis options, an ioredis instance, or a function that makes a backend (a Cluster is not supported yet)',
   keyPrefix: 'a string of at most 128 characters',
   workflowId: `a name of 1 to ${MAX_NAME_LENGTH} characters`,
   workerId: `a name of 1 to ${MAX_NAME_LENGTH} characters`,
@@ -275,10 +279,12 @@ function connectionViolations(connection: unknown, path: string): OptionViolatio
     { path, value, allowed: ALLOWED.connection },
   ];
   if (typeof connection === 'string') {
+    if (memoryName(connection) !== undefined) return [];
     if (!/^rediss?:\/\/./.test(connection) || !URL.canParse(connection))
       return refuse(show(redactUrl(connection)));
     return urlViolations(new URL(connection), path);
   }
+  if (typeof connection === 'function') return [];
   if (!isRecord(connection)) return refuse(show(connection));
   if (connection['isCluster'] === true) return refuse('a Cluster');
   const options = connection['options'];

@@ -1,7 +1,7 @@
 import { Inject, Injectable, Logger } from '@nestjs/common';
 import type { Backend } from './backend/backend.js';
 import { BACKEND, CLOCK, SETTINGS } from './backend/tokens.js';
-import type { Clock } from './common/clock.js';
+import type { Clock, Timer } from './common/clock.js';
 import type { Settings } from './common/settings.js';
 import { messageOf } from './common/text.js';
 import { CallClient } from './execution/caller/call-client.js';
@@ -27,6 +27,7 @@ const HOSTS_NOTHING =
 export class FunctionsRuntime {
   private readonly logger = new Logger('COORDINATOR');
   private joined: Promise<void> | undefined;
+  private hooksCheck: Timer | undefined;
 
   constructor(
     @Inject(BACKEND) private readonly backend: Backend,
@@ -79,7 +80,7 @@ export class FunctionsRuntime {
     }
     await this.coordinator.start();
     if (this.coordinator.workers().length > 0)
-      this.clock.after(HOOKS_CHECK_MS, () => this.warnWithoutHooks());
+      this.hooksCheck = this.clock.after(HOOKS_CHECK_MS, () => this.warnWithoutHooks());
     else if (this.settings.worker) this.logger.log(HOSTS_NOTHING);
   }
 
@@ -90,6 +91,7 @@ export class FunctionsRuntime {
 
   /** At the very end. */
   async close(): Promise<void> {
+    this.hooksCheck?.cancel();
     await this.step('caller', () => this.calls.close());
     await this.step('watcher', () =>
       this.watcher instanceof FunctionReadinessWatcher ? this.watcher.close() : undefined,

@@ -24,6 +24,7 @@ const ranks = new Map([
   ['transport', 8],
   ['health', 8],
   ['.', 9],
+  ['conformance', 10],
   ['testing', 10],
 ]);
 
@@ -37,7 +38,7 @@ const mayNameBackend = (file, backend) =>
   layerOf(file) === backend ||
   (backend === 'backend/memory' && ['.', 'testing'].includes(layerOf(file)));
 
-const nestLayers = new Set(['registry', 'transport', 'health', 'testing', '.']);
+const nestLayers = new Set(['registry', 'transport', 'health', 'conformance', 'testing', '.']);
 const nestForAll = new Set([
   'Injectable',
   'Inject',

@@ -117,7 +117,11 @@ export interface CallReader {
   isDue(pools: readonly string[]): Promise<boolean>;
   /** Waits until a bell of these pools rings, `blockMs` at the most; whether one did. */
   waitForBell(pools: readonly string[], blockMs: number): Promise<boolean>;
-  /** Up to `count` calls of each function, new ones; waits `blockMs` when there is none. 0: does not wait. */
+  /**
+   * Up to `count` calls of each function, new ones; waits `blockMs` when there is none. 0: does not wait.
+   *
+   * @throws BackendRefusedError of kind `NOGROUP` where a function's group is gone
+   */
   read(refs: readonly FunctionRef[], count: number, blockMs: number): Promise<RawCall[]>;
   /** Calls that were delivered to this consumer and not settled. */
   pending(refs: readonly FunctionRef[]): Promise<RawCall[]>;

@@ -1,13 +1,10 @@
 import { afterAll, beforeAll, describe, expect, it, jest } from '@jest/globals';
 import { Logger } from '@nestjs/common';
 import fc from 'fast-check';
-import { Redis } from 'ioredis';
 import type { CallReader, Outcome, RawCall } from '../../src/backend/call-streams.js';
-import { RedisBackend } from '../../src/backend/redis/redis-backend.js';
-import { partsOf, splitReplies } from '../../src/protocol/call.js';
+import { partsOf } from '../../src/protocol/call.js';
 import { functionRef } from '../../src/protocol/function-ref.js';
-import { Keys } from '../../src/protocol/keys.js';
-import { redisUrl, uniquePrefix } from '../harness/apps.js';
+import { onMemory, onRedis } from './hand-over-stores.js';
 
 // Thousands of interleavings of scripts on a real Redis, on machines that do other things too.
 jest.setTimeout(120_000);
@@ -142,20 +139,14 @@ class Model {
   }
 }
 
-describe('the hand-over', () => {
-  const ref = functionRef('work', 'default');
-  let prefix: string;
-  let keys: Keys;
-  let backend: RedisBackend;
-  let redis: Redis;
+const ref = functionRef('work', 'default');
+
+describe.each([onRedis(ref), onMemory(ref)])('the hand-over on $title', (store) => {
+  const { backend } = store;
   let readers: Record<Session, CallReader>;
 
   beforeAll(async () => {
     Logger.overrideLogger(false);
-    prefix = uniquePrefix();
-    redis = new Redis(redisUrl());
-    keys = new Keys(prefix);
-    backend = new RedisBackend(redisUrl(), keys);
     backend.start();
     readers = {
       a: backend.calls.openReader('a'),
@@ -164,28 +155,17 @@ describe('the hand-over', () => {
     };
     await Promise.all(SESSIONS.map((name) => readers[name].whenConnected()));
   });
-  afterAll(async () => {
-    await clear();
-    await backend.close();
-    redis.disconnect();
-  });
-
-  async function clear(): Promise<void> {
-    const all = await redis.keys(`${prefix}*`);
-    if (all.length > 0) await redis.del(...all);
-  }
+  afterAll(() => store.close());
 
   class World {
     readonly model = new Model();
     readonly given: Held[] = [];
     /** Of every call, the entry id that its caller knows. */
     readonly known = new Map<string, string>();
-    private seen = '0-0';
     private readonly told: string[] = [];
 
     async start(): Promise<void> {
-      await clear();
-      await redis.xgroup('CREATE', keys.replies('p'), 'keeper', '0', 'MKSTREAM');
+      await store.clear();
       await backend.calls.ensureGroups([ref], 'a');
     }
 
@@ -315,9 +295,7 @@ describe('the hand-over', () => {
       await new Promise((resolve) => setTimeout(resolve, 2));
       const back = model.aside.splice(0);
       expect(await backend.calls.promote(ref)).toBe(back.length);
-      const order = (await redis.xrange(keys.calls(ref), '-', '+')).map(
-        ([, fields]) => partsOf(fields).callId,
-      );
+      const order = (await store.look()).entries.map(({ callId }) => callId);
       back.sort((one, other) => order.indexOf(one.id) - order.indexOf(other.id));
       for (const call of back) model.requeue(call);
     }
@@ -375,11 +353,9 @@ describe('the hand-over', () => {
     /** The group is destroyed; a worker that still hosts the function claims what it has, the others are dead. */
     private async destroy(claims: Session): Promise<void> {
       const { model } = this;
-      const record = JSON.stringify({ workerId: 'w', processId: 'other' });
-      await redis.hset(keys.workers(ref), 'w', record);
-      await redis.xgroup('DESTROY', keys.calls(ref), 'workers');
-      await backend.calls.ensureGroups([ref], claims);
-      await redis.del(keys.workers(ref));
+      await store.destroyGroup(async () => {
+        await backend.calls.ensureGroups([ref], claims);
+      });
       const entryIds = this.given
         .filter(
           (held) =>
@@ -392,7 +368,7 @@ describe('the hand-over', () => {
         ...model.held.filter(({ place }) => place.at === 'held' && place.by !== claims),
       ]);
       // The time to claim is over.
-      await redis.zadd(keys.unclaimed(), 'XX', 0, ref.id);
+      await store.endTimeToClaim();
       expect(await backend.calls.adopt(ref)).toBe(orphans.length);
       model.queue = [];
       for (const call of orphans) {
@@ -412,14 +388,10 @@ describe('the hand-over', () => {
 
     /** What the caller is told: new entry ids, and answers. */
     private async hear(): Promise<void> {
-      const entries = await redis.xrange(keys.replies('p'), `(${this.seen}`, '+');
-      for (const [entryId, fields] of entries) {
-        this.seen = entryId;
-        for (const { callId: id, reply: text } of splitReplies(fields[1] ?? '')) {
-          const reply = JSON.parse(text) as { k: string; d?: unknown; e?: { code: string } };
-          if (reply.k === 'm') this.known.set(id, String(reply.d));
-          else this.told.push(`${id} ${reply.e?.code ?? reply.k}`);
-        }
+      for (const [id, text] of await store.hear()) {
+        const reply = JSON.parse(text) as { k: string; d?: unknown; e?: { code: string } };
+        if (reply.k === 'm') this.known.set(id, String(reply.d));
+        else this.told.push(`${id} ${reply.e?.code ?? reply.k}`);
       }
     }
 
@@ -427,23 +399,17 @@ describe('the hand-over', () => {
       const { model } = this;
       await this.hear();
       expect([...this.told].sort()).toEqual([...model.answers].sort());
-      expect(await redis.xlen(keys.calls(ref))).toBe(model.queue.length + model.held.length);
-      expect(await redis.hlen(keys.aside(ref))).toBe(model.aside.length);
-      expect(await redis.zcard(keys.delayed(ref))).toBe(model.aside.length);
-      expect(await redis.xlen(keys.deadLetters(ref))).toBe(model.dead);
-      const pending = (await redis.xpending(keys.calls(ref), 'workers', '-', '+', 1_000)) as [
-        string,
-        string,
-      ][];
-      expect(pending.map(([, owner]) => owner).sort()).toEqual(
+      const stored = await store.look();
+      expect(stored.entries).toHaveLength(model.queue.length + model.held.length);
+      expect(stored.aside).toBe(model.aside.length);
+      expect(stored.dead).toBe(model.dead);
+      expect([...stored.owners].sort()).toEqual(
         model.held.map(({ place }) => (place.at === 'held' ? place.by : '')).sort(),
       );
-      const entries = await redis.xrange(keys.calls(ref), '-', '+');
       for (const [key, { call }] of model.keys) {
-        const entry = entries.find(([, fields]) => partsOf(fields).callId === call?.id);
+        const entry = stored.entries.find(({ callId }) => callId === call?.id);
         // Who joins the call of a key, or leaves it, finds it there.
-        if (entry !== undefined)
-          expect(await redis.hget(keys.once(ref, key), 'entry')).toBe(entry[0]);
+        if (entry !== undefined) expect(await store.sharedEntry(key)).toBe(entry.entryId);
       }
       // No call is answered twice: those who share one by a key are calls of their own.
       const answered = model.answers.map((answer) => answer.split(' ')[0]);

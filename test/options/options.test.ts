@@ -31,7 +31,11 @@ const REFUSED: Readonly<Record<keyof FunctionsOptions, readonly unknown[]>> = {
     'localhost:6379',
     'http://localhost',
     'redis://',
-    'memory://',
+    'memory:',
+    'memory://a/b',
+    'memory://a:1',
+    'memory://a?b=c',
+    `memory://${'x'.repeat(65)}`,
     [],
   ],
   keyPrefix: [null, 7, 'x'.repeat(129), {}],
@@ -55,7 +59,16 @@ const REFUSED: Readonly<Record<keyof FunctionsOptions, readonly unknown[]>> = {
 
 /** Per option: values at the edges of what is allowed. */
 const ACCEPTED: Readonly<Record<keyof FunctionsOptions, readonly unknown[]>> = {
-  connection: ['redis://h', 'rediss://:p@h:1/2', 'redis://[::1]:6379', {}, { host: 'h' }],
+  connection: [
+    'redis://h',
+    'rediss://:p@h:1/2',
+    'redis://[::1]:6379',
+    'memory://',
+    'memory://Test.app-1_x',
+    () => ({}),
+    {},
+    { host: 'h' },
+  ],
   keyPrefix: ['', 'tenant:', 'x'.repeat(128), '{a}*'],
   workflowId: ['w', 'a:b', 'x'.repeat(256)],
   workerId: ['w', '画像'],

@@ -1,6 +1,6 @@
 /**
  * Installs the packed package into two applications as users have them, compiles them against its
- * types and runs them on a real Redis: Nest 11 in CommonJS with ioredis 5, and Nest 12 in ESM with
+ * types and runs them on a real Redis and on memory://: Nest 11 in CommonJS with ioredis 5, and Nest 12 in ESM with
  * ioredis 6. Needs no build: packing builds.
  */
 import { execFile } from 'node:child_process';
@@ -156,8 +156,8 @@ async function compile(app, dir) {
   if (errors.length > 0) throw new Error(`${app.name}: types\n${errors.join('\n')}`);
 }
 
-async function start(app, dir, redisUrl) {
-  const env = { REDIS_URL: redisUrl, KEY_PREFIX: `pack-${process.pid}-${app.folder}:` };
+async function start(app, dir, url) {
+  const env = { REDIS_URL: url, KEY_PREFIX: `pack-${process.pid}-${app.folder}:` };
   const options = { cwd: dir, env, timeoutMs: 60_000 };
   const { code, stdout, output } = await run(process.execPath, ['out/main.js'], options);
   if (code === null) throw new Error(`${app.name}: did not end by itself within 60 s:\n${output}`);
@@ -165,6 +165,7 @@ async function start(app, dir, redisUrl) {
     success: true,
     data: { text: 'hello x' },
     inputs: ['Orders', 'Invoices'],
+    cases: true,
   });
   if (code !== 0 || stdout.trim().split('\n').at(-1) !== expected) {
     throw new Error(`${app.name}: exit code ${code}, expected ${expected}, printed:\n${output}`);
@@ -176,6 +177,7 @@ async function check(app, dir, tarball, redisUrl) {
   await checkTree(app, dir);
   await compile(app, dir);
   await start(app, dir, redisUrl);
+  await start(app, dir, 'memory://');
   console.log(`${app.name}: ok`);
 }
 

@@ -14,6 +14,7 @@ import type {
   Submitted,
   SubmitTerms,
 } from '../call-streams.js';
+import { CLAIM_GRACE_MS, DEAD_LETTER_CAP } from '../limits.js';
 import { GROUP, RedisCallReader } from './redis-call-reader.js';
 import type { RedisConnection } from './redis-connection.js';
 import { RedisOutcomeWriter } from './redis-outcome-writer.js';
@@ -21,13 +22,10 @@ import { RedisReplyReader } from './redis-reply-reader.js';
 import { RedisSubmitter } from './redis-submitter.js';
 import { around } from './redis-worker-store.js';
 import { runScript, scripts } from './scripts.js';
-import { DEAD_LETTER_CAP } from './stream-limits.js';
 import type { UntoldNews } from './untold-news.js';
 
 const RELEASES_PER_SCRIPT = 200;
 const PROMOTIONS_PER_SCRIPT = 100;
-/** After a group was destroyed its workers get this long to claim what they run, before the rest runs again. */
-const CLAIM_GRACE_MS = 400;
 
 /** Makes a connection of its own for a blocking read. */
 export type ConnectionFactory = (role: string, owner: string) => RedisConnection;

@@ -8,14 +8,12 @@ import type {
   Office,
   OfficeLeases,
 } from '../fleet-store.js';
+import { GRAVE_MS } from '../limits.js';
 import { brokenKey, namingBrokenKey } from './key-types.js';
 import { connectionName, type RedisConnection } from './redis-connection.js';
 import { around } from './redis-worker-store.js';
 import { ScriptRunner } from './script-runner.js';
 import { scripts } from './scripts.js';
-
-/** How long a session that was frozen can find out that its calls were handed over, and not forgotten. */
-const GRAVE_MS = 3_600_000;
 
 /** The fleet in Redis: presence is a subscription, the supervisor's office a lease. */
 export class RedisFleetStore implements FleetStore {

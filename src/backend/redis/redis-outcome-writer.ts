@@ -2,19 +2,17 @@ import { Logger } from '@nestjs/common';
 import { encodeReplies } from '../../protocol/call.js';
 import type { Keys } from '../../protocol/keys.js';
 import type { Concluded, Outcome } from '../call-streams.js';
+import { DEAD_LETTER_CAP, MAX_ASIDE, PROGRESS_CAP } from '../limits.js';
 import { GROUP } from './redis-call-reader.js';
 import type { RedisConnection } from './redis-connection.js';
 import { around } from './redis-worker-store.js';
 import { ScriptKeys } from './script-keys.js';
 import { runScript, scripts, type Script } from './scripts.js';
-import { DEAD_LETTER_CAP, PROGRESS_CAP } from './stream-limits.js';
 
 /** Outcomes in one script: bounded so that one script stays far below a millisecond per hundred. */
 const OUTCOMES_PER_SCRIPT = 500;
 /** Of replies in one script; Redis takes no argument above 512 MB. */
 const CHARACTERS_PER_SCRIPT = 16 * 1024 * 1024;
-/** Calls of one function that wait for another attempt, at the most; further failures are final. */
-const MAX_ASIDE = 100_000;
 
 /**
  * Carries outcomes out, in their order: plain ones in one script for all, and one script each for those that put

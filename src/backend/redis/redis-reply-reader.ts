@@ -1,8 +1,8 @@
 import { REPLY_FIELD, splitReplies } from '../../protocol/call.js';
 import type { RawReply, ReplyReader } from '../call-streams.js';
+import { REPLY_STREAM_TTL_MS } from '../limits.js';
 import { namingBrokenKey } from './key-types.js';
 import type { RedisConnection } from './redis-connection.js';
-import { REPLY_STREAM_TTL_MS } from './redis-worker-store.js';
 
 /** The group that makes the stream exist: workers write only to reply streams that do. */
 const KEEPER = 'keeper';

@@ -13,15 +13,11 @@ import type {
   WorkerOwner,
   WorkerStore,
 } from '../worker-store.js';
+import { EPOCH_MEMORY_MS, REPLY_STREAM_TTL_MS } from '../limits.js';
 import type { RedisConnection } from './redis-connection.js';
 import { ScriptRunner } from './script-runner.js';
 import { scripts } from './scripts.js';
 import type { UntoldNews } from './untold-news.js';
-
-/** A reply stream outlives its caller's last heartbeat by this. */
-export const REPLY_STREAM_TTL_MS = 60_000;
-/** An epoch of a worker that left is remembered this long: far longer than Redis's clock ever steps back. */
-const EPOCH_MEMORY_MS = 60_000;
 
 /** The registry in Redis: a hash of records per function, leases as keys with a time to live. */
 export class RedisWorkerStore implements WorkerStore {

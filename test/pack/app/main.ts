@@ -3,6 +3,7 @@ import { Injectable, Module, type Type } from '@nestjs/common';
 import { NestFactory } from '@nestjs/core';
 import { IsInt, IsString } from 'class-validator';
 import { EnhancedFunctionRegistry, FunctionHandler, FunctionsModule } from 'nestjs-functions';
+import { conformanceCases } from 'nestjs-functions/conformance';
 
 interface Greeting {
   readonly text: string;
@@ -49,7 +50,7 @@ function handlersOf(name: string, input: new () => object): Type<unknown> {
 })
 class AppModule {}
 
-/** Calls its own functions once over Redis. Nothing ends the process: it has to end by itself. */
+/** Calls its own functions once, over Redis or in memory. Nothing ends the process: it has to end by itself. */
 async function main(): Promise<void> {
   const app = await NestFactory.createApplicationContext(AppModule, { logger: ['warn', 'error'] });
   const registry = app.get(EnhancedFunctionRegistry);
@@ -66,7 +67,8 @@ async function main(): Promise<void> {
     await registry.call('invoices', { invoice: 1 }, options),
   ];
   await app.close();
-  console.log(JSON.stringify({ success: answer.success, data: answer.data, inputs }));
+  const cases = conformanceCases.length > 0;
+  console.log(JSON.stringify({ success: answer.success, data: answer.data, inputs, cases }));
 }
 
 main().catch((error: unknown) => {

@@ -1,0 +1,18 @@
+/** Bounds that every backend keeps, so that an application meets the same ones on each. */
+
+/** A reply stream that holds more takes no progress. Final answers are not cut: there are as many as calls that wait. */
+export const PROGRESS_CAP = 10_000;
+/** A function's dead letters are cut at about this many. */
+export const DEAD_LETTER_CAP = 10_000;
+/** Calls of one function that wait for another attempt, at the most; further failures are final. */
+export const MAX_ASIDE = 100_000;
+/** A reply stream outlives its caller's last heartbeat by this. */
+export const REPLY_STREAM_TTL_MS = 60_000;
+/** An epoch of a worker that left is remembered this long: far longer than the server's clock ever steps back. */
+export const EPOCH_MEMORY_MS = 60_000;
+/** How long a session that was frozen can find out that its calls were handed over, and not forgotten. */
+export const GRAVE_MS = 3_600_000;
+/** What is kept of a shared call beyond the longest of those who wait for it: who is left then has given up. */
+export const ONCE_GRACE_MS = 60_000;
+/** After a group was destroyed its workers get this long to claim what they run, before the rest runs again. */
+export const CLAIM_GRACE_MS = 400;

@@ -1,0 +1,117 @@
+import type { FunctionRef } from '../../protocol/function-ref.js';
+import type { CallReader, PoolRead, RawCall, Taken } from '../call-streams.js';
+import { Blocked } from './blocked.js';
+import type { MemoryConnection } from './memory-connection.js';
+import { noGroup, type BlockedRead, type MemoryFunction } from './memory-function.js';
+import { MemoryReader } from './memory-reader.js';
+import type { MemorySpace } from './memory-space.js';
+import { takeFromPool } from './take-from-pool.js';
+
+/** A consumer's read of calls; see {@link CallReader}. */
+export class MemoryCallReader extends MemoryReader<RawCall[]> implements CallReader {
+  constructor(
+    connection: MemoryConnection,
+    private readonly consumer: string,
+    private readonly onClosed: (reader: MemoryCallReader) => void,
+  ) {
+    super(connection, 'XREADGROUP');
+    if (!connection.isClosed) connection.server.openReader(consumer);
+  }
+
+  read(refs: readonly FunctionRef[], count: number, blockMs: number): Promise<RawCall[]> {
+    return this.begin((space) => {
+      const fns = refs.map((ref) => grouped(space, ref));
+      const calls = fns.flatMap((fn) => fn.take(this.consumer, count));
+      return calls.length > 0 || blockMs === 0 ? calls : this.block(fns, count, blockMs);
+    });
+  }
+
+  take({ pools, ...read }: PoolRead): Promise<Taken> {
+    return this.begin((space) => {
+      const calls: RawCall[] = [];
+      let more = false;
+      for (const poolId of pools) {
+        if (calls.length >= read.limit) return { calls, more: true };
+        const limit = read.limit - calls.length;
+        const taken = takeFromPool(space, poolId, this.consumer, { ...read, limit });
+        calls.push(...taken.calls);
+        more ||= taken.more;
+      }
+      return { calls, more };
+    });
+  }
+
+  isDue(pools: readonly string[]): Promise<boolean> {
+    return this.begin((space) => pools.some((poolId) => space.pool(poolId).isDue));
+  }
+
+  waitForBell(pools: readonly string[], blockMs: number): Promise<boolean> {
+    return this.begin<boolean>((space) => {
+      const bells = pools.map((poolId) => space.pool(poolId));
+      if (bells.some((pool) => pool.takeToken())) return true;
+      let rang = false;
+      const ring = (): void => {
+        rang = true;
+        blocked.wake();
+      };
+      const blocked = this.wait(blockMs, () => bells.forEach((pool) => pool.stopWaiting(ring)));
+      for (const pool of bells) pool.wait(ring);
+      return blocked.promise.then(() => rang);
+    });
+  }
+
+  pending(refs: readonly FunctionRef[]): Promise<RawCall[]> {
+    return this.begin((space) =>
+      refs.flatMap((ref) =>
+        grouped(space, ref)
+          .queue.heldBy(this.consumer)
+          .map(({ id, fields }) => ({ ref, entryId: id, fields })),
+      ),
+    );
+  }
+
+  wake(): Promise<boolean> {
+    return this.begin(() => this.blocked?.wake() ?? false);
+  }
+
+  protected ended(): void {
+    if (!this.connection.isClosed) this.connection.server.closeReader(this.consumer);
+    this.onClosed(this);
+  }
+
+  /** Runs a command on this reader's own connection. */
+  private begin<T>(step: (space: MemorySpace) => T | Promise<T>): Promise<T> {
+    if (this.isClosed) return Promise.reject(this.connection.closedError());
+    return this.connection.run(step);
+  }
+
+  private block(
+    fns: readonly MemoryFunction[],
+    count: number,
+    blockMs: number,
+  ): Promise<RawCall[]> {
+    const read: BlockedRead = {
+      serve: (fn) => blocked.end(fn.take(this.consumer, count)),
+      fail: (error) => blocked.end(error),
+    };
+    const blocked = this.wait(blockMs, () => fns.forEach((fn) => fn.blockedReads.delete(read)));
+    for (const fn of fns) fn.blockedReads.add(read);
+    return blocked.promise;
+  }
+
+  private wait(blockMs: number, ended: () => void): Blocked<RawCall[]> {
+    const blocked = new Blocked<RawCall[]>(this.connection.server, blockMs, [], () => {
+      if (this.blocked === blocked) this.blocked = undefined;
+      ended();
+    });
+    this.blocked = blocked;
+    return blocked;
+  }
+}
+
+/** @throws what a read says without a consumer group: its caller makes it again */
+function grouped(space: MemorySpace, ref: FunctionRef): MemoryFunction {
+  const fn = space.find(ref);
+  if (fn?.queue.hasGroup !== true) throw noGroup(ref);
+  return fn;
+}

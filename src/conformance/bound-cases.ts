@@ -1,0 +1,82 @@
+import assert from 'node:assert/strict';
+import { encodeProgress, encodeResult, partsOf } from '../protocol/call.js';
+import { DEAD_LETTER_CAP, PROGRESS_CAP } from '../backend/limits.js';
+import type { ConformanceCase } from './conformance-case.js';
+import { failure, failureNote, outcomeOf } from './member.js';
+import { portCases } from './scene.js';
+
+/** A stream may be cut in steps. */
+const SLACK = 1_000;
+
+export const boundCases: readonly ConformanceCase[] = [
+  ...portCases('Bounded', {
+    'a function has no more calls than its backlog allows, waiting and running': async (scene) => {
+      const { ref } = scene;
+      const worker = await scene.worker();
+      const caller = await scene.caller();
+      const calls = ['c1', 'c2', 'c3', 'c4'].map((id) => caller.callOf(ref, id));
+      const [one, two, ...refused] = await caller.submitAll(calls, 2);
+      assert.deepEqual([typeof one, typeof two], ['string', 'string']);
+      assert.deepEqual(refused, [{ backlog: 2 }, { backlog: 2 }]);
+      const running = await worker.takeOne(ref);
+      const next = caller.callOf(ref, 'c5');
+      assert.deepEqual(await caller.submitAll([next], 2), [{ backlog: 2 }], 'running ones count');
+      const keyed = caller.callOf(ref, 'c6', { idempotencyKey: 'k' });
+      assert.deepEqual(await caller.submitAll([keyed], 2), [{ backlog: 2 }]);
+      const again = caller.callOf(ref, 'c7', { again: true });
+      const [letIn] = await caller.submitAll([again], 2);
+      assert.equal(typeof letIn, 'string', 'what is written again was let in before');
+      await worker.say(running, 'settle');
+      assert.equal(await worker.backend.calls.backlog(ref), 2);
+      await worker.say(await worker.takeOne(ref), 'settle');
+      const [place] = await caller.submitAll([next], 2);
+      assert.equal(typeof place, 'string', 'a place is free');
+    },
+
+    'a reply stream that nobody reads takes no progress above its cap, and still the answer':
+      async (scene) => {
+        const { ref } = scene;
+        const worker = await scene.worker();
+        const caller = await scene.caller();
+        await caller.submit(ref, 'c1');
+        const call = await worker.takeOne(ref);
+        const progress = outcomeOf(call, 'progress', encodeProgress('1'));
+        // One by one: what is said in one go may lie in the stream as one entry.
+        for (let count = 0; count < PROGRESS_CAP + 2 * SLACK; count += 500)
+          await Promise.all(Array.from({ length: 500 }, () => worker.sayAll([progress])));
+        await worker.say(call, 'settle', encodeResult('1', 'w'));
+        const kinds = new Map<string, number>();
+        for (let reads = 0; !kinds.has('r') && reads < 100; reads += 1) {
+          for (const { reply } of await caller.replies.read(1_000)) {
+            const kind = reply.slice(6, 7);
+            kinds.set(kind, (kinds.get(kind) ?? 0) + 1);
+          }
+        }
+        assert.equal(kinds.get('r'), 1, 'the answer is there');
+        const count = kinds.get('p') ?? 0;
+        assert.ok(
+          count >= PROGRESS_CAP - SLACK && count <= PROGRESS_CAP + SLACK,
+          `${count} values`,
+        );
+      },
+
+    'dead letters are cut at their cap, the oldest first': async (scene) => {
+      const { ref } = scene;
+      const worker = await scene.worker();
+      const total = DEAD_LETTER_CAP + 2 * SLACK;
+      for (let from = 0; from < total; from += 500) {
+        const ids = Array.from({ length: 500 }, (_, index) => `c${from + index}`);
+        const calls = ids.map((id) => worker.callOf(ref, id, { replyTo: '' }));
+        await worker.submitAll(calls, 1_000_000);
+        const more = { failure: failureNote(1) };
+        const taken = await worker.take(ref, 500);
+        await worker.sayAll(taken.map((call) => outcomeOf(call, 'bury', failure(), more)));
+      }
+      const { deadLetters } = worker.backend;
+      const count = await deadLetters.count(ref);
+      assert.ok(count >= DEAD_LETTER_CAP - SLACK && count <= DEAD_LETTER_CAP + SLACK, `${count}`);
+      const [oldest] = await deadLetters.list(ref, '', 1);
+      assert.ok(partsOf(oldest?.fields ?? []).callId !== 'c0', 'the first one is gone');
+    },
+  }),
+];
