@@ -28,7 +28,7 @@ import { eventually } from '../harness/eventually.js';
 import { hosting, Stage } from '../harness/host.js';
 import { TestProcess } from '../harness/processes.js';
 
-jest.setTimeout(60_000);
+jest.setTimeout(120_000);
 
 let redis: StartedRedis;
 let usage: AclUsage;
@@ -218,7 +218,7 @@ describe('a fleet whose users have the rules of docs/security.md', () => {
   it('drains: what runs finishes, what does not is handed back to another worker', async () => {
     const stage = new Stage();
     const registry = await fleet.caller();
-    const worker = await fleet.startAs('worker', [stage.as('work')], { drainTimeoutMs: 200 });
+    const worker = await fleet.startAs('worker', [stage.as('work')], { drainTimeoutMs: 1_000 });
     const calls = [registry.call('work', { n: 1 }), registry.call('work', { n: 2 })];
     await stage.started(2);
     await addFullPool('work');
@@ -256,9 +256,10 @@ describe('a fleet whose users have the rules of docs/security.md', () => {
     const registry = await fleet.caller();
     const first = startProcess('first');
     await first.message('ready', 30_000);
-    const call = registry.call('held', {}, { idempotencyKey: 'k' });
+    const timeoutMs = 90_000;
+    const call = registry.call('held', {}, { timeoutMs, idempotencyKey: 'k' });
     const delivery = 'at-most-once';
-    const once = registry.call('held', {}, { delivery, idempotencyKey: 'once' });
+    const once = registry.call('held', {}, { timeoutMs, delivery, idempotencyKey: 'once' });
     const lost = codeOf(once);
     await eventually('both run', async () => (await fleet.redis.hlen(`${fleet.prefix}runs`)) === 2);
     await startProcess('second').message('ready', 30_000);
@@ -267,7 +268,7 @@ describe('a fleet whose users have the rules of docs/security.md', () => {
     first.kill('SIGKILL');
     await expect(call).resolves.toEqual({ workerId: 'second', attempt: 2 });
     expect(await lost).toBe('WORKER_LOST');
-    const poisoned = registry.call('poison');
+    const poisoned = registry.call('poison', {}, { timeoutMs });
     await eventually(
       'the second is gone',
       async () => {
@@ -357,8 +358,8 @@ describe('a fleet whose users have the rules of docs/security.md', () => {
       const running = registry.call('work', { n: 1 });
       await stage.started(count + 1);
       await faults();
-      const later = registry.call('work', { n: 2 }, { timeoutMs: 20_000 });
-      await eventually('it is run', () => stage.runs.length >= count + 2, 20_000);
+      const later = registry.call('work', { n: 2 }, { timeoutMs: 60_000 });
+      await eventually('it is run', () => stage.runs.length >= count + 2, 30_000);
       const finish = setInterval(() => stage.finishAll(), 20);
       await expect(running).resolves.toBe('done');
       await expect(later).resolves.toBe('done');

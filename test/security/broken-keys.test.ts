@@ -8,6 +8,8 @@ import { bare, readText, tableRows } from '../docs/markdown.js';
 import { eventually } from '../harness/eventually.js';
 import { hosting } from '../harness/host.js';
 
+jest.setTimeout(60_000);
+
 let fleet: Fleet;
 let log: CapturedLog;
 
