@@ -188,7 +188,9 @@ export class Topics {
     const away = isFunctionsError(error, 'BACKEND_UNAVAILABLE');
     const problem = away ? kind : this.problemOf(kind, names);
     const text = `could not subscribe to ${summary(kind, names)}: ${messageOf(error)}`;
-    const known = this.refused.has(problem) || this.refused.size >= REMEMBERED_PROBLEMS;
+    // What an application that ends had still asked for is no trouble of anybody's.
+    const ends = isFunctionsError(error, 'CLOSED');
+    const known = ends || this.refused.has(problem) || this.refused.size >= REMEMBERED_PROBLEMS;
     if (known) this.logger.debug(text);
     else this.logger.warn(text);
     if (!known) this.refused.add(problem);
