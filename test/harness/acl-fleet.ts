@@ -83,13 +83,18 @@ export class AclFleet extends Fleet {
     return Number(line.exec(await this.redis.info('commandstats'))?.[1] ?? 0);
   }
 
-  startAs(
+  /** Called when an application of a user is up. */
+  onStarted: () => Promise<void> = () => Promise.resolve();
+
+  async startAs(
     user: User,
     providers: unknown[] = [],
     options: FunctionsOptions = {},
   ): Promise<INestApplicationContext> {
     const own = { connection: this.urlOf(user), ...ROLES[user], ...options };
-    return this.start({ providers, options: own });
+    const app = await this.start({ providers, options: own });
+    await this.onStarted();
+    return app;
   }
 
   async caller(): Promise<EnhancedFunctionRegistry> {

@@ -36,6 +36,13 @@ export class AclUsage {
     return usage;
   }
 
+  /** Whose connections there are now is known when it resolves: of one that is closed nobody can say any more. */
+  async settle(): Promise<void> {
+    await this.log?.clear();
+    this.lookups = this.lookups.then(() => this.lookUp());
+    await this.lookups;
+  }
+
   /** One command of each kind, for each user. */
   async samples(): Promise<Map<string, string[][]>> {
     await this.log?.clear();
