@@ -10,6 +10,8 @@ export interface Timer {
 export interface Clock {
   /** Milliseconds since the epoch, on this host. */
   now(): number;
+  /** Milliseconds since some moment, on a clock that nobody sets. */
+  elapsed(): number;
   /** Runs `task` once after `ms`. */
   after(ms: number, task: () => void): Timer;
   /** Runs `task` every `ms`, never overlapping a synchronous run of itself. */
@@ -19,6 +21,7 @@ export interface Clock {
 /** The host's clock. */
 export const systemClock: Clock = {
   now: () => Date.now(),
+  elapsed: () => performance.now(),
   after(ms, task) {
     const handle = setTimeout(task, ms);
     handle.unref();

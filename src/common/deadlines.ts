@@ -1,9 +1,9 @@
 import type { Clock, Timer } from './clock.js';
 
-/** What has a deadline; the links are of {@link Deadlines}. */
+/** What has a deadline; all of it is of {@link Deadlines}. */
 export interface Expiring {
-  /** On the clock. */
-  readonly deadline: number;
+  /** By {@link Clock.elapsed}: a host's clock that is set makes nothing late. */
+  expiresAt?: number | undefined;
   queue?: DeadlineQueue | undefined;
   earlier?: Expiring | undefined;
   later?: Expiring | undefined;
@@ -40,6 +40,7 @@ export class Deadlines<T extends Expiring> {
       queue = { durationMs, first: undefined, last: undefined, timer: undefined };
       this.queues.set(durationMs, queue);
     }
+    item.expiresAt = this.clock.elapsed() + durationMs;
     item.queue = queue;
     item.earlier = queue.last;
     if (queue.last === undefined) queue.first = item;
@@ -70,16 +71,21 @@ export class Deadlines<T extends Expiring> {
   }
 
   private ring(queue: DeadlineQueue): void {
-    const now = this.clock.now();
+    const now = this.clock.elapsed();
     queue.timer = undefined;
-    while (queue.first !== undefined && queue.first.deadline <= now) {
+    while (queue.first !== undefined && dueIn(queue.first, now) <= 0) {
       const item = queue.first as T;
       this.remove(item);
       this.expire(item);
     }
     // Who was told may have added another one, or cleared all.
     if (queue.timer !== undefined || this.queues.get(queue.durationMs) !== queue) return;
-    if (queue.first !== undefined) this.arm(queue, Math.max(1, queue.first.deadline - now));
+    if (queue.first !== undefined) this.arm(queue, dueIn(queue.first, now));
     else this.queues.delete(queue.durationMs);
   }
+}
+
+/** A timer may go off a fraction of a millisecond early. */
+function dueIn({ expiresAt = 0 }: Expiring, now: number): number {
+  return Math.floor(expiresAt - now);
 }

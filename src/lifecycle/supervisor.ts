@@ -3,9 +3,9 @@ import type { Backend } from '../backend/backend.js';
 import { BrokenKeyError } from '../backend/broken-key-error.js';
 import type { DeathEvidence, HostedWorker, Office } from '../backend/fleet-store.js';
 import type { Clock, Timer } from '../common/clock.js';
+import { Complaint } from '../common/complaint.js';
 import { isRefused } from '../common/errors.js';
 import { messageOf } from '../common/text.js';
-import { ToldOnce } from '../common/told-once.js';
 import type { Dispose } from '../common/typed-events.js';
 import { labelOf, type FunctionRef } from '../protocol/function-ref.js';
 import { OFFICE_LEASES, OfficeCandidate, TURN_INTERVALS_MS } from './office-candidate.js';
@@ -47,7 +47,7 @@ export class Supervisor {
   private readonly logger = new Logger('COORDINATOR');
   private readonly absentSince = new Map<string, number>();
   private readonly burying = new Set<string>();
-  private readonly troubles = new ToldOnce((text) => this.logger.error(text));
+  private readonly troubles = new Complaint((text) => this.logger.error(text));
   private readonly brokenKeys = new Set<string>();
   private readonly adopting = new Set<string>();
   /** When the calls of condemned sessions were handed over here for the first time. */
@@ -157,7 +157,7 @@ export class Supervisor {
     } catch (error) {
       if (this.lacksRight(error)) return;
       const text = `the supervisor could not look: ${messageOf(error)}`;
-      if (error instanceof BrokenKeyError) this.troubles.tell('look', text);
+      if (error instanceof BrokenKeyError) this.troubles.tell(text, 'look');
       else this.logger.debug(text);
       this.beQuiet();
     } finally {
@@ -211,7 +211,7 @@ export class Supervisor {
   private noteBroken(broken: readonly BrokenKeyError[]): void {
     for (const { key, message } of broken) {
       this.brokenKeys.add(key);
-      this.troubles.tell(key, `calls that are due are not put back: ${message}`);
+      this.troubles.tell(`calls that are due are not put back: ${message}`, key);
     }
     const isWhole = this.looks % LEASE_LOOK_FACTOR === 0;
     if (!isWhole || this.brokenKeys.size === 0) return;
@@ -223,7 +223,7 @@ export class Supervisor {
   }
 
   private noteRight(subject: string): void {
-    if (this.troubles.end(subject))
+    if (this.troubles.settle(subject))
       this.logger.log('a key is right again: the supervision goes on');
   }
 
@@ -275,13 +275,13 @@ export class Supervisor {
       if (condemnedAt === undefined) this.condemnedAt.set(suspect, this.clock.now());
       else {
         await this.backend.fleet.bury(suspect);
-        this.troubles.end(suspect);
+        this.troubles.settle(suspect);
         this.condemnedAt.delete(suspect);
       }
     } catch (error) {
       if (this.lacksRight(error)) return;
       const text = `the calls of ${suspect} are not all handed over yet: ${messageOf(error)}`;
-      if (error instanceof BrokenKeyError) this.troubles.tell(suspect, text);
+      if (error instanceof BrokenKeyError) this.troubles.tell(text, suspect);
       else this.logger.warn(text);
     } finally {
       this.burying.delete(suspect);

@@ -189,6 +189,14 @@ describe('outcomes of several functions for several callers', () => {
   });
 });
 
+describe('nothing', () => {
+  it('is written, and said, without a word to Redis', async () => {
+    const { calls } = backendOf(await fleet.start());
+    await expect(calls.submit([], { maxBacklog: 1 })).resolves.toEqual([]);
+    await expect(calls.conclude([], 'me')).resolves.toEqual({ lost: [], again: [], why: '' });
+  });
+});
+
 describe('outcomes that Redis refuses', () => {
   it('leave their calls pending: whoever comes after a worker that dies now runs them', async () => {
     const backend = backendOf(await fleet.start());

@@ -9,11 +9,21 @@ interface Task {
 /** A clock that a test turns. */
 export class ManualClock implements Clock {
   private readonly tasks = new Set<Task>();
+  private setBy = 0;
 
   constructor(private time = 1_700_000_000_000) {}
 
   now(): number {
+    return this.time + this.setBy;
+  }
+
+  elapsed(): number {
     return this.time;
+  }
+
+  /** Somebody sets the host's clock; no time passes. */
+  set(ms: number): void {
+    this.setBy += ms;
   }
 
   after(ms: number, run: () => void): Timer {

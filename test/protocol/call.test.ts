@@ -1,6 +1,7 @@
 import { describe, expect, it } from '@jest/globals';
 import {
   encodeCall,
+  encodeCalls,
   encodeFailure,
   encodeProgress,
   encodeReplies,
@@ -69,6 +70,22 @@ describe('a call entry', () => {
   it('may have nobody who waits for its answer', () => {
     const c = encodeCall({ ...CALL, replyTo: '' });
     expect(parseCall(ENTRY, fields({ c }))).toMatchObject({ replyTo: '' });
+  });
+
+  it('stands beside its neighbours as it stands alone, whatever they differ in', () => {
+    const changes = [
+      {},
+      { callId: 'c-2' },
+      { ttlMs: 6_000 },
+      { sentAt: 1_700_000_000_000 },
+      { replyTo: 'host-2-cd' },
+      { delivery: 'at-most-once' as const },
+      { again: true },
+      { payload: joinPayload('{"b":2}', '{"c":3}', '{"d":"4"}') },
+    ];
+    const calls = changes.flatMap((change) => [CALL, { ...CALL, ...change }, CALL]);
+    expect(encodeCalls(calls).split('\n')).toEqual(calls.map(encodeCall));
+    expect(encodeCalls([CALL])).toBe(encodeCall(CALL));
   });
 
   it('may have a call id with spaces', () => {

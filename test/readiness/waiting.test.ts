@@ -59,6 +59,7 @@ function countingClock(): Clock & { readonly pending: Set<object> } {
   return {
     pending,
     now: () => systemClock.now(),
+    elapsed: () => systemClock.elapsed(),
     every: (ms, task) => systemClock.every(ms, task),
     after(ms, task) {
       const key = {};

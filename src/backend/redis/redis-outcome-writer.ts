@@ -30,6 +30,7 @@ export class RedisOutcomeWriter {
   }
 
   async conclude(outcomes: readonly Outcome[], consumer: string): Promise<Concluded> {
+    if (outcomes.length === 0) return ALL_CARRIED_OUT;
     if (isOneBatch(outcomes)) return this.concludeBatch(outcomes, consumer);
     const total = { lost: [] as number[], again: [] as number[], why: '' };
     let batch: number[] = [];

@@ -21,6 +21,7 @@ export class RedisSubmitter {
   }
 
   async submit(calls: readonly Submission[], terms: SubmitTerms): Promise<Submitted[]> {
+    if (calls.length === 0) return [];
     if (isOneRun(calls)) return this.submitBatch(calls, terms);
     const results: Promise<Submitted[]>[] = [];
     // All are sent before the first is answered: their order in the streams is the order here.

@@ -57,6 +57,8 @@ export interface CallClientStats {
 /** A call that is out: what is written of it, and what settles it. */
 interface PendingCall extends Submission, Expiring {
   readonly request: CallRequest;
+  /** On this host's clock. */
+  readonly deadline: number;
   readonly resolve: (result: CallResult) => void;
   readonly reject: (error: Error) => void;
   abort: (() => void) | undefined;
@@ -159,6 +161,7 @@ export class CallClient {
         reject,
         abort: undefined,
         entryId: undefined,
+        expiresAt: undefined,
         queue: undefined,
         earlier: undefined,
         later: undefined,
