@@ -49,8 +49,12 @@ import { EnhancedFunctionRegistry } from './registry/enhanced-function-registry.
 import { FunctionRegistry } from './registry/function-registry.js';
 import { HandlerExplorer } from './registry/handler-explorer.js';
 import { HandlerRegistrar } from './registry/handler-registrar.js';
+import { WorkflowEventExplorer } from './registry/workflow-event-explorer.js';
+import { WorkflowEventRegistrar } from './registry/workflow-event-registrar.js';
 import { FunctionsClientProxy } from './transport/functions-client-proxy.js';
 import { FunctionsTransport } from './transport/functions-transport.js';
+import { WorkflowEvents } from './workflow/workflow-events.js';
+import { WorkflowNotifier } from './workflow/workflow-notifier.js';
 
 /** Makes the options for `forRootAsync({ useClass | useExisting })`. */
 export interface FunctionsOptionsFactory {
@@ -94,6 +98,7 @@ const EXPORTED = [
   FunctionRegistry,
   EnhancedFunctionRegistry,
   DeadLetters,
+  WorkflowNotifier,
   FunctionsHealthIndicator,
   FunctionsTransport,
   FunctionsClientProxy,
@@ -142,6 +147,9 @@ const PROVIDERS: Provider[] = [
   },
   HandlerExplorer,
   HandlerRegistrar,
+  WorkflowEvents,
+  WorkflowEventExplorer,
+  WorkflowEventRegistrar,
   FunctionsRuntime,
   ...EXPORTED,
 ];

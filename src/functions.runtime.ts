@@ -11,6 +11,8 @@ import { NotificationManager } from './notifications/notification-manager.js';
 import { FunctionReadinessWatcher } from './readiness/function-readiness-watcher.js';
 import { REGISTERS_LATER } from './readiness/situation.js';
 import { HandlerRegistrar } from './registry/handler-registrar.js';
+import { WorkflowEventRegistrar } from './registry/workflow-event-registrar.js';
+import { WorkflowEvents } from './workflow/workflow-events.js';
 
 const HOOKS_CHECK_MS = 1_000;
 const HOSTS_NOTHING =
@@ -39,6 +41,8 @@ export class FunctionsRuntime {
     @Inject(CallClient) private readonly calls: CallClient,
     @Inject(CallConsumer) private readonly consumer: CallConsumer,
     @Inject(HandlerRegistrar) private readonly registrar: HandlerRegistrar,
+    @Inject(WorkflowEventRegistrar) private readonly workflowRegistrar: WorkflowEventRegistrar,
+    @Inject(WorkflowEvents) private readonly workflowEvents: WorkflowEvents,
   ) {}
 
   /** Before the application's own hooks: connect, so that they can subscribe. */
@@ -73,12 +77,13 @@ export class FunctionsRuntime {
     this.coordinator.attach(this.consumer);
     try {
       this.registrar.registerAll();
+      this.workflowRegistrar.registerAll();
     } catch (error) {
       // The boot fails, and nobody will get an application to close.
       await this.close();
       throw error;
     }
-    await this.coordinator.start();
+    await Promise.all([this.coordinator.start(), this.workflowEvents.start()]);
     if (this.coordinator.workers().length > 0)
       this.hooksCheck = this.clock.after(HOOKS_CHECK_MS, () => this.warnWithoutHooks());
     else if (this.settings.worker) this.logger.log(HOSTS_NOTHING);
@@ -92,6 +97,7 @@ export class FunctionsRuntime {
   /** At the very end. */
   async close(): Promise<void> {
     this.hooksCheck?.cancel();
+    this.workflowEvents.stop();
     await this.step('caller', () => this.calls.close());
     await this.step('watcher', () =>
       this.watcher instanceof FunctionReadinessWatcher ? this.watcher.close() : undefined,

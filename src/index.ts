@@ -26,6 +26,7 @@ export {
   type FunctionHandlerOptions,
   type HandlerSettings,
 } from './registry/function-handler.decorator.js';
+export { OnWorkflowEvent } from './registry/on-workflow-event.decorator.js';
 export type { RetryPolicy } from './execution/worker/retry-policy.js';
 export type { InputClass } from './registry/input-class.js';
 export { FunctionContext } from './execution/worker/function-context.js';
@@ -53,6 +54,9 @@ export type { CoordinatorEvents, CoordinatorState } from './lifecycle/coordinato
 export type { LocalWorker } from './lifecycle/local-workers.js';
 export type { DrainReport } from './lifecycle/work-source.js';
 
+export { WorkflowNotifier, type WorkflowGeneration } from './workflow/workflow-notifier.js';
+export type { WorkflowEvent } from './workflow/workflow-event.js';
+
 export { FunctionsTransport } from './transport/functions-transport.js';
 export { FunctionsClientProxy } from './transport/functions-client-proxy.js';
 export { FunctionsRpcContext } from './transport/functions-rpc-context.js';
@@ -76,6 +80,7 @@ export type {
   ReadyNotification,
   ShutdownNotification,
 } from './protocol/notification.js';
+export type { WorkflowEventType, WorkflowNotification } from './protocol/workflow-event.js';
 export type { WireError } from './protocol/wire-error.js';
 export type { WorkerRecord, WorkerStatus } from './protocol/worker-record.js';
 

@@ -20,6 +20,7 @@ const ranks = new Map([
   ['readiness', 4],
   ['lifecycle', 5],
   ['execution', 6],
+  ['workflow', 6.5],
   ['registry', 7],
   ['transport', 8],
   ['health', 8],

@@ -4,14 +4,16 @@ import type { DeadLetterStore } from './dead-letter-store.js';
 import type { FleetStore } from './fleet-store.js';
 import type { NotificationBus } from './notification-bus.js';
 import type { WorkerStore } from './worker-store.js';
+import type { WorkflowStore } from './workflow-store.js';
 
-/** What the rest of the library needs of Redis, in five ports. */
+/** What the rest of the library needs of Redis, in six ports. */
 export interface Backend {
   readonly bus: NotificationBus;
   readonly workers: WorkerStore;
   readonly fleet: FleetStore;
   readonly calls: CallStreams;
   readonly deadLetters: DeadLetterStore;
+  readonly workflows: WorkflowStore;
   /** The server's address, without secrets. */
   readonly address: string;
   /** Whether commands can be sent now. */

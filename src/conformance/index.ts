@@ -9,6 +9,7 @@ import { poolCases } from './pool-cases.js';
 import { registryCases } from './registry-cases.js';
 import { retryCases } from './retry-cases.js';
 import { sharedCases } from './shared-cases.js';
+import { workflowCases } from './workflow-cases.js';
 
 /** Everything that a backend has to do, as far as it can be shown without killing a process. */
 export const conformanceCases: readonly ConformanceCase[] = [
@@ -21,6 +22,7 @@ export const conformanceCases: readonly ConformanceCase[] = [
   ...fleetCases,
   ...poolCases,
   ...boundCases,
+  ...workflowCases,
   ...applicationCases,
 ];
 
@@ -52,6 +54,7 @@ export type { DeadLetterStore, RawDeadLetter } from '../backend/dead-letter-stor
 export type * from '../backend/fleet-store.js';
 export type { BusEvents, NotificationBus } from '../backend/notification-bus.js';
 export type * from '../backend/worker-store.js';
+export type * from '../backend/workflow-store.js';
 export type { CustomBackend } from '../backend/create-backend.js';
 export type { Clock, Timer } from '../common/clock.js';
 export {

@@ -198,6 +198,11 @@ export class WorkerCoordinator {
     return this.current === 'idle' && this.hosts(ref);
   }
 
+  /** Whether this process has workers of the workflow. */
+  hostsWorkflow(workflowId: string): boolean {
+    return this.membership.workers.all().some(({ ref }) => ref.workflowId === workflowId);
+  }
+
   /** Announces functions that this process hosts under its default workerId; before {@link start}. */
   host(functions: readonly { readonly ref: FunctionRef; readonly definition: string }[]): void {
     for (const { ref, definition } of functions)

@@ -4,7 +4,10 @@ export interface ChannelMessage<T = unknown> {
   readonly channel: string;
   /** The pattern that matched, for pattern subscriptions. */
   readonly pattern: string | undefined;
-  /** `data` of the Nest packet; on the four channels of a function a checked {@link Notification}. */
+  /**
+   * `data` of the Nest packet; on the four channels of a function a checked {@link Notification}, on those of a
+   * workflow a checked {@link WorkflowNotification}.
+   */
   readonly data: T;
 }
 

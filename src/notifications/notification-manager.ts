@@ -8,7 +8,14 @@ import { messageOf, quote, show } from '../common/text.js';
 import { callIsolated, TypedEvents, type Dispose } from '../common/typed-events.js';
 import { encodeJson } from '../protocol/json.js';
 import type { Keys } from '../protocol/keys.js';
-import { isMalformed, parseNotification, parsePacket } from '../protocol/notification.js';
+import {
+  isMalformed,
+  parseNotification,
+  parsePacket,
+  type Malformed,
+} from '../protocol/notification.js';
+import type { WorkflowAddress } from '../protocol/workflow-event.js';
+import { parseWorkflowNotification } from '../protocol/workflow-notification.js';
 import type { ChannelListener, Subscription } from './channel-message.js';
 import { Topics, type TopicKind } from './topics.js';
 
@@ -270,19 +277,16 @@ export class NotificationManager {
         : this.topics.listenersOf('pattern', pattern);
     if (listeners === undefined) return;
     this.received += 1;
-    const address = this.keys.parseChannel(name);
-    const parsed =
-      address === undefined ? parsePacket(payload) : parseNotification(address, payload);
+    const parsed = this.parse(name, payload);
     const channel = this.keys.unprefixed(name);
     if (isMalformed(parsed)) {
       this.reportDropped(channel, parsed.malformed);
       return;
     }
-    const data: unknown = address === undefined ? (parsed as { data: unknown }).data : parsed;
     const message = {
       channel,
       pattern: pattern === undefined ? undefined : this.keys.unprefixedPattern(pattern),
-      data,
+      data: parsed.data,
     };
     for (const listener of listeners) {
       callIsolated(
@@ -290,6 +294,18 @@ export class NotificationManager {
         (error) => this.logger.error(`A listener of ${quote(channel)} failed: ${messageOf(error)}`),
       );
     }
+  }
+
+  /** The data of a message, checked where the channel is one of the library's own. */
+  private parse(name: string, payload: string): { readonly data: unknown } | Malformed {
+    const address = this.keys.parseChannel(name);
+    const workflow = address === undefined ? this.keys.parseWorkflowChannel(name) : undefined;
+    if (address === undefined && workflow === undefined) return parsePacket(payload);
+    const parsed =
+      address === undefined
+        ? parseWorkflowNotification(workflow as WorkflowAddress, payload)
+        : parseNotification(address, payload);
+    return isMalformed(parsed) ? parsed : { data: parsed };
   }
 
   private reportDropped(channel: string, reason: string): void {

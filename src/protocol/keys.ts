@@ -1,4 +1,5 @@
 import { decodeName, encodeName, functionRef, type FunctionRef } from './function-ref.js';
+import { WORKFLOW_EVENTS, type WorkflowAddress, type WorkflowEventType } from './workflow-event.js';
 
 /** The four kinds of news about a worker of a function. */
 export type NotificationType = 'ready' | 'shutdown' | 'offline' | 'health';
@@ -86,6 +87,16 @@ export class Keys {
     return `${this.prefix}nf:workflow:{${encodeName(workflowId)}}:functions`;
   }
 
+  /** Hash of a workflow's last save: its generation and details. */
+  generation(workflowId: string): string {
+    return `${this.prefix}nf:workflow:{${encodeName(workflowId)}}:generation`;
+  }
+
+  /** The lease of who leads a restart of a workflow's workers. */
+  restart(workflowId: string): string {
+    return `${this.prefix}nf:workflow:{${encodeName(workflowId)}}:restart`;
+  }
+
   /** A process's lease: alive while the key is. */
   lease(processId: string): string {
     return `${this.prefix}nf:process:{${processId}}:lease`;
@@ -161,6 +172,11 @@ export class Keys {
     return NOTIFICATION_TYPES.map((type) => this.channel(type, ref));
   }
 
+  /** Channel of one kind of news about one workflow. */
+  workflowChannel(type: WorkflowEventType, workflowId: string): string {
+    return `${this.prefix}workflow:${type}:${encodeName(workflowId)}`;
+  }
+
   /** A channel without the prefix, as an application names it. */
   unprefixed(channel: string): string {
     return channel.startsWith(this.prefix) ? channel.slice(this.prefix.length) : channel;
@@ -185,6 +201,17 @@ export class Keys {
     if (type === undefined) return undefined;
     const ref = parseFunctionId(name.slice(CHANNEL_HEADS[type].length));
     return ref === undefined ? undefined : { type, ref };
+  }
+
+  /** What kind of news about which workflow a channel carries; `undefined` for another channel. */
+  parseWorkflowChannel(channel: string): WorkflowAddress | undefined {
+    const head = `${this.prefix}workflow:`;
+    if (!channel.startsWith(head)) return undefined;
+    const [event, name = '', ...more] = channel.slice(head.length).split(':');
+    const type = WORKFLOW_EVENTS.find((candidate) => candidate === event);
+    const workflowId = decodeName(name);
+    if (type === undefined || more.length > 0) return undefined;
+    return workflowId === undefined || workflowId === '' ? undefined : { type, workflowId };
   }
 }
 

@@ -17,6 +17,7 @@ import {
   HANDLER_METADATA,
   type HandlerMetadata,
 } from './function-handler.decorator.js';
+import { isShared, methodsOf, sourceOf, wrappersOf, type Wrapper } from './provider-methods.js';
 
 /** A decorated method and how to run it. */
 export interface FoundHandler {
@@ -31,7 +32,6 @@ interface DecoratedMethod {
   readonly metadata: HandlerMetadata;
 }
 
-type Wrapper = ReturnType<DiscoveryService['getProviders']>[number];
 type Method = (input: unknown, context: FunctionContext) => unknown;
 type ExternalCallback = (input: unknown, context: FunctionContext) => Promise<unknown>;
 
@@ -52,10 +52,10 @@ export class HandlerExplorer {
   ) {}
 
   explore(): FoundHandler[] {
-    return this.wrappers().flatMap((wrapper) =>
+    return wrappersOf(this.discovery).flatMap((wrapper) =>
       this.methodsOf(wrapper).map(({ prototype, name, metadata }) => ({
         metadata,
-        source: `${wrapper.name}.${name} (${wrapper.host?.name ?? 'no module'})`,
+        source: sourceOf({ wrapper, name }),
         invoke: this.isPlain(wrapper, prototype, name, metadata)
           ? plainInvoker(wrapper.instance as object, name)
           : this.invoker(wrapper, prototype, name),
@@ -65,23 +65,13 @@ export class HandlerExplorer {
 
   /** What is decorated, without anything made of it. */
   metadata(): HandlerMetadata[] {
-    return this.wrappers().flatMap((wrapper) =>
+    return wrappersOf(this.discovery).flatMap((wrapper) =>
       this.methodsOf(wrapper).map(({ metadata }) => metadata),
     );
   }
 
-  private wrappers(): Wrapper[] {
-    return [...this.discovery.getProviders(), ...this.discovery.getControllers()].filter(
-      (wrapper) => !wrapper.isAlias,
-    );
-  }
-
   private methodsOf(wrapper: Wrapper): DecoratedMethod[] {
-    const prototype = prototypeOf(wrapper);
-    if (prototype === undefined) return [];
-    return this.scanner.getAllMethodNames(prototype).flatMap((name) => {
-      const method: unknown = (prototype as Record<string, unknown>)[name];
-      if (typeof method !== 'function') return [];
+    return methodsOf(this.scanner, wrapper).flatMap(({ prototype, name, method }) => {
       const metadata = Reflect.getMetadata(HANDLER_METADATA, method) as HandlerMetadata | undefined;
       if (metadata === undefined) return [];
       identify(wrapper, prototype);
@@ -181,11 +171,6 @@ function plainInvoker(instance: object, name: string): HostedFunction['invoke'] 
     Promise.resolve(method.call(instance, parameters, context)).then(lastValue);
 }
 
-/** Whether one instance, which exists by now, serves all calls. */
-function isShared(wrapper: Wrapper): boolean {
-  return wrapper.isDependencyTreeStatic() && !wrapper.isTransient;
-}
-
 /**
  * Gives a class of handlers an id of its own, as Nest gives one to each controller: Nest 11 caches what a
  * method's arguments are (our input pipe among it) under the class's name otherwise, so two classes of one name
@@ -198,16 +183,6 @@ function identify({ metatype }: Wrapper, prototype: object): void {
     // A frozen class keeps its name.
     Reflect.defineProperty(type, CONTROLLER_ID, { value: randomUUID(), configurable: true });
   }
-}
-
-function prototypeOf(wrapper: Wrapper): object | undefined {
-  const instance: unknown = wrapper.instance;
-  const { metatype } = wrapper;
-  if (!isShared(wrapper) && typeof metatype === 'function') {
-    return (metatype as { prototype?: object }).prototype;
-  }
-  if (typeof instance !== 'object' || instance === null) return undefined;
-  return (Object.getPrototypeOf(instance) as object | null) ?? undefined;
 }
 
 /** As Nest does it: an Observable that ends without a value is a failure. */

@@ -238,6 +238,22 @@ const FOUND_BY: Readonly<Record<string, readonly string[]>> = {
     'a group that was destroyed is made again: what is claimed goes on, the rest is put back',
   ],
   'no function has a record': ['functions that have a worker are counted, stale ones too'],
+  'a save does not raise the generation': [
+    'a save raises the generation, and tells it in the same step',
+  ],
+  'a save is told twice': ['a save raises the generation, and tells it in the same step'],
+  'other news of a workflow raise its generation': [
+    'other news of a workflow are told with its generation, and do not raise it',
+  ],
+  'generations begin anew when they are forgotten': [
+    'a generation is higher than all before it, also when everything was forgotten',
+  ],
+  'two restarts have the lead': ['one restart of a workflow has the lead, until it gives it back'],
+  'any restart gives the lead back': [
+    'one restart of a workflow has the lead, until it gives it back',
+  ],
+  'the lead of a restart never ends': ['the lead of a restart ends with its lease'],
+  'an order is sent without the lead': ['who has the lead of a restart orders it, and nobody else'],
 };
 /** What applications notice of some of them. */
 const NOTICED: readonly (readonly [title: string, name: string])[] = [

@@ -9,6 +9,7 @@ import type { DeadLetterStore, RawDeadLetter } from '../../src/backend/dead-lett
 import type { FleetStore } from '../../src/backend/fleet-store.js';
 import type { BusEvents, NotificationBus } from '../../src/backend/notification-bus.js';
 import type { WorkerStore } from '../../src/backend/worker-store.js';
+import type { WorkflowStore } from '../../src/backend/workflow-store.js';
 import { CALL_FIELDS } from '../../src/protocol/call.js';
 import { functionRef } from '../../src/protocol/function-ref.js';
 import { Keys } from '../../src/protocol/keys.js';
@@ -37,7 +38,10 @@ function otherwise<T extends object>(target: T, changes: Partial<T>): T {
 type Change<T> = (good: T, keys: Keys, backend: Backend) => Partial<T>;
 
 const part =
-  <N extends 'bus' | 'workers' | 'fleet' | 'calls' | 'deadLetters', T extends Backend[N]>(
+  <
+    N extends 'bus' | 'workers' | 'fleet' | 'calls' | 'deadLetters' | 'workflows',
+    T extends Backend[N],
+  >(
     name: N,
   ) =>
   (title: string, change: Change<T>): BrokenVariant => ({
@@ -53,6 +57,7 @@ const workers = part<'workers', WorkerStore>('workers');
 const fleet = part<'fleet', FleetStore>('fleet');
 const calls = part<'calls', CallStreams>('calls');
 const deadLetters = part<'deadLetters', DeadLetterStore>('deadLetters');
+const workflows = part<'workflows', WorkflowStore>('workflows');
 
 const reader = (title: string, change: (good: CallReader) => Partial<CallReader>): BrokenVariant =>
   calls(title, (good) => ({
@@ -519,5 +524,55 @@ export const brokenVariants: readonly BrokenVariant[] = [
   }),
   calls('running calls do not count as backlog', (good) => ({
     submit: (all, terms) => good.submit(all, { ...terms, maxBacklog: terms.maxBacklog + 1 }),
+  })),
+
+  // Workflows
+  workflows('a save does not raise the generation', (good) => ({
+    save: (workflowId) => good.tell(workflowId, 'ready', 'null'),
+  })),
+  workflows('a save is told twice', (good) => ({
+    save: async (workflowId, details) => {
+      await good.save(workflowId, details);
+      return good.save(workflowId, details);
+    },
+  })),
+  workflows('other news of a workflow raise its generation', (good) => ({
+    tell: async (workflowId, type, details) => {
+      await good.save(workflowId, details);
+      return good.tell(workflowId, type, details);
+    },
+  })),
+  workflows('generations begin anew when they are forgotten', (good) => {
+    let count = 0;
+    return {
+      save: async (workflowId, details) => {
+        count = (await good.current(workflowId)).generation === 0 ? 1 : count + 1;
+        return { ...(await good.save(workflowId, details)), generation: count };
+      },
+    };
+  }),
+  workflows('two restarts have the lead', (good) => ({
+    beginRestart: async (...begin) => {
+      await good.beginRestart(...begin);
+      return undefined;
+    },
+  })),
+  workflows('any restart gives the lead back', (good) => ({
+    endRestart: async (workflowId, restartId) => {
+      const asker = { restartId, holder: 'asker' };
+      const held = (await good.beginRestart(workflowId, asker, 60_000)) ?? asker;
+      await good.endRestart(workflowId, held.restartId);
+    },
+  })),
+  workflows('the lead of a restart never ends', (good) => ({
+    beginRestart: (workflowId, lease) => good.beginRestart(workflowId, lease, 60_000),
+  })),
+  workflows('an order is sent without the lead', (good, keys, backend) => ({
+    orderRestart: async (workflowId, { restartId, sessionId, replyTo }) => {
+      const data = { type: 'restart', restartId, workflowId, replyTo };
+      const packet = JSON.stringify({ pattern: 'control', data });
+      await backend.bus.publish(keys.control(sessionId), packet);
+      return good.keepRestart(workflowId, restartId, 60_000);
+    },
   })),
 ];

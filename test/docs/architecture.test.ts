@@ -1,6 +1,7 @@
 import { describe, expect, it } from '@jest/globals';
 import { functionRef } from '../../src/protocol/function-ref.js';
 import { Keys } from '../../src/protocol/keys.js';
+import { WORKFLOW_EVENTS } from '../../src/protocol/workflow-event.js';
 import { bare, filesBelow, linksOf, readText, tableRows } from './markdown.js';
 
 const text = readText('docs/architecture.md');
@@ -41,6 +42,8 @@ describe('docs/architecture.md', () => {
       keys.definition(ref),
       keys.lastEpoch(ref),
       keys.workflow('workflowId'),
+      keys.generation('workflowId'),
+      keys.restart('workflowId'),
       keys.lease('sessionId'),
       keys.hosted('sessionId'),
       keys.replies('processId'),
@@ -64,6 +67,7 @@ describe('docs/architecture.md', () => {
     const keys = new Keys('');
     const all = [
       ...keys.channels(functionRef('functionName', 'workflowId')),
+      ...WORKFLOW_EVENTS.map((type) => keys.workflowChannel(type, 'workflowId')),
       keys.control('sessionId'),
     ];
     expect(tableRows(text, 'channel').map((row) => bare(row['channel']))).toEqual(all);
@@ -76,6 +80,7 @@ describe('docs/architecture.md', () => {
         ...['calls', 'workers', 'definition', 'deadLetters', 'lastEpoch', 'workflow', 'lease'],
         ...['hosted', 'replies', 'control', 'processes', 'supervisor', 'channel', 'channels'],
         ...['delayed', 'aside', 'once', 'bells', 'grave', 'pool', 'poolDue', 'poolWake', 'deputy'],
+        ...['generation', 'restart', 'workflowChannel'],
         ...['delayedFunctions', 'unclaimed', 'unprefixed', 'prefixedPattern', 'unprefixedPattern'],
       ].sort(),
     );

@@ -9,6 +9,7 @@ import { MemoryFleetStore } from './memory-fleet-store.js';
 import { MemoryNotificationBus } from './memory-notification-bus.js';
 import type { MemoryServer } from './memory-server.js';
 import { MemoryWorkerStore } from './memory-worker-store.js';
+import { MemoryWorkflowStore } from './memory-workflow-store.js';
 
 /**
  * The backend inside one process, without Redis: all backends of one name share a server, which is there from the
@@ -21,6 +22,7 @@ export class MemoryBackend implements Backend {
   readonly fleet: MemoryFleetStore;
   readonly calls: MemoryCallStreams;
   readonly deadLetters: MemoryDeadLetterStore;
+  readonly workflows: MemoryWorkflowStore;
   private readonly connection: MemoryConnection;
   private readonly listeners = new Set<() => void>();
   private state: 'idle' | 'starting' | 'connected' | 'closed' = 'idle';
@@ -33,6 +35,7 @@ export class MemoryBackend implements Backend {
     this.fleet = new MemoryFleetStore(this.connection, keys);
     this.calls = new MemoryCallStreams(this.connection, keys);
     this.deadLetters = new MemoryDeadLetterStore(this.connection);
+    this.workflows = new MemoryWorkflowStore(this.connection, keys);
   }
 
   get address(): string {

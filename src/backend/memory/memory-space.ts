@@ -5,11 +5,13 @@ import { ExpiringMap } from './expiring-map.js';
 import { MemoryFunction, type SharedCall } from './memory-function.js';
 import { Pool } from './pool.js';
 import { ReplyStream } from './reply-stream.js';
+import { SavedWorkflows } from './saved-workflows.js';
 import { Sessions } from './sessions.js';
 
 /** All that is stored under one key prefix: the functions, calls and processes of one tenant. */
 export class MemorySpace {
   readonly sessions: Sessions;
+  readonly saved: SavedWorkflows;
   /** What is shared by an idempotency key. */
   readonly shared: ExpiringMap<SharedCall>;
   /** The highest epoch of a function's workers that left lately. */
@@ -25,6 +27,7 @@ export class MemorySpace {
 
   constructor(private readonly clock: Clock) {
     this.sessions = new Sessions(clock);
+    this.saved = new SavedWorkflows(clock);
     this.shared = new ExpiringMap(clock);
     this.lastEpochs = new ExpiringMap(clock);
     this.replies = new ExpiringMap(clock);

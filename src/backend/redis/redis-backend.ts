@@ -9,6 +9,7 @@ import { RedisDeadLetterStore } from './redis-dead-letter-store.js';
 import { RedisFleetStore } from './redis-fleet-store.js';
 import { RedisNotificationBus } from './redis-notification-bus.js';
 import { RedisWorkerStore } from './redis-worker-store.js';
+import { RedisWorkflowStore } from './redis-workflow-store.js';
 import { UntoldNews } from './untold-news.js';
 
 /**
@@ -22,6 +23,7 @@ export class RedisBackend implements Backend {
   readonly fleet: RedisFleetStore;
   readonly calls: RedisCallStreams;
   readonly deadLetters: RedisDeadLetterStore;
+  readonly workflows: RedisWorkflowStore;
   readonly address: string;
   private readonly logger = new Logger('REDIS');
   private readonly commands: RedisConnection;
@@ -39,6 +41,7 @@ export class RedisBackend implements Backend {
     const untold = new UntoldNews();
     this.workers = new RedisWorkerStore(this.commands, keys, untold);
     this.deadLetters = new RedisDeadLetterStore(this.commands, keys);
+    this.workflows = new RedisWorkflowStore(this.commands, keys, untold);
     this.fleet = new RedisFleetStore(this.commands, keys);
     this.calls = new RedisCallStreams(
       this.commands,

@@ -47,6 +47,10 @@ export const scripts = {
   resign: load('resign'),
   look: load('look'),
   condemn: load('condemn'),
+  workflowTell: load('workflow-tell'),
+  restartBegin: load('restart-begin'),
+  restartKeep: load('restart-keep'),
+  restartOrder: load('restart-order'),
 } as const;
 
 /** Runs a script by its hash; a server that does not know it (first use, restart) gets the text. */

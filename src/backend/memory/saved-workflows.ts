@@ -1,0 +1,22 @@
+import type { Clock } from '../../common/clock.js';
+import type { RestartLease, StoredGeneration } from '../workflow-store.js';
+import { ExpiringMap } from './expiring-map.js';
+
+/** What is kept of workflows as a whole. */
+export class SavedWorkflows {
+  readonly generations = new Map<string, StoredGeneration>();
+  /** Who leads a restart. */
+  readonly restarts: ExpiringMap<RestartLease>;
+
+  constructor(clock: Clock) {
+    this.restarts = new ExpiringMap(clock);
+  }
+
+  generationOf(workflowId: string): number {
+    return this.generations.get(workflowId)?.generation ?? 0;
+  }
+
+  leads(workflowId: string, restartId: string): boolean {
+    return this.restarts.get(workflowId)?.restartId === restartId;
+  }
+}

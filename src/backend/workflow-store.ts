@@ -1,0 +1,62 @@
+import type { WorkflowEventType } from '../protocol/workflow-event.js';
+
+/** A workflow as it was saved last. */
+export interface StoredGeneration {
+  /** 0: it was never saved. */
+  readonly generation: number;
+  /** What was said about the save, as JSON. */
+  readonly details: string;
+}
+
+/** What was told about a workflow. */
+export interface WorkflowTold {
+  readonly generation: number;
+  /** Redis's clock. */
+  readonly timestamp: number;
+}
+
+/** A restart of a workflow's workers, by the process that leads it. */
+export interface RestartLease {
+  readonly restartId: string;
+  /** The process that leads it, for texts. */
+  readonly holder: string;
+}
+
+/** An order to restart, and to whom. */
+export interface RestartOrder {
+  readonly restartId: string;
+  /** The session that is to restart its workers. */
+  readonly sessionId: string;
+  /** The session that leads, to be told when it has failed. */
+  readonly replyTo: string;
+}
+
+/**
+ * Port: workflows as a whole. A save and its news are one atomic step; the generation grows with every save, also when
+ * everything that was stored is lost in between. One process at a time leads the restart of a workflow, and whoever
+ * does not lead any more can order nothing.
+ */
+export interface WorkflowStore {
+  /** The save that holds now. */
+  current(workflowId: string): Promise<StoredGeneration>;
+  /** Raises the generation, and tells `saved`. */
+  save(workflowId: string, details: string): Promise<WorkflowTold>;
+  /** Tells something else about a workflow. */
+  tell(
+    workflowId: string,
+    type: Exclude<WorkflowEventType, 'saved'>,
+    details: string,
+  ): Promise<WorkflowTold>;
+  /** Takes the lead of a restart; who has it, when that is somebody else. */
+  beginRestart(
+    workflowId: string,
+    lease: RestartLease,
+    leaseMs: number,
+  ): Promise<RestartLease | undefined>;
+  /** Keeps the lead; `false` when it was lost. */
+  keepRestart(workflowId: string, restartId: string, leaseMs: number): Promise<boolean>;
+  /** Gives the lead back; that of another restart stays. */
+  endRestart(workflowId: string, restartId: string): Promise<void>;
+  /** Orders a session to restart its workers of the workflow; `false` when the lead was lost: nothing is sent. */
+  orderRestart(workflowId: string, order: RestartOrder): Promise<boolean>;
+}
