@@ -54,6 +54,7 @@ import { WorkflowEventRegistrar } from './registry/workflow-event-registrar.js';
 import { FunctionsClientProxy } from './transport/functions-client-proxy.js';
 import { FunctionsTransport } from './transport/functions-transport.js';
 import { WorkflowEvents } from './workflow/workflow-events.js';
+import { WorkflowReadiness } from './workflow/workflow-readiness.js';
 import { WorkflowNotifier } from './workflow/workflow-notifier.js';
 
 /** Makes the options for `forRootAsync({ useClass | useExisting })`. */
@@ -147,6 +148,7 @@ const PROVIDERS: Provider[] = [
   },
   HandlerExplorer,
   HandlerRegistrar,
+  WorkflowReadiness,
   WorkflowEvents,
   WorkflowEventExplorer,
   WorkflowEventRegistrar,

@@ -55,6 +55,7 @@ export type { LocalWorker } from './lifecycle/local-workers.js';
 export type { DrainReport } from './lifecycle/work-source.js';
 
 export { WorkflowNotifier, type WorkflowGeneration } from './workflow/workflow-notifier.js';
+export type { WorkflowReadyOptions, WorkflowWorkers } from './workflow/workflow-readiness.js';
 export type { WorkflowEvent } from './workflow/workflow-event.js';
 
 export { FunctionsTransport } from './transport/functions-transport.js';
@@ -114,9 +115,11 @@ export {
   WorkerDisabledError,
   WorkerLostError,
   WorkerNotRegisteredError,
+  WorkflowNotReadyError,
   type ErrorCode,
   type ErrorDetails,
   type FunctionsErrorOptions,
   type OptionViolation,
   type ParameterViolation,
+  type UnreadyFunction,
 } from './common/errors.js';

@@ -39,6 +39,7 @@ export const ERROR_CODES = {
   WORKER_NOT_REGISTERED: 'WORKER_NOT_REGISTERED',
   NO_WORKER: 'NO_WORKER',
   READINESS_TIMEOUT: 'READINESS_TIMEOUT',
+  WORKFLOW_NOT_READY: 'WORKFLOW_NOT_READY',
   CALL_CANCELLED: 'CALL_CANCELLED',
   DEADLINE_EXCEEDED: 'DEADLINE_EXCEEDED',
   WORKER_LOST: 'WORKER_LOST',
@@ -267,6 +268,39 @@ export class ReadinessTimeoutError extends FunctionsError {
             'and keyPrefix, or raise readinessTimeoutMs.'
           : ''),
       { details: { functionName, workflowId, timeoutMs, situation }, retryable: true, cause },
+    );
+  }
+}
+
+/** A function of a workflow that has no healthy worker, and why. */
+export interface UnreadyFunction {
+  readonly functionName: string;
+  readonly situation: string;
+}
+
+/** Not every function of a workflow had a healthy worker within the wait. */
+export class WorkflowNotReadyError extends FunctionsError {
+  /**
+   * @param functions those that are not ready; none when the workflow has no function at all
+   * @param cause what kept the registry from being read
+   */
+  constructor(
+    workflowId: string,
+    timeoutMs: number,
+    readonly functions: readonly UnreadyFunction[],
+    cause?: unknown,
+  ) {
+    const lines = functions.map((one) => `${one.functionName}: ${one.situation}`).join('; ');
+    super(
+      ERROR_CODES.WORKFLOW_NOT_READY,
+      `Workflow ${workflowId} was not ready within ${timeoutMs} ms. ` +
+        (functions.length > 0
+          ? `Not ready: ${lines}. Start their workers, or raise timeoutMs.`
+          : cause === undefined
+            ? 'No function of it was ever registered: check the workflowId and keyPrefix of its workers, or name ' +
+              'its functions.'
+            : 'Its functions could not be read.'),
+      { details: { workflowId, timeoutMs, functions }, retryable: true, cause },
     );
   }
 }

@@ -17,7 +17,12 @@ import { NotificationManager } from '../notifications/notification-manager.js';
 import { functionRef, type FunctionRef } from '../protocol/function-ref.js';
 import { isRecord } from '../protocol/json.js';
 import type { Keys } from '../protocol/keys.js';
-import { FunctionWatch, type WatchContext, type WorkerInfo } from './function-watch.js';
+import {
+  FunctionWatch,
+  type ViewWait,
+  type WatchContext,
+  type WorkerInfo,
+} from './function-watch.js';
 import type { WorkerNews } from './readiness-view.js';
 
 /** How long, and until what, to wait. */
@@ -156,12 +161,22 @@ export class FunctionReadinessWatcher {
   ): Promise<WorkerInfo> {
     const { timeoutMs = this.settings.readinessTimeoutMs, signal } = waitOptions(options);
     assertTimeout('timeoutMs', timeoutMs);
-    if (signal !== undefined && !(signal instanceof AbortSignal))
-      throw new InvalidArgumentError('signal', show(signal), 'an AbortSignal');
+    assertSignal(signal);
     const watch = this.watch(functionRef(functionName, workflowId));
     const wait = watch.wait(timeoutMs, signal);
     this.ensurePolling();
     return wait;
+  }
+
+  /**
+   * Resolves with what is found in the view of a function: now, or after whichever change brings it.
+   *
+   * @throws what `late` makes, CallCancelledError, BackendRefusedError, ClosedError
+   */
+  async until<T>(ref: FunctionRef, wait: ViewWait<T>): Promise<T> {
+    const found = this.watch(ref).until(wait);
+    this.ensurePolling();
+    return found;
   }
 
   /** The watch of a function, started if there was none. */
@@ -362,6 +377,12 @@ export class FunctionReadinessWatcher {
 }
 
 const WAIT_OPTIONS: ReadonlySet<string> = new Set<keyof WaitOptions>(['timeoutMs', 'signal']);
+
+/** @throws InvalidArgumentError */
+export function assertSignal(signal: unknown): void {
+  if (signal !== undefined && !(signal instanceof AbortSignal))
+    throw new InvalidArgumentError('signal', show(signal), 'an AbortSignal');
+}
 
 function waitOptions(options: number | WaitOptions): WaitOptions {
   if (typeof options === 'number') return { timeoutMs: options };

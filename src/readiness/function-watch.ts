@@ -43,8 +43,18 @@ export interface WatchContext {
  */
 export type WatchState = 'starting' | 'live' | 'polling' | 'stopped';
 
+/** What somebody waits to find in a view, and for how long. */
+export interface ViewWait<T> {
+  readonly find: (view: ReadinessView) => T | undefined;
+  readonly timeoutMs: number;
+  readonly signal: AbortSignal | undefined;
+  /** What it ends with when its time is up. */
+  readonly late: () => Error;
+}
+
 interface Waiter {
-  resolve(worker: WorkerInfo): void;
+  /** Looks whether the view has what it waits for, and ends then. */
+  look(view: ReadinessView): boolean;
   reject(error: Error): void;
   release(): void;
 }
@@ -147,29 +157,54 @@ export class FunctionWatch {
   /** Resolves with a healthy worker: from memory, or when one becomes ready. */
   wait(timeoutMs: number, signal: AbortSignal | undefined): Promise<WorkerInfo> {
     const { functionName, workflowId } = this.ref;
+    return this.until({
+      find: (view) => {
+        const worker = view.firstHealthy();
+        return worker === undefined ? undefined : this.describe(worker);
+      },
+      timeoutMs,
+      signal,
+      late: () =>
+        new ReadinessTimeoutError(
+          functionName,
+          workflowId,
+          timeoutMs,
+          this.situation(),
+          this.problem(),
+        ),
+    });
+  }
+
+  /** Resolves with what is found in the view: now, or after whichever change brings it. */
+  until<T>({ find, timeoutMs, signal, late }: ViewWait<T>): Promise<T> {
+    const { functionName, workflowId } = this.ref;
     if (signal?.aborted === true) {
       return Promise.reject(new CallCancelledError(functionName, workflowId, signal.reason));
     }
-    const worker = this.view.firstHealthy();
-    if (worker !== undefined) return Promise.resolve(this.describe(worker));
+    const found = find(this.view);
+    if (found !== undefined) return Promise.resolve(found);
     return new Promise((resolve, reject) => {
-      const waiter: Waiter = { resolve, reject, release: () => undefined };
-      const settle = (error: Error): void => {
-        this.waiters.delete(waiter);
+      const waiter: Waiter = { look, reject: end, release: () => undefined };
+      const { waiters } = this;
+      function end(error: Error): void {
+        waiters.delete(waiter);
         waiter.release();
         reject(error);
-      };
-      const timer = this.context.clock.after(timeoutMs, () => {
-        const situation = this.situation();
-        settle(
-          new ReadinessTimeoutError(functionName, workflowId, timeoutMs, situation, this.problem()),
-        );
-      });
+      }
+      const timer = this.context.clock.after(timeoutMs, () => end(late()));
       const abort = (): void =>
-        settle(new CallCancelledError(functionName, workflowId, signal?.reason));
+        end(new CallCancelledError(functionName, workflowId, signal?.reason));
       signal?.addEventListener('abort', abort, { once: true });
       waiter.release = releaser(timer, signal, abort);
-      this.waiters.add(waiter);
+      waiters.add(waiter);
+      function look(view: ReadinessView): boolean {
+        const value = find(view);
+        if (value === undefined) return false;
+        waiters.delete(waiter);
+        waiter.release();
+        resolve(value);
+        return true;
+      }
       this.context.debug(
         () =>
           `waiting for ${this.name()} (${this.waiters.size} waiting, ${this.current}): ${this.situation()}`,
@@ -236,11 +271,7 @@ export class FunctionWatch {
   }
 
   private rejectWaiters(error: Error): void {
-    for (const waiter of [...this.waiters]) {
-      waiter.release();
-      waiter.reject(error);
-    }
-    this.waiters.clear();
+    for (const waiter of [...this.waiters]) waiter.reject(error);
   }
 
   private async subscribe(): Promise<void> {
@@ -312,18 +343,9 @@ export class FunctionWatch {
 
   private settleWaiters(): void {
     if (this.waiters.size === 0) return;
-    const worker = this.view.firstHealthy();
-    if (worker === undefined) return;
-    const info = this.describe(worker);
-    const released = [...this.waiters];
-    this.waiters.clear();
-    for (const waiter of released) {
-      waiter.release();
-      waiter.resolve(info);
-    }
-    this.context.debug(
-      () => `${this.name()} is ready on ${worker.workerId}: released ${released.length} waiter(s)`,
-    );
+    const released = [...this.waiters].filter((waiter) => waiter.look(this.view)).length;
+    if (released === 0) return;
+    this.context.debug(() => `${this.name()} is ready: released ${released} waiter(s)`);
   }
 
   private describe(worker: KnownWorker): WorkerInfo {

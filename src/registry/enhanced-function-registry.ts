@@ -22,6 +22,11 @@ import {
   FunctionReadinessWatcher,
   type WaitOptions,
 } from '../readiness/function-readiness-watcher.js';
+import {
+  WorkflowReadiness,
+  type WorkflowReadyOptions,
+  type WorkflowWorkers,
+} from '../workflow/workflow-readiness.js';
 import { assertCallOptions, type CallOptions } from './call-options.js';
 import type { FunctionContract } from './function-contract.js';
 import { FunctionRegistry, type CallOutcome } from './function-registry.js';
@@ -57,6 +62,7 @@ export class EnhancedFunctionRegistry extends FunctionRegistry {
     @Inject(WorkerCoordinator) coordinator: WorkerCoordinator,
     @Inject(CallClient) calls: CallClient,
     @Inject(FunctionReadinessWatcher) private readonly watcher: FunctionReadinessWatcher,
+    @Inject(WorkflowReadiness) private readonly workflowReadiness: WorkflowReadiness,
   ) {
     super(backend, settings, clock, coordinator, calls);
   }
@@ -126,6 +132,22 @@ export class EnhancedFunctionRegistry extends FunctionRegistry {
     options?: number | WaitOptions,
   ): Promise<WorkerInfo> {
     return this.watcher.waitForFunction(functionName, workflowId, options);
+  }
+
+  /**
+   * Resolves when every function of a workflow has a healthy worker: at once, or the moment the last one has.
+   *
+   * @param options `functions`: names, default those that the registry has definitions of; `timeoutMs`: default
+   * `readinessTimeoutMs` (10 000); `signal`
+   * @throws WorkflowNotReadyError which functions are not ready, and why
+   * @throws CallCancelledError, BackendRefusedError, InvalidNameError, InvalidArgumentError, ClosedError
+   * @example
+   * ```ts
+   * await functions.waitForWorkflow('media', { timeoutMs: 30_000 });
+   * ```
+   */
+  waitForWorkflow(workflowId: string, options?: WorkflowReadyOptions): Promise<WorkflowWorkers> {
+    return this.workflowReadiness.waitForWorkflow(workflowId, options);
   }
 
   /**

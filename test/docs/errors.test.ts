@@ -27,6 +27,7 @@ function sample(className: string): FunctionsError {
     InvalidOptionsError: [[]],
     InvalidParametersError: ['f', 'w', []],
     InvalidInputError: ['f', []],
+    WorkflowNotReadyError: ['w', 1, []],
     RemoteFunctionError: ['f', 'w', 'c', 'w1', { code: 'HANDLER_FAILED', message: 'm' }],
   }[className] ?? ['a', 'b', 'c', 'd'];
   return new Class(...(facts as never[]));
