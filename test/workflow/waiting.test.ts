@@ -111,7 +111,7 @@ describe('a wait for a workflow', () => {
         if (order === 'after') {
           await fleet.start({ providers: [fn('a')] });
           // The news of it have come before the answer to the read.
-          await registryOf(app).waitForFunction('a', 'flow');
+          await eventually('it was told', () => app.get(NotificationManager).stats().received > 0);
         }
         return found;
       });
