@@ -2,6 +2,7 @@ import { randomBytes } from 'node:crypto';
 import { hostname } from 'node:os';
 import {
   IsBoolean,
+  IsIn,
   IsInt,
   IsString,
   Max,
@@ -136,6 +137,14 @@ export class FunctionsOptions {
   @IsBoolean()
   readonly exposeStacks?: boolean;
 
+  /**
+   * What this process does when it is told to restart its workers of a workflow. `reload`: drain them, run the
+   * `restarting` handlers, and register them anew. `exit`: send itself SIGTERM, for an orchestrator that starts another.
+   * Default `reload`.
+   */
+  @IsIn(['reload', 'exit'])
+  readonly restart?: 'reload' | 'exit';
+
   /** `true`, or its path and required functions: the health controller. Default off. */
   readonly health?: boolean | HealthOptions;
 }
@@ -157,6 +166,7 @@ export const DEFAULTS = Object.freeze({
   maxBacklog: 100_000,
   idempotencyTtlMs: 600_000,
   exposeStacks: false,
+  restart: 'reload' as 'reload' | 'exit',
 });
 
 /** What is allowed, per option; also the options that exist. */
@@ -179,6 +189,7 @@ export const ALLOWED: Readonly<Record<keyof FunctionsOptions, string>> = Object.
   maxBacklog: 'a whole number from 1 to 100000000',
   idempotencyTtlMs: `whole milliseconds from 1000 to ${30 * 24 * HOUR_MS}`,
   exposeStacks: 'true or false',
+  restart: "'reload' or 'exit'",
   health: "true, false, or { path: '/health', required: [{ functionName, workflowId }] }",
 });
 

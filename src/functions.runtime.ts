@@ -53,6 +53,7 @@ export class FunctionsRuntime {
     if (this.coordinator instanceof WorkerCoordinator) {
       this.coordinator.onEarlyRegistration(() => this.join());
       this.coordinator.announce((ref) => this.registrar.hosts(ref));
+      this.coordinator.onReload((id, generation) => this.workflowEvents.reload(id, generation));
     }
     this.introduce();
   }

@@ -55,6 +55,7 @@ export type { LocalWorker } from './lifecycle/local-workers.js';
 export type { DrainReport } from './lifecycle/work-source.js';
 
 export { WorkflowNotifier, type WorkflowGeneration } from './workflow/workflow-notifier.js';
+export type { RestartOptions, RestartProgress, RestartReport } from './workflow/restart-options.js';
 export type { WorkflowReadyOptions, WorkflowWorkers } from './workflow/workflow-readiness.js';
 export type { WorkflowEvent } from './workflow/workflow-event.js';
 
@@ -112,6 +113,9 @@ export {
   PayloadTooLargeError,
   ReadinessTimeoutError,
   RemoteFunctionError,
+  RestartFailedError,
+  RestartInProgressError,
+  RestartRefusedError,
   WorkerDisabledError,
   WorkerLostError,
   WorkerNotRegisteredError,

@@ -20,6 +20,8 @@ export interface Registration {
   readonly fingerprint: string;
   /** The pool through whose bell the process hears of the function's calls; `''` when it reads them directly. */
   readonly poolId: string;
+  /** The workflow's generation that its process has loaded. One that the store does not know any more comes back by it. */
+  readonly generation: number;
 }
 
 /** A registered worker, and whose place it took. */

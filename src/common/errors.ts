@@ -40,6 +40,9 @@ export const ERROR_CODES = {
   NO_WORKER: 'NO_WORKER',
   READINESS_TIMEOUT: 'READINESS_TIMEOUT',
   WORKFLOW_NOT_READY: 'WORKFLOW_NOT_READY',
+  RESTART_IN_PROGRESS: 'RESTART_IN_PROGRESS',
+  RESTART_REFUSED: 'RESTART_REFUSED',
+  RESTART_FAILED: 'RESTART_FAILED',
   CALL_CANCELLED: 'CALL_CANCELLED',
   DEADLINE_EXCEEDED: 'DEADLINE_EXCEEDED',
   WORKER_LOST: 'WORKER_LOST',
@@ -301,6 +304,42 @@ export class WorkflowNotReadyError extends FunctionsError {
               'its functions.'
             : 'Its functions could not be read.'),
       { details: { workflowId, timeoutMs, functions }, retryable: true, cause },
+    );
+  }
+}
+
+/** Another process leads a restart of this workflow. */
+export class RestartInProgressError extends FunctionsError {
+  constructor(workflowId: string, holder: string) {
+    super(
+      ERROR_CODES.RESTART_IN_PROGRESS,
+      `Workflow ${workflowId} is being restarted by ${holder}. Wait for its news 'ready'; if that process died, ` +
+        'another one can take over within six seconds.',
+      { details: { workflowId, holder }, retryable: true },
+    );
+  }
+}
+
+/** A restart would leave functions without a worker; nothing was restarted. */
+export class RestartRefusedError extends FunctionsError {
+  constructor(workflowId: string, functions: readonly string[]) {
+    super(
+      ERROR_CODES.RESTART_REFUSED,
+      `Only one process hosts ${String(functions)} (workflow ${workflowId}): while it restarts, nobody would run it. ` +
+        'Start another one first, or pass allowInterruption: true, and its calls wait meanwhile.',
+      { details: { workflowId, functions } },
+    );
+  }
+}
+
+/** A restart did not come to its end; what had been restarted by then is, and works. */
+export class RestartFailedError extends FunctionsError {
+  constructor(workflowId: string, why: string) {
+    super(
+      ERROR_CODES.RESTART_FAILED,
+      `The restart of workflow ${workflowId} has stopped: ${why}. When that is mended, coordinateRestart() with ` +
+        "only: 'outdated' restarts the rest.",
+      { details: { workflowId, why }, retryable: true },
     );
   }
 }

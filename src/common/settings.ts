@@ -16,6 +16,7 @@ export interface Settings {
   readonly maxBacklog: number;
   readonly idempotencyTtlMs: number;
   readonly exposeStacks: boolean;
+  readonly restart: 'reload' | 'exit';
   readonly health: HealthSettings | undefined;
 }
 

@@ -109,7 +109,13 @@ export class Member {
     workerId = 'w',
     more: Partial<Registration> = {},
   ): Promise<Registered> {
-    const own = { definition: '', fingerprint: '', poolId: '', leaseMs: LEASE_MS };
+    const own = {
+      definition: '',
+      fingerprint: '',
+      poolId: '',
+      leaseMs: LEASE_MS,
+      generation: 0,
+    };
     return this.backend.workers.register({ ref, workerId, session: this.session, ...own, ...more });
   }
 

@@ -1,9 +1,11 @@
 import { Logger } from '@nestjs/common';
 import type { WorkerStore } from '../backend/worker-store.js';
-import { messageOf } from '../common/text.js';
+import { messageOf, oneLine } from '../common/text.js';
 import { isRecord } from '../protocol/json.js';
+import type { CoordinatorEvents } from './coordinator-events.js';
 import type { LocalRegistration } from './local-workers.js';
 import type { Membership } from './membership.js';
+import type { RestartRequest } from './worker-restart.js';
 import type { WorkerRegistrations } from './worker-registrations.js';
 
 /**
@@ -28,6 +30,10 @@ export class ControlMessages {
     private readonly onRemoval: (registration: LocalRegistration) => void,
     /** The supervisor, whose deputy this process is, has looked. */
     private readonly onLook: () => void,
+    /** Another process leads a restart of a workflow. */
+    private readonly onRestart: (order: RestartRequest) => void,
+    /** A process could not restart as this one has ordered. */
+    private readonly onRestartFailed: (failure: CoordinatorEvents['restartFailed']) => void,
   ) {}
 
   obey(message: unknown): void {
@@ -42,10 +48,24 @@ export class ControlMessages {
       case 'regrouped':
         if (typeof message['functionId'] === 'string') work?.reclaim(message['functionId']);
         return;
+      case 'restart':
+        return this.hearOfRestart(message);
+      case 'restart-failed':
+        return this.hearOfFailure(message);
       case 'unregistered':
       case 'health':
         this.hearOfChange(message);
     }
+  }
+
+  private hearOfRestart({ restartId, workflowId, replyTo }: Record<string, unknown>): void {
+    if (typeof restartId !== 'string' || typeof workflowId !== 'string') return;
+    this.onRestart({ restartId, workflowId, replyTo: typeof replyTo === 'string' ? replyTo : '' });
+  }
+
+  private hearOfFailure({ restartId, processId, why }: Record<string, unknown>): void {
+    if (typeof restartId !== 'string' || typeof processId !== 'string') return;
+    this.onRestartFailed({ restartId, processId, why: oneLine(String(why)) });
   }
 
   private hearOfChange(message: Record<string, unknown>): void {

@@ -25,6 +25,8 @@ export interface CoordinatorEvents {
     readonly news: WorkerNews;
     readonly definition: string | undefined;
   };
+  /** Another process says that it could not restart its workers of a workflow as this process has ordered. */
+  restartFailed: { readonly restartId: string; readonly processId: string; readonly why: string };
   /** The lease had run out: calls may have been handed over, everything registers anew. */
   lost: { readonly sessionId: string };
 }

@@ -4,6 +4,7 @@ import { pause, type Clock } from '../common/clock.js';
 import { Complaint } from '../common/complaint.js';
 import { isRefused } from '../common/errors.js';
 import { messageOf } from '../common/text.js';
+import type { LoadedGenerations } from './loaded-generations.js';
 import type { Membership } from './membership.js';
 import type { SessionKeeper } from './session-keeper.js';
 import type { Supervisor } from './supervisor.js';
@@ -35,6 +36,7 @@ export class FleetJoin {
     private readonly stopping: AbortSignal,
     private readonly supervises: boolean,
     private readonly onJoined: () => void,
+    private readonly generations: LoadedGenerations,
   ) {}
 
   /** The one that is under way. */
@@ -71,6 +73,8 @@ export class FleetJoin {
     if (this.supervises) this.supervisor.start(sessionId);
     work?.open(sessionId, offsetMs);
     const registrations = workers.all();
+    // Before the first call can come: it may be bound to a generation.
+    await this.generations.loadAll(workers.functions());
     await work?.begin(workers.functions());
     if (this.stopping.aborted) return;
     await Promise.all(

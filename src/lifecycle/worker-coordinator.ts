@@ -4,6 +4,7 @@ import { Inject, Injectable, Logger } from '@nestjs/common';
 import type { Backend } from '../backend/backend.js';
 import { BACKEND, CLOCK, KEYS, SETTINGS } from '../backend/tokens.js';
 import type { ProcessSession } from '../backend/worker-store.js';
+import type { StoredGeneration } from '../backend/workflow-store.js';
 import { holdingProcess, within, type Clock } from '../common/clock.js';
 import { createDeferred } from '../common/deferred.js';
 import { Complaint } from '../common/complaint.js';
@@ -21,6 +22,7 @@ import { Departure, LEAVE_WAIT_MS } from './departure.js';
 import { EventLoopProbe } from './event-loop-probe.js';
 import { FleetJoin } from './fleet-join.js';
 import { HealthNews } from './health-news.js';
+import { LoadedGenerations } from './loaded-generations.js';
 import type { LocalRegistration, LocalWorker } from './local-workers.js';
 import { Membership } from './membership.js';
 import { RecordAudit } from './record-audit.js';
@@ -29,6 +31,7 @@ import { Supervisor } from './supervisor.js';
 import type { DrainReport, SessionFate, WorkSource } from './work-source.js';
 import { WorkerOperations } from './worker-operations.js';
 import { WorkerRegistrations } from './worker-registrations.js';
+import { WorkerRestart, type RestartRequest } from './worker-restart.js';
 
 const BOOT_WAIT_MS = 2_000;
 const REGISTER_WAIT_MS = 6_000;
@@ -36,7 +39,8 @@ const REGISTER_WAIT_MS = 6_000;
 /**
  * The life of this process in the fleet, and the order of its steps. What the steps are is in its parts: the session
  * ({@link SessionKeeper}), the join ({@link FleetJoin}), the workers' registrations ({@link WorkerRegistrations},
- * compared by {@link RecordAudit}), what others tell it ({@link ControlMessages}), the leave ({@link Departure}), and
+ * compared by {@link RecordAudit}), what others tell it ({@link ControlMessages}), restarts on order
+ * ({@link WorkerRestart}), the leave ({@link Departure}), and
  * the supervision ({@link Supervisor}); they share a {@link Membership}.
  *
  * Order of a start (promise 1): presence, lease, consumer groups, read, and only then `register`, which
@@ -74,6 +78,8 @@ export class WorkerCoordinator {
   private readonly joining: FleetJoin;
   private readonly audit: RecordAudit;
   private readonly health: HealthNews;
+  private readonly generations: LoadedGenerations;
+  private readonly restarts: WorkerRestart;
   private readonly departure: Departure;
   private readonly supervisor: Supervisor;
   private readonly loop: EventLoopProbe;
@@ -83,19 +89,25 @@ export class WorkerCoordinator {
   private active = false;
   private startNow: () => Promise<void> = () => this.start();
   private hosts: (ref: FunctionRef) => boolean = () => false;
+  private reload: (workflowId: string, generation: StoredGeneration) => Promise<void> = () =>
+    Promise.resolve();
   private drained: Promise<DrainReport> | undefined;
   private dispose: Dispose | undefined;
 
   constructor(
     @Inject(BACKEND) private readonly backend: Backend,
-    @Inject(KEYS) keys: Keys,
+    @Inject(KEYS) private readonly keys: Keys,
     @Inject(SETTINGS) private readonly settings: Settings,
     @Inject(CLOCK) private readonly clock: Clock,
     @Inject(NotificationManager) private readonly notifications: NotificationManager,
   ) {
     const { membership, events } = this;
     const { workers: store, bus } = backend;
-    const registrations = new WorkerRegistrations(membership, store, settings, events);
+    const generations = new LoadedGenerations(backend.workflows);
+    this.generations = generations;
+    const registrations = new WorkerRegistrations(membership, store, settings, events, (id) =>
+      generations.of(id),
+    );
     this.supervisor = new Supervisor(backend, clock, settings.maxDeliveries);
     const control = new ControlMessages(
       membership,
@@ -103,7 +115,10 @@ export class WorkerCoordinator {
       registrations,
       (registration) => this.handleRemoval(registration),
       () => this.supervisor.hear(),
+      (order) => void this.restarts.obey(order),
+      (failure) => events.emit('restartFailed', failure),
     );
+    this.restarts = this.createRestart(clock);
     this.registrations = registrations;
     this.audit = new RecordAudit(membership, store, registrations);
     this.health = new HealthNews(bus, notifications, keys, membership.workers);
@@ -125,6 +140,7 @@ export class WorkerCoordinator {
       this.stopping.signal,
       settings.supervise,
       () => this.handleJoined(),
+      generations,
     );
     this.loop = new EventLoopProbe(clock);
     this.firstActive.promise.catch(() => undefined);
@@ -201,6 +217,21 @@ export class WorkerCoordinator {
   /** Whether this process has workers of the workflow. */
   hostsWorkflow(workflowId: string): boolean {
     return this.membership.workers.all().some(({ ref }) => ref.workflowId === workflowId);
+  }
+
+  /** This process's session, as others address it; `''` while it has none. */
+  get sessionId(): string {
+    return this.membership.session?.sessionId ?? '';
+  }
+
+  /** Sets what loads a workflow anew while this process restarts its workers of it. */
+  onReload(reload: (workflowId: string, generation: StoredGeneration) => Promise<void>): void {
+    this.reload = reload;
+  }
+
+  /** The generation of a workflow that this process has loaded; the present one when it is asked for the first time. */
+  loadedGeneration(workflowId: string): Promise<StoredGeneration> {
+    return this.generations.load(workflowId);
   }
 
   /** Announces functions that this process hosts under its default workerId; before {@link start}. */
@@ -281,6 +312,7 @@ export class WorkerCoordinator {
     if (this.current === 'idle') await this.startNow();
     await this.soon(this.firstActive.promise);
     await this.joining.underWay;
+    await this.soon(this.generations.load(ref.workflowId));
     const moved = await this.soon(this.membership.work?.begin([ref]) ?? Promise.resolve([]));
     try {
       await this.registrations.registerAgain(moved);
@@ -377,6 +409,28 @@ export class WorkerCoordinator {
       () => new ClosedError('join'),
     ).catch(() => undefined);
     return this.departure.run(leaving);
+  }
+
+  private createRestart(clock: Clock): WorkerRestart {
+    const { membership, generations, settings } = this;
+    return new WorkerRestart(membership, generations, clock, settings.restart, {
+      leave: (ref, workerId) =>
+        this.operations.run(ref, workerId, () =>
+          this.registrations.leave(ref, workerId, 'restarting'),
+        ),
+      remove: (ref, workerId) => this.unregisterWorker(ref, workerId, 'restarting'),
+      register: (ref, workerId, definition) => this.registerWorker(ref, workerId, definition),
+      reload: (workflowId, generation) => this.reload(workflowId, generation),
+      exit: () => void process.kill(process.pid, 'SIGTERM'),
+      report: (request, why) => this.reportRestart(request, why),
+    });
+  }
+
+  private async reportRestart({ replyTo, restartId }: RestartRequest, why: string): Promise<void> {
+    if (replyTo === '') return;
+    const data = { type: 'restart-failed', restartId, processId: this.processId, why };
+    const packet = JSON.stringify({ pattern: 'control', data });
+    await this.backend.bus.publish(this.keys.control(replyTo), packet);
   }
 
   private async join(): Promise<void> {

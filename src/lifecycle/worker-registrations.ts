@@ -40,6 +40,8 @@ export class WorkerRegistrations {
     private readonly store: WorkerStore,
     private readonly settings: Settings,
     private readonly events: TypedEvents<CoordinatorEvents>,
+    /** The generation of a workflow that this process has loaded. */
+    private readonly generationOf: (workflowId: string) => number,
   ) {}
 
   /** Record, lease and `ready`, in the present session. */
@@ -55,6 +57,7 @@ export class WorkerRegistrations {
       definition,
       fingerprint: definition === '' ? '' : definitionFingerprint(definition),
       poolId: work?.poolOf(ref) ?? '',
+      generation: this.generationOf(ref.workflowId),
     });
     registration.epoch = record.epoch;
     registration.seq = record.seq;
@@ -103,13 +106,13 @@ export class WorkerRegistrations {
   }
 
   /** A graceful leave: shutdown told, drained, offline told. */
-  async leave(ref: FunctionRef, workerId: string): Promise<DrainReport> {
+  async leave(ref: FunctionRef, workerId: string, reason = 'shutdown'): Promise<DrainReport> {
     const { workers, work } = this.membership;
     await this.announceShutdown(ref, workerId, this.settings.drainTimeoutMs);
     const nothing: DrainReport = { finished: 0, handedBack: 0 };
     const drains = workers.find(ref, workerId) !== undefined && !workers.takesCalls(ref);
     const report = drains ? await work?.end(ref, this.settings.drainTimeoutMs) : nothing;
-    await this.remove(ref, workerId, 'shutdown');
+    await this.remove(ref, workerId, reason);
     return report ?? nothing;
   }
 
@@ -235,8 +238,9 @@ export class WorkerRegistrations {
   }
 }
 
-function newsOf({ workerId, epoch, seq, status, reason, timestamp }: WorkerRecord): WorkerNews {
-  return { workerId, epoch, seq, status, reason, timestamp };
+function newsOf(record: WorkerRecord): WorkerNews {
+  const { workerId, epoch, seq, status, reason, timestamp, generation } = record;
+  return { workerId, epoch, seq, status, reason, timestamp, generation };
 }
 
 function ownerOf(

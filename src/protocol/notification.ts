@@ -23,6 +23,8 @@ export interface ReadyNotification extends NotificationBase {
   readonly definition?: string;
   /** Whether the worker is healthy; `true` when absent. */
   readonly healthy?: boolean;
+  /** The generation of the workflow that its process has loaded; absent in an older library. */
+  readonly generation?: number;
 }
 
 /** A worker takes no further calls and is about to leave. */
@@ -112,6 +114,7 @@ const OPTIONAL_FIELDS: Readonly<Record<NotificationType, Fields>> = {
     ['processId', 'string'],
     ['definition', 'string'],
     ['healthy', 'boolean'],
+    ['generation', 'number'],
   ],
   shutdown: [],
   offline: [],

@@ -1,4 +1,5 @@
 import { decodeJson, isRecord } from './json.js';
+import { isGeneration } from './workflow-event.js';
 
 /** Where a worker stands in its life. */
 export type WorkerStatus =
@@ -22,6 +23,8 @@ export interface WorkerRecord {
   readonly timestamp: number;
   /** Fingerprint of the definition it registered. */
   readonly definition: string;
+  /** The workflow's generation that its process had loaded when it registered; absent in an older library. */
+  readonly generation?: number;
 }
 
 const STATUSES: readonly string[] = ['ready', 'unhealthy', 'draining'] satisfies WorkerStatus[];
@@ -40,5 +43,6 @@ export function parseWorkerRecord(text: string): WorkerRecord | undefined {
   if (typeof value['workerId'] !== 'string' || typeof value['processId'] !== 'string')
     return undefined;
   if (!STATUSES.includes(String(value['status']))) return undefined;
+  if (value['generation'] !== undefined && !isGeneration(value['generation'])) return undefined;
   return value as unknown as WorkerRecord;
 }

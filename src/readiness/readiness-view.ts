@@ -10,6 +10,8 @@ export interface KnownWorker {
   readonly seq: number;
   readonly status: WorkerStatus | 'gone';
   readonly reason: string | undefined;
+  /** The generation of the workflow that it has loaded; unknown of one of an older library. */
+  readonly generation?: number | undefined;
 }
 
 /** What a worker became, and when by Redis's clock. */
@@ -117,10 +119,10 @@ export class ReadinessView {
     for (const workerId of [...this.known.keys()]) {
       if (!listed.has(workerId) && !sync.touched.has(workerId)) this.known.delete(workerId);
     }
-    for (const { workerId, epoch, seq, status, reason } of snapshot.workers) {
+    for (const { workerId, epoch, seq, status, reason, generation } of snapshot.workers) {
       const before = sync.touched.has(workerId) ? this.known.get(workerId) : undefined;
       if (before !== undefined && isNewer(before, { epoch, seq })) continue;
-      this.known.set(workerId, { workerId, epoch, seq, status, reason });
+      this.known.set(workerId, { workerId, epoch, seq, status, reason, generation });
     }
     this.recount();
   }
@@ -139,7 +141,10 @@ export class ReadinessView {
     const isStale = before === undefined ? timestamp < this.syncedAt : !isNewer(worker, before);
     if (isStale) return 'stale';
     this.sync?.touched.add(worker.workerId);
-    this.known.set(worker.workerId, worker);
+    // Only `ready` says it, and it holds for all of that life.
+    const generation =
+      worker.generation ?? (before?.epoch === worker.epoch ? before.generation : undefined);
+    this.known.set(worker.workerId, { ...worker, generation });
     this.recount();
     return 'applied';
   }
@@ -169,10 +174,16 @@ function isNewer(a: { epoch: number; seq: number }, b: { epoch: number; seq: num
   return a.epoch > b.epoch || (a.epoch === b.epoch && a.seq > b.seq);
 }
 
-function statusOf(notification: Notification): Pick<KnownWorker, 'status' | 'reason'> {
+function statusOf(
+  notification: Notification,
+): Pick<KnownWorker, 'status' | 'reason' | 'generation'> {
   switch (notification.type) {
     case 'ready':
-      return { status: notification.healthy === false ? 'unhealthy' : 'ready', reason: undefined };
+      return {
+        status: notification.healthy === false ? 'unhealthy' : 'ready',
+        reason: undefined,
+        generation: notification.generation,
+      };
     case 'shutdown':
       return { status: 'draining', reason: undefined };
     case 'offline':

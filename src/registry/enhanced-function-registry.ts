@@ -22,6 +22,8 @@ import {
   FunctionReadinessWatcher,
   type WaitOptions,
 } from '../readiness/function-readiness-watcher.js';
+import type { RestartOptions, RestartReport } from '../workflow/restart-options.js';
+import { WorkflowRestarts } from '../workflow/workflow-restarts.js';
 import {
   WorkflowReadiness,
   type WorkflowReadyOptions,
@@ -63,6 +65,7 @@ export class EnhancedFunctionRegistry extends FunctionRegistry {
     @Inject(CallClient) calls: CallClient,
     @Inject(FunctionReadinessWatcher) private readonly watcher: FunctionReadinessWatcher,
     @Inject(WorkflowReadiness) private readonly workflowReadiness: WorkflowReadiness,
+    @Inject(WorkflowRestarts) private readonly workflowRestarts: WorkflowRestarts,
   ) {
     super(backend, settings, clock, coordinator, calls);
   }
@@ -148,6 +151,27 @@ export class EnhancedFunctionRegistry extends FunctionRegistry {
    */
   waitForWorkflow(workflowId: string, options?: WorkflowReadyOptions): Promise<WorkflowWorkers> {
     return this.workflowReadiness.waitForWorkflow(workflowId, options);
+  }
+
+  /**
+   * Restarts the processes that host functions of a workflow in turn, each after the one before is ready again, so that
+   * no function is without a worker at any moment; calls go on meanwhile. Any process may lead it, one at a time.
+   *
+   * A process drains, runs its `@OnWorkflowEvent('restarting')` handlers and registers anew; with the module's option
+   * `restart: 'exit'` it ends, and it is waited for as many healthy workers as before.
+   *
+   * @throws RestartInProgressError another process restarts the workflow
+   * @throws RestartRefusedError a function has only one process, and `allowInterruption` is not set; nothing was done
+   * @throws RestartFailedError a process did not come back, or could not load; the others are as they were
+   * @throws CallCancelledError, BackendUnavailableError, BackendRefusedError, InvalidNameError, InvalidArgumentError
+   * @example
+   * ```ts
+   * await workflows.notifySaved('media', { version: 7 });
+   * await functions.coordinateRestart('media', { onProgress: ({ done, total }) => log(`${done}/${total}`) });
+   * ```
+   */
+  coordinateRestart(workflowId: string, options: RestartOptions = {}): Promise<RestartReport> {
+    return this.workflowRestarts.coordinateRestart(workflowId, options);
   }
 
   /**

@@ -1,6 +1,7 @@
 import { Inject, Injectable, Logger } from '@nestjs/common';
 import type { Backend } from '../backend/backend.js';
 import { BACKEND, CLOCK, KEYS } from '../backend/tokens.js';
+import type { StoredGeneration } from '../backend/workflow-store.js';
 import { within, type Clock, type Timer } from '../common/clock.js';
 import { Complaint } from '../common/complaint.js';
 import { BackendUnavailableError, isRefused } from '../common/errors.js';
@@ -81,10 +82,17 @@ export class WorkflowEvents {
    *
    * @throws what the first that fails has thrown; the others behind it are run all the same
    */
-  async runRestarting(event: WorkflowEvent): Promise<void> {
+  async reload(workflowId: string, { generation, details }: StoredGeneration): Promise<void> {
+    const event: WorkflowEvent = {
+      type: 'restarting',
+      workflowId,
+      generation,
+      timestamp: Math.round(this.clock.now() + (this.coordinator.redisOffsetMs ?? 0)),
+      details: readDetails(details),
+      source: 'restart',
+    };
     const failures: unknown[] = [];
-    this.seen.set(event.workflowId, Math.max(event.generation, this.seenOf(event.workflowId)));
-    for (const listener of this.listenersOf('restarting', event.workflowId)) {
+    for (const listener of this.listenersOf('restarting', workflowId)) {
       try {
         await listener.handle(event);
       } catch (error) {
@@ -116,7 +124,7 @@ export class WorkflowEvents {
 
   private async followWorkflow(workflowId: string): Promise<boolean> {
     try {
-      // Before the first subscription: what was loaded until now is of this generation.
+      // Before the first subscription: what this process has loaded.
       if (!this.seen.has(workflowId)) await this.begin(workflowId);
       for (const { type } of this.listeners.filter((one) => one.workflowId === workflowId))
         await this.subscribe(type, workflowId);
@@ -130,7 +138,7 @@ export class WorkflowEvents {
   }
 
   private async begin(workflowId: string): Promise<void> {
-    const { generation } = await this.backend.workflows.current(workflowId);
+    const { generation } = await this.coordinator.loadedGeneration(workflowId);
     if (!this.seen.has(workflowId)) this.seen.set(workflowId, generation);
   }
 

@@ -6,6 +6,7 @@ import { InvalidArgumentError } from '../common/errors.js';
 import type { Settings } from '../common/settings.js';
 import { show } from '../common/text.js';
 import type { Subscription } from '../notifications/channel-message.js';
+import { WorkerCoordinator } from '../lifecycle/worker-coordinator.js';
 import { NotificationManager } from '../notifications/notification-manager.js';
 import { assertName } from '../protocol/function-ref.js';
 import { decodeJson, encodeJson } from '../protocol/json.js';
@@ -47,6 +48,7 @@ export class WorkflowNotifier {
     @Inject(KEYS) private readonly keys: Keys,
     @Inject(SETTINGS) private readonly settings: Settings,
     @Inject(NotificationManager) private readonly notifications: NotificationManager,
+    @Inject(WorkerCoordinator) private readonly coordinator: WorkerCoordinator,
   ) {}
 
   /**
@@ -87,6 +89,19 @@ export class WorkflowNotifier {
   async currentGeneration(workflowId: string): Promise<WorkflowGeneration> {
     assertName('The workflowId', workflowId);
     const { generation, details } = await this.backend.workflows.current(workflowId);
+    return { workflowId, generation, details: readDetails(details) };
+  }
+
+  /**
+   * The save that this process has loaded, or is to load: the present one when it is first asked for, and again after
+   * each restart of its workers. Its workers are registered under this generation, so an application that loads what
+   * `details` name is exactly of that generation, whatever is saved meanwhile.
+   *
+   * @throws InvalidNameError, BackendUnavailableError, BackendRefusedError
+   */
+  async loadedGeneration(workflowId: string): Promise<WorkflowGeneration> {
+    assertName('The workflowId', workflowId);
+    const { generation, details } = await this.coordinator.loadedGeneration(workflowId);
     return { workflowId, generation, details: readDetails(details) };
   }
 

@@ -104,11 +104,12 @@ export class WorkflowReadiness {
       .catch(() => undefined);
     try {
       for (;;) {
-        await Promise.race([subscribed, this.pollInterval(wait, 1)]);
+        const subscription = await Promise.race([subscribed, this.pollInterval(wait, 1)]);
         const rung = bell.next();
         const known = await this.read(wait);
         if (known.length > 0) return known;
-        const isHearing = this.notifications.state === 'connected';
+        // A user that may not subscribe to patterns polls.
+        const isHearing = subscription !== undefined && this.notifications.state === 'connected';
         await this.pollInterval(wait, isHearing ? SAFETY_NET_FACTOR : 1, rung);
       }
     } finally {

@@ -61,7 +61,7 @@ describe('a worker of a pool that is unregistered', () => {
     for (const workerId of ['w-1', 'w-2']) {
       const session = await workers.join(`of-${workerId}`, 60_000, false);
       const registration = { ref: WORK, workerId, session, leaseMs: 60_000, definition: '' };
-      await workers.register({ ...registration, fingerprint: '', poolId: 'p' });
+      await workers.register({ ...registration, fingerprint: '', poolId: 'p', generation: 0 });
     }
     await fleet.redis.xadd(key('calls'), '*', 'v', '1');
     const pool = `${fleet.prefix}nf:pool:{p}`;

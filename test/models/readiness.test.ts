@@ -157,6 +157,7 @@ describe('the readiness view', () => {
         definition: '',
         fingerprint: '',
         poolId: '',
+        generation: 0,
       });
       this.model.set(workerId, { status: 'ready', session: owner.sessionId });
       await this.told();

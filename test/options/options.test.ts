@@ -54,6 +54,7 @@ const REFUSED: Readonly<Record<keyof FunctionsOptions, readonly unknown[]>> = {
   maxBacklog: [null, '3', 0, 1.5, 100_000_001],
   idempotencyTtlMs: [null, '1h', 999, 1_000.5, 2_592_000_001],
   exposeStacks: [null, 'yes', 1],
+  restart: [null, true, 'stop', ''],
   health: [null, 'yes', 7, [], () => true],
 };
 
@@ -85,6 +86,7 @@ const ACCEPTED: Readonly<Record<keyof FunctionsOptions, readonly unknown[]>> = {
   maxBacklog: [1, 100_000_000],
   idempotencyTtlMs: [1_000, 2_592_000_000],
   exposeStacks: [true, false],
+  restart: ['reload', 'exit'],
   health: [true, false, {}, { path: 'health' }, { path: '/a/b', required: [] }],
 };
 

@@ -85,6 +85,11 @@ describe('a user of docs/security.md is refused', () => {
     ['PUBLISH', `${PREFIX}function:ready:work:default`, '{}'],
     ['CLIENT', 'KILL', 'ID', '1'],
   ];
+  const ofDirectors: string[][] = [
+    ['SET', `${PREFIX}nf:workflow:{default}:restart`, '{}'],
+    ['EVAL', 'return 1', '1', `${PREFIX}nf:workflow:{default}:restart`],
+    ['PUBLISH', `${PREFIX}workflow:saved:default`, '{}'],
+  ];
   const readsCalls: string[][] = [
     ['XRANGE', calls, '-', '+'],
     inScript(`XRANGE ${calls} - +`),
@@ -96,10 +101,21 @@ describe('a user of docs/security.md is refused', () => {
     inScript(`XADD ${foreign} * id {}`),
   ];
   const REFUSED: Readonly<Record<User, string[][]>> = {
-    caller: [...everybody, ...supervision, ...ofWorkers, ...readsCalls, ...deadLetters, ...answers],
-    worker: [...everybody, ...supervision, ...deadLetters],
-    supervisor: [...everybody, ...ofWorkers.slice(0, 7), ...deadLetters],
-    operator: [...everybody, ...supervision, ...ofWorkers, ...readsCalls, ...answers],
+    caller: [
+      ...[...everybody, ...supervision, ...ofWorkers, ...ofDirectors],
+      ...[...readsCalls, ...deadLetters, ...answers],
+    ],
+    worker: [...everybody, ...supervision, ...ofDirectors, ...deadLetters],
+    supervisor: [...everybody, ...ofWorkers.slice(0, 7), ...ofDirectors, ...deadLetters],
+    operator: [
+      ...everybody,
+      ...supervision,
+      ...ofWorkers,
+      ...ofDirectors,
+      ...readsCalls,
+      ...answers,
+    ],
+    director: [...everybody, ...supervision, ...ofWorkers, ...readsCalls, ...answers],
   };
 
   it.each(

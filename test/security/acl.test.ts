@@ -16,6 +16,7 @@ import {
   FunctionLifecycleNotifier,
   NotificationManager,
   WorkerCoordinator,
+  WorkflowNotifier,
 } from '../../src/index.js';
 import type { Backend } from '../../src/backend/backend.js';
 import { BACKEND } from '../../src/backend/tokens.js';
@@ -30,6 +31,7 @@ import { condemnAll } from '../harness/condemn.js';
 import { eventually } from '../harness/eventually.js';
 import { hosting, Stage } from '../harness/host.js';
 import { TestProcess } from '../harness/processes.js';
+import { hearing } from '../workflow/hearing.js';
 
 jest.setTimeout(120_000);
 
@@ -293,6 +295,46 @@ describe('a fleet whose users have the rules of docs/security.md', () => {
       },
       30_000,
     );
+  });
+
+  it('saves a workflow, hears of it, waits for it and restarts it, also after Redis was emptied', async () => {
+    const heard: unknown[] = [];
+    const director = await fleet.startAs('director');
+    const notifier = director.get(WorkflowNotifier);
+    const host = (workerId: string): Promise<INestApplicationContext> =>
+      fleet.startAs(
+        'worker',
+        [
+          hosting('work', () => 'done'),
+          hearing('restarting', undefined, () => heard.push('restarting')),
+        ],
+        { workerId },
+      );
+    await notifier.notifySaved('default', 'first');
+    const workers = [await host('one'), await host('two')];
+    const caller = await fleet.startAs('caller', [
+      hearing('saved', undefined, ({ details }) => heard.push(details)),
+      hearing('ready', undefined, () => heard.push('ready')),
+    ]);
+    const registry = caller.get(EnhancedFunctionRegistry);
+    await registry.waitForWorkflow('default');
+    const { generation } = await notifier.notifySaved('default', 'second');
+    await director.get(EnhancedFunctionRegistry).coordinateRestart('default');
+    await notifier.notifyStopped('default');
+    await eventually('all is heard', () => heard.includes('ready') && heard.includes('second'));
+    expect(heard.filter((one) => one === 'restarting')).toHaveLength(2);
+    // The lead of one that died, and is renewed.
+    const { workflows } = director.get<Backend>(BACKEND);
+    const lease = { restartId: 'r', holder: 'h' };
+    await workflows.beginRestart('default', lease, 60_000);
+    await expect(workflows.beginRestart('default', lease, 60_000)).resolves.toEqual(lease);
+    await expect(workflows.keepRestart('default', 'r', 60_000)).resolves.toBe(true);
+    await workflows.endRestart('default', 'r');
+    await fleet.redis.flushall();
+    await eventually('its generation comes back', async () => {
+      return (await notifier.currentGeneration('default')).generation === generation;
+    });
+    await fleet.stop(workers[0]!);
   });
 
   it('reads many functions by their bell', async () => {

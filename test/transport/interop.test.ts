@@ -114,6 +114,7 @@ describe('a stock Nest application over Transport.REDIS', () => {
         processId: expect.any(String),
         definition: expect.any(String),
         healthy: true,
+        generation: 0,
       },
     });
     const registry = worker.get(EnhancedFunctionRegistry);

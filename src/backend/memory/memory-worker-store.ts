@@ -80,8 +80,9 @@ export class MemoryWorkerStore implements WorkerStore {
       space.sessions.host(session.sessionId, ref, workerId);
       space.list(ref);
       this.hearBell(space, fn, before?.pool, record.pool);
-      const { processId, definition } = record;
-      this.tell('ready', fn, record, { processId, definition, healthy: true });
+      space.saved.bringBack(ref.workflowId, registration.generation);
+      const { processId, definition, generation } = record;
+      this.tell('ready', fn, record, { processId, definition, healthy: true, generation });
       const isOther = before !== undefined && before.processId !== session.sessionId;
       const replaced =
         isOther && space.sessions.leases.has(before.processId) ? before.processId : undefined;
@@ -250,7 +251,7 @@ function newRecord(
   fn: MemoryFunction,
   registration: Registration,
 ): StoredWorker {
-  const { ref, workerId, session, fingerprint, poolId } = registration;
+  const { ref, workerId, session, fingerprint, poolId, generation } = registration;
   const before = fn.workers.get(workerId);
   const timestamp = space.now();
   let epoch = Math.max(timestamp, session.epoch, (space.lastEpochs.get(ref.id) ?? 0) + 1);
@@ -267,6 +268,7 @@ function newRecord(
     status: 'ready',
     timestamp,
     definition: fingerprint,
+    generation,
     ...(poolId === '' ? {} : { pool: poolId }),
   };
 }

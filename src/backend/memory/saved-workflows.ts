@@ -16,6 +16,12 @@ export class SavedWorkflows {
     return this.generations.get(workflowId)?.generation ?? 0;
   }
 
+  /** A generation that was forgotten comes back with who has loaded it. */
+  bringBack(workflowId: string, generation: number): void {
+    if (generation > this.generationOf(workflowId))
+      this.generations.set(workflowId, { generation, details: 'null' });
+  }
+
   leads(workflowId: string, restartId: string): boolean {
     return this.restarts.get(workflowId)?.restartId === restartId;
   }

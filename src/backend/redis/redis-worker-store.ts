@@ -118,6 +118,8 @@ export class RedisWorkerStore implements WorkerStore {
         ref.id,
         ...this.leaseParts,
         registration.poolId === '' ? '' : this.keys.pool(registration.poolId),
+        registration.generation,
+        this.keys.generation(ref.workflowId),
       ],
     )) as [record: string, replaced: string, untold: string] | null;
     if (answer === null) {

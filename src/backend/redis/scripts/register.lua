@@ -3,7 +3,7 @@
 --       8 bells, 9 calls
 -- ARGV: 1 functionName, 2 workflowId, 3 workerId, 4 sessionId, 5 epoch, 6 leaseMs, 7 definition ('' keeps the stored one),
 --       8 fingerprint, 9 ready channel, 10 function id, 11 lease key before the session, 12 and after it,
---       13 pool whose bell it hears or ''
+--       13 pool whose bell it hears or '', 14 generation of the workflow that it has loaded, 15 key of generations
 -- Answer: nothing when the session is lost; else { record as JSON, the living session that was replaced or '',
 --         why it could not be told or '' }
 -- @include pools
@@ -34,7 +34,7 @@ if before then
 end
 local record = cjson.encode({
   workerId = ARGV[3], processId = ARGV[4], epoch = epoch, seq = seq, status = 'ready', timestamp = now,
-  definition = ARGV[8], pool = ARGV[13] ~= '' and ARGV[13] or nil,
+  definition = ARGV[8], generation = tonumber(ARGV[14]), pool = ARGV[13] ~= '' and ARGV[13] or nil,
 })
 redis.call('SET', KEYS[3], ARGV[5], 'PX', ARGV[6])
 redis.call('HSET', KEYS[1], ARGV[3], record)
@@ -46,8 +46,17 @@ if ARGV[13] ~= '' and redis.call('SADD', KEYS[8], ARGV[13]) == 1 and redis.call(
   -- What came before there was a bell.
   ring(KEYS[9], now)
 end
+if ARGV[14] ~= '0' then
+  -- A generation that Redis has forgotten comes back with who has loaded it.
+  -- pcall: a user of an older set of rules may not, and somebody may have put something else there.
+  local known = redis.pcall('HGET', ARGV[15], 'generation')
+  if type(known) ~= 'table' and (tonumber(known or '0') or 0) < tonumber(ARGV[14]) then
+    redis.pcall('HSET', ARGV[15], 'generation', ARGV[14], 'details', 'null')
+  end
+end
 publish(ARGV[9], {
   type = 'ready', functionName = ARGV[1], workflowId = ARGV[2], workerId = ARGV[3], epoch = epoch, seq = seq,
   timestamp = now, processId = ARGV[4], definition = ARGV[8], healthy = true,
+  generation = tonumber(ARGV[14]),
 })
 return { record, replaced, untold }

@@ -1,0 +1,167 @@
+import { afterEach, beforeEach, describe, expect, it, jest } from '@jest/globals';
+import type { INestApplicationContext } from '@nestjs/common';
+import { EnhancedFunctionRegistry, WorkflowNotifier } from '../../src/index.js';
+import type { Backend } from '../../src/backend/backend.js';
+import { BACKEND } from '../../src/backend/tokens.js';
+import { functionRef } from '../../src/protocol/function-ref.js';
+import { Fleet, redisUrl } from '../harness/apps.js';
+import { eventually } from '../harness/eventually.js';
+import { TestProcess } from '../harness/processes.js';
+
+// Processes are started and end in them, on machines that do other things too.
+jest.setTimeout(90_000);
+
+let fleet: Fleet;
+let app: INestApplicationContext;
+let registry: EnhancedFunctionRegistry;
+let processes: TestProcess[];
+
+beforeEach(async () => {
+  fleet = new Fleet();
+  processes = [];
+  app = await fleet.start({ options: { worker: false } });
+  registry = app.get(EnhancedFunctionRegistry);
+});
+afterEach(async () => {
+  await Promise.all(processes.map((process) => process.destroy()));
+  await fleet.close();
+});
+
+function start(file: string, env: Record<string, string> = {}): TestProcess {
+  const started = TestProcess.start(file, {
+    REDIS_URL: redisUrl(),
+    KEY_PREFIX: fleet.prefix,
+    ...env,
+  });
+  processes.push(started);
+  return started;
+}
+
+async function startWorkers(
+  ids: readonly string[],
+  env: Record<string, string> = {},
+): Promise<TestProcess[]> {
+  const workers = ids.map((id) => start('workflow-worker.ts', { ...env, WORKER_ID: id }));
+  await Promise.all(workers.map((worker) => worker.message('ready', 60_000)));
+  return workers;
+}
+
+interface Answer {
+  readonly workerId: string;
+  readonly version: unknown;
+}
+
+/** Calls both functions all the time, until it is ended: what came of every call. */
+function callAllTheTime(): () => Promise<Answer[]> {
+  let ended = false;
+  const answers: Promise<Answer>[] = [];
+  const done = (async () => {
+    while (!ended) {
+      const pair = [
+        registry.call<Answer>('a', { ms: 5 }, { workflowId: 'flow' }),
+        registry.call<Answer>('b', {}, { workflowId: 'flow' }),
+      ];
+      answers.push(...pair);
+      await Promise.allSettled(pair);
+    }
+  })();
+  return async () => {
+    ended = true;
+    await done;
+    return Promise.all(answers);
+  };
+}
+
+const healthy = async (): Promise<number> => {
+  const { workers } = await app.get<Backend>(BACKEND).workers.snapshot(functionRef('a', 'flow'));
+  return workers.filter(({ status }) => status === 'ready').length;
+};
+
+describe('a restart of several processes', () => {
+  it('loses no call, and afterwards all have loaded the save', async () => {
+    await startWorkers(['w1', 'w2', 'w3']);
+    await registry.waitForWorkflow('flow');
+    const stop = callAllTheTime();
+    await app.get(WorkflowNotifier).notifySaved('flow', 'v2');
+    const { restarted } = await registry.coordinateRestart('flow');
+    expect(restarted).toHaveLength(3);
+    const answers = await stop();
+    expect(answers.length).toBeGreaterThan(10);
+    const after = await registry.call<Answer>('a', {}, { workflowId: 'flow' });
+    expect(after.version).toBe('v2');
+    const versions = new Set(answers.map(({ version }) => version));
+    expect([...versions].every((version) => version === null || version === 'v2')).toBe(true);
+  });
+
+  it('that end, as under Kubernetes, waits for as many that are started in their place', async () => {
+    const first = await startWorkers(['w1', 'w2'], { RESTART: 'exit' });
+    await registry.waitForWorkflow('flow');
+    const stop = callAllTheTime();
+    await app.get(WorkflowNotifier).notifySaved('flow', 'v2');
+    const replaced: string[] = [];
+    const restart = registry.coordinateRestart('flow');
+    for (const [index, worker] of first.entries()) {
+      // What an orchestrator does.
+      void worker.exit(60_000).then(({ code }) => {
+        replaced.push(`${index}: ${code}`);
+        return startWorkers([`new-${index}`]);
+      });
+    }
+    expect((await restart).restarted).toHaveLength(2);
+    await stop();
+    expect(replaced.map((text) => text.slice(3))).toEqual(['0', '0']);
+    const workers = new Set<string>();
+    await eventually('both new ones answer', async () => {
+      workers.add((await registry.call<Answer>('b', {}, { workflowId: 'flow' })).workerId);
+      return workers.size === 2;
+    });
+    expect([...workers].sort()).toEqual(['new-0', 'new-1']);
+  });
+
+  it('whose leader is killed in the middle ends cleanly, and another one does the rest', async () => {
+    const workers = await startWorkers(['w1', 'w2', 'w3'], { HELD: '1' });
+    await app.get(WorkflowNotifier).notifySaved('flow', 'v2');
+    const leader = start('workflow-leader.ts');
+    await leader.message('restarting', 60_000);
+    const loading = await eventually('one loads', () => {
+      const found = workers.find((worker) => worker.all('reloading').length > 0);
+      if (found === undefined) throw new Error('none does');
+      return found;
+    });
+    leader.kill('SIGKILL');
+    // Its lease is not over yet.
+    await expect(registry.coordinateRestart('flow')).rejects.toMatchObject({
+      code: 'RESTART_IN_PROGRESS',
+    });
+    loading.send({ type: 'go' });
+    await eventually('the one that loaded is back', async () => (await healthy()) === 3);
+    // The others were left alone.
+    expect(workers.map((worker) => worker.all('reloading').length).sort()).toEqual([0, 0, 1]);
+    const others = workers.filter((worker) => worker !== loading);
+    for (const worker of others)
+      void worker.message('reloading', 60_000).then(() => worker.send({ type: 'go' }));
+    const report = await eventually(
+      'the lead is free',
+      () => registry.coordinateRestart('flow', { only: 'outdated' }),
+      15_000,
+    );
+    expect(report.restarted).toHaveLength(2);
+    expect(workers.map((worker) => worker.all('reloading').length)).toEqual([1, 1, 1]);
+  });
+
+  it('goes on when a process is killed while it loads, and another is started', async () => {
+    const workers = await startWorkers(['w1', 'w2'], { HELD: '1' });
+    const restart = registry.coordinateRestart('flow', { timeoutMs: 60_000 });
+    const loading = await eventually('one loads', () => {
+      const found = workers.find((worker) => worker.all('reloading').length > 0);
+      if (found === undefined) throw new Error('none does');
+      return found;
+    });
+    const other = workers.find((worker) => worker !== loading) as TestProcess;
+    void other.message('reloading', 60_000).then(() => other.send({ type: 'go' }));
+    loading.kill('SIGKILL');
+    await startWorkers(['w3']);
+    expect((await restart).restarted).toHaveLength(2);
+    expect(await healthy()).toBe(2);
+  });
+});
