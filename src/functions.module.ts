@@ -54,6 +54,7 @@ import { WorkflowEventRegistrar } from './registry/workflow-event-registrar.js';
 import { FunctionsClientProxy } from './transport/functions-client-proxy.js';
 import { FunctionsTransport } from './transport/functions-transport.js';
 import { WorkflowEvents } from './workflow/workflow-events.js';
+import { GenerationReadiness } from './workflow/generation-readiness.js';
 import { WorkflowRestarts } from './workflow/workflow-restarts.js';
 import { WorkflowReadiness } from './workflow/workflow-readiness.js';
 import { WorkflowNotifier } from './workflow/workflow-notifier.js';
@@ -151,6 +152,7 @@ const PROVIDERS: Provider[] = [
   HandlerRegistrar,
   WorkflowReadiness,
   WorkflowRestarts,
+  GenerationReadiness,
   WorkflowEvents,
   WorkflowEventExplorer,
   WorkflowEventRegistrar,

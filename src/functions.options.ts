@@ -166,7 +166,7 @@ export const DEFAULTS = Object.freeze({
   maxBacklog: 100_000,
   idempotencyTtlMs: 600_000,
   exposeStacks: false,
-  restart: 'reload' as 'reload' | 'exit',
+  restart: 'reload',
 });
 
 /** What is allowed, per option; also the options that exist. */

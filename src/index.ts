@@ -20,6 +20,7 @@ export {
 } from './registry/function-registry.js';
 export { DeadLetters, type DeadLetterPage } from './registry/dead-letters.js';
 export type { CallOptions } from './registry/call-options.js';
+export { GenerationGroup, type GroupOptions } from './registry/generation-group.js';
 export { defineFunction, type FunctionContract } from './registry/function-contract.js';
 export {
   FunctionHandler,
@@ -98,6 +99,7 @@ export {
   ERROR_CODES,
   FunctionError,
   FunctionsError,
+  GenerationGoneError,
   InvalidArgumentError,
   InvalidInputError,
   InvalidNameError,

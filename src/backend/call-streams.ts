@@ -22,8 +22,11 @@ export interface Outcome {
    * - `discard`: remove the call without an answer
    * - `retry`: put it aside, and back among the calls after {@link Outcome.delayMs}
    * - `bury`: answer, and move the call to the dead letters
+   * - `pass`: it is bound to {@link Outcome.generation}, which is not this worker's: back among the calls, after
+   *   {@link Outcome.delayMs}, as the same attempt; when no living worker of that generation is registered that is
+   *   about to stay, it is answered with `GENERATION_GONE`
    */
-  readonly kind: 'settle' | 'answer' | 'progress' | 'discard' | 'retry' | 'bury';
+  readonly kind: 'settle' | 'answer' | 'progress' | 'discard' | 'retry' | 'bury' | 'pass';
   /** A reply as JSON; `''` for `discard`; for `retry` the answer in case it cannot be put aside. */
   readonly reply: string;
   /**
@@ -31,10 +34,12 @@ export interface Outcome {
    * for `keepMs`.
    */
   readonly once?: { readonly key: string; readonly keepMs: number } | undefined;
-  /** For `retry`. */
+  /** For `retry` and `pass`. */
   readonly delayMs?: number | undefined;
   /** For `retry` and `bury`: what failed, as JSON, for the history. */
   readonly failure?: string | undefined;
+  /** For `pass`. */
+  readonly generation?: number | undefined;
 }
 
 /** A call and where it is to be written. */

@@ -46,6 +46,7 @@ export const ERROR_CODES = {
   CALL_CANCELLED: 'CALL_CANCELLED',
   DEADLINE_EXCEEDED: 'DEADLINE_EXCEEDED',
   WORKER_LOST: 'WORKER_LOST',
+  GENERATION_GONE: 'GENERATION_GONE',
   MAX_DELIVERIES: 'MAX_DELIVERIES',
   MALFORMED_CALL: 'MALFORMED_CALL',
   BACKLOG_FULL: 'BACKLOG_FULL',
@@ -371,6 +372,18 @@ export class DeadlineExceededError extends FunctionsError {
 export class WorkerLostError extends FunctionsError {
   constructor(message: string, details: ErrorDetails) {
     super(ERROR_CODES.WORKER_LOST, message, { details });
+  }
+}
+
+/** No worker is left of the generation that a call is bound to. */
+export class GenerationGoneError extends FunctionsError {
+  constructor(functionName: string, workflowId: string, generation: number) {
+    super(
+      ERROR_CODES.GENERATION_GONE,
+      `${functionName} (workflow ${workflowId}) has no worker of generation ${generation} left: all were restarted ` +
+        "since. Begin anew with atGeneration(), or let calls move on with generation: 'latest'.",
+      { details: { functionName, workflowId, generation } },
+    );
   }
 }
 

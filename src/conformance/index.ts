@@ -3,6 +3,7 @@ import { boundCases } from './bound-cases.js';
 import { callCases } from './call-cases.js';
 import type { BackendUnderTest, ConformanceCase } from './conformance-case.js';
 import { fleetCases } from './fleet-cases.js';
+import { generationCases } from './generation-cases.js';
 import { handOverCases } from './hand-over-cases.js';
 import { newsCases } from './news-cases.js';
 import { poolCases } from './pool-cases.js';
@@ -23,6 +24,7 @@ export const conformanceCases: readonly ConformanceCase[] = [
   ...poolCases,
   ...boundCases,
   ...workflowCases,
+  ...generationCases,
   ...applicationCases,
 ];
 

@@ -53,6 +53,7 @@ export const registryCases: readonly ConformanceCase[] = [
         functionName: ref.functionName,
         workflowId: ref.workflowId,
         ...{ workerId, epoch, seq, timestamp, processId, definition: 'f', healthy: true },
+        generation: 0,
       });
     },
 

@@ -38,6 +38,8 @@ export interface WorkSource {
   abandon(fate: SessionFate): Promise<void>;
   /** The pool through whose bell the function's calls are heard of; `''` when they are read directly. */
   poolOf(ref: FunctionRef): string;
+  /** Sets what says which generation of a workflow this process has loaded: calls bound to others are passed on. */
+  useGenerations(generationOf: (workflowId: string) => number): void;
   /** The function's group was destroyed and made anew: claims what runs here. */
   reclaim(functionId: string): void;
   /** Aborts a call that its caller cancelled. */

@@ -197,6 +197,7 @@ export class WorkerCoordinator {
   attach(work: WorkSource): void {
     this.membership.work = work;
     work.onTrouble(() => void this.keeper.examine());
+    work.useGenerations((workflowId) => this.generations.of(workflowId));
   }
 
   /** Sets what starts the process when a worker is registered before the application is up. */

@@ -1,6 +1,7 @@
 import { messageOf, quote } from '../common/text.js';
 import { decodeJson, isRecord } from './json.js';
 import type { Malformed } from './notification.js';
+import { isGeneration } from './workflow-event.js';
 import { parseWireError, type WireError } from './wire-error.js';
 
 /** How often a call may run. */
@@ -8,6 +9,11 @@ export type Delivery = 'at-least-once' | 'at-most-once';
 
 /** Version of the entry format; a worker refuses others, so that unequal versions fail loudly. */
 export const CALL_VERSION = '1';
+/**
+ * Version of a call that is bound to a generation of its workflow, which stands in its payload: a worker that knows
+ * nothing of generations refuses it, where it would run any other.
+ */
+const BOUND_VERSION = '2';
 
 /** A call as its caller submits it. */
 export interface CallSubmission {
@@ -24,6 +30,8 @@ export interface CallSubmission {
   /** Written before, and it is not known whether that arrived, or what became of it. */
   readonly again: boolean;
   readonly idempotencyKey: string | undefined;
+  /** Whether its payload binds it to a generation. */
+  readonly bound?: boolean | undefined;
 }
 
 /** A call as a worker reads it. */
@@ -44,6 +52,10 @@ export interface CallEntry {
   readonly submittedAt: number;
   /** Redis's clock when it expires. */
   readonly deadline: number;
+  /** Whether only a worker of the generation in its payload may run it. */
+  readonly bound: boolean;
+  /** How often workers of other generations have passed it on. */
+  readonly passes: number;
   readonly payload: string;
 }
 
@@ -52,12 +64,14 @@ export interface CallPayload {
   readonly parameters: unknown;
   readonly item: unknown;
   readonly headers: Readonly<Record<string, string>>;
+  /** The generation of the workflow that it is bound to, if it is. */
+  readonly generation: number | undefined;
 }
 
 /**
  * Names of the fields of an entry; one letter each, for they travel with every call. A new entry has one, or two with
  * an idempotency key: each field more is read, copied and thrown away by every process on its way. The others are
- * added by `release.lua`, `postpone.lua` and `bury.lua`.
+ * added by `release.lua`, `postpone.lua`, `pass.lua` and `bury.lua`.
  */
 export const CALL_FIELDS = {
   /** {@link encodeCall}. */
@@ -68,6 +82,8 @@ export const CALL_FIELDS = {
   failures: 'f',
   /** How often its worker was lost. */
   losses: 'l',
+  /** How often workers of other generations have passed it on. */
+  passes: 'p',
   /** Redis's clock when the call was first submitted. */
   origin: 'o',
   /** What went wrong so far, as JSON. */
@@ -82,7 +98,7 @@ const CALL_FLAGS = {
   again: 'w',
 } as const;
 
-const MARKS = new RegExp(`^${CALL_VERSION}[a-z]*$`);
+const MARKS = new RegExp(`^[${CALL_VERSION}${BOUND_VERSION}][a-z]*$`);
 
 /** What the head of a call says. */
 export type CallHead = Omit<CallSubmission, 'payload' | 'idempotencyKey'>;
@@ -109,7 +125,8 @@ export function encodeCalls(
       before.sentAt === call.sentAt &&
       before.replyTo === call.replyTo &&
       before.delivery === call.delivery &&
-      before.again === call.again;
+      before.again === call.again &&
+      before.bound === call.bound;
     if (!isAlike) head = headOf(call);
     text += `${before === undefined ? '' : '\n'}${head}${call.callId}\t${call.payload}`;
     before = call;
@@ -121,7 +138,8 @@ function headOf(call: CallHead): string {
   const flags =
     (call.delivery === 'at-most-once' ? CALL_FLAGS.atMostOnce : '') +
     (call.again ? CALL_FLAGS.again : '');
-  return `${CALL_VERSION}${flags} ${call.ttlMs} ${call.sentAt ?? ''} ${call.replyTo} `;
+  const version = call.bound === true ? BOUND_VERSION : CALL_VERSION;
+  return `${version}${flags} ${call.ttlMs} ${call.sentAt ?? ''} ${call.replyTo} `;
 }
 
 /**
@@ -132,10 +150,16 @@ function headOf(call: CallHead): string {
 export const MAX_WRITE_DELAY_MS = 1_000;
 
 /** The payload from parts that are JSON already. */
-export function joinPayload(parameters: string, item: string, headers: string | undefined): string {
+export function joinPayload(
+  parameters: string,
+  item: string,
+  headers: string | undefined,
+  generation?: number,
+): string {
+  const end = generation === undefined ? '}' : `,"g":${generation}}`;
   return headers === undefined
-    ? `{"p":${parameters},"i":${item}}`
-    : `{"p":${parameters},"i":${item},"h":${headers}}`;
+    ? `{"p":${parameters},"i":${item}${end}`
+    : `{"p":${parameters},"i":${item},"h":${headers}${end}`;
 }
 
 /**
@@ -167,6 +191,7 @@ export function parseCall(entryId: string, fields: readonly string[]): CallEntry
   let text: string | undefined;
   let attempt = 1;
   let failures = 0;
+  let passes = 0;
   let idempotencyKey: string | undefined;
   let origin: number | undefined;
   for (let i = 0; i + 1 < fields.length; i += 2) {
@@ -180,6 +205,9 @@ export function parseCall(entryId: string, fields: readonly string[]): CallEntry
         break;
       case CALL_FIELDS.failures:
         failures = Number(value);
+        break;
+      case CALL_FIELDS.passes:
+        passes = Number(value);
         break;
       case CALL_FIELDS.idempotencyKey:
         idempotencyKey = value;
@@ -196,9 +224,11 @@ export function parseCall(entryId: string, fields: readonly string[]): CallEntry
     return { malformed: 'its attempt is not a number' };
   if (!Number.isInteger(failures) || failures < 0)
     return { malformed: 'its count of failures is not a number' };
+  if (!Number.isInteger(passes) || passes < 0)
+    return { malformed: 'its count of passes is not a number' };
   if (idempotencyKey !== undefined && !isIdempotencyKey(idempotencyKey))
     return { malformed: 'its idempotency key is none' };
-  return readCall(text, { entryId, attempt, failures, idempotencyKey, origin });
+  return readCall(text, { entryId, attempt, failures, passes, idempotencyKey, origin });
 }
 
 /** When the time of a new entry began to run, on Redis's clock. */
@@ -226,6 +256,7 @@ interface BesideCall {
   readonly entryId: string;
   readonly attempt: number;
   readonly failures: number;
+  readonly passes: number;
   readonly idempotencyKey: string | undefined;
   readonly origin: number | undefined;
 }
@@ -233,7 +264,7 @@ interface BesideCall {
 /** Reads {@link encodeCall}. */
 function readCall(
   text: string,
-  { entryId, attempt, failures, idempotencyKey, origin }: BesideCall,
+  { entryId, attempt, failures, passes, idempotencyKey, origin }: BesideCall,
 ): CallEntry | Malformed {
   const end = text.indexOf('\t');
   if (end < 0) return { malformed: 'it has no payload' };
@@ -247,7 +278,7 @@ function readCall(
     marks = text.slice(0, Math.min(end, first < 0 ? end : first));
     if (!MARKS.test(marks))
       return {
-        malformed: `its version is ${quote(marks.slice(0, 20))}, this worker reads ${quote(CALL_VERSION)}`,
+        malformed: `its version is ${quote(marks.slice(0, 20))}, this worker reads ${quote(CALL_VERSION)} and ${quote(BOUND_VERSION)}`,
       };
   }
   if (first < 0 || second < 0 || third < 0 || fourth < 0 || fourth > end)
@@ -279,6 +310,8 @@ function readCall(
     idempotencyKey,
     submittedAt,
     deadline: submittedAt + ttlMs,
+    bound: marks.startsWith(BOUND_VERSION),
+    passes,
     payload: text.slice(end + 1),
   };
 }
@@ -299,9 +332,11 @@ export function parseCallPayload(text: string): CallPayload | Malformed {
     };
   }
   if (!isRecord(value)) return { malformed: 'its payload is not an object' };
-  const { p: parameters, i: item, h: headers = {} } = value;
+  const { p: parameters, i: item, h: headers = {}, g: generation } = value;
   if (!isHeaders(headers)) return { malformed: 'its headers are no object of strings' };
-  return { parameters, item, headers };
+  if (generation !== undefined && !isGeneration(generation))
+    return { malformed: 'its generation is no whole number' };
+  return { parameters, item, headers, generation };
 }
 
 function isHeaders(value: unknown): value is Record<string, string> {

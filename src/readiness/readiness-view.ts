@@ -96,6 +96,13 @@ export class ReadinessView {
     return undefined;
   }
 
+  /** Whether a worker that has loaded this generation of the workflow can take a call. */
+  healthyOf(generation: number): boolean {
+    for (const worker of this.known.values())
+      if (worker.generation === generation && worker.status === 'ready') return true;
+    return false;
+  }
+
   /** Notes that the registry is being read from here on; what an earlier read still brings is ignored. */
   beginSync(): Sync {
     this.sync = { touched: new Set() };

@@ -3,6 +3,7 @@ import { assertKnownKeys } from '../common/known-keys.js';
 import { show } from '../common/text.js';
 import { isIdempotencyKey, type Delivery } from '../protocol/call.js';
 import { encodeJson, isRecord } from '../protocol/json.js';
+import { isGeneration } from '../protocol/workflow-event.js';
 import { assertTimeout } from '../readiness/function-readiness-watcher.js';
 
 /** How a call is made. */
@@ -31,6 +32,11 @@ export interface CallOptions {
   readonly headers?: Readonly<Record<string, string>> | undefined;
   /** Gets what the handler says with `context.progress()`. */
   readonly onProgress?: ((value: unknown) => void) | undefined;
+  /**
+   * Only a worker that has loaded this generation of the workflow runs the call; see `atGeneration()`. Default: any
+   * worker.
+   */
+  readonly generation?: number | undefined;
 }
 
 const KNOWN: ReadonlySet<string> = new Set<keyof CallOptions>([
@@ -44,6 +50,7 @@ const KNOWN: ReadonlySet<string> = new Set<keyof CallOptions>([
   'idempotencyKey',
   'headers',
   'onProgress',
+  'generation',
 ]);
 const pathOf = (key: string): string => `options.${key}`;
 
@@ -75,6 +82,25 @@ export function assertCallOptions(options: CallOptions): void {
   if (options.onProgress !== undefined && typeof options.onProgress !== 'function') {
     throw new InvalidArgumentError('onProgress', show(options.onProgress), 'a function');
   }
+  if (options.generation !== undefined && !isGeneration(options.generation))
+    throw new InvalidArgumentError(
+      'generation',
+      show(options.generation),
+      'a number of atGeneration()',
+    );
+}
+
+/**
+ * The key under which a call is shared: calls of different generations are different calls.
+ *
+ * @throws InvalidArgumentError
+ */
+export function sharedKeyOf({ idempotencyKey, generation }: CallOptions): string | undefined {
+  if (idempotencyKey === undefined || generation === undefined) return idempotencyKey;
+  const key = `${idempotencyKey}@${generation}`;
+  if (isIdempotencyKey(key)) return key;
+  const allowed = 'a string of 1 to 240 characters for a call that is bound to a generation';
+  throw new InvalidArgumentError('idempotencyKey', show(idempotencyKey), allowed);
 }
 
 function oneOf(argument: string, value: unknown, allowed: readonly string[]): void {

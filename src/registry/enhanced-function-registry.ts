@@ -22,6 +22,7 @@ import {
   FunctionReadinessWatcher,
   type WaitOptions,
 } from '../readiness/function-readiness-watcher.js';
+import { GenerationReadiness } from '../workflow/generation-readiness.js';
 import type { RestartOptions, RestartReport } from '../workflow/restart-options.js';
 import { WorkflowRestarts } from '../workflow/workflow-restarts.js';
 import {
@@ -31,6 +32,7 @@ import {
 } from '../workflow/workflow-readiness.js';
 import { assertCallOptions, type CallOptions } from './call-options.js';
 import type { FunctionContract } from './function-contract.js';
+import { GenerationGroup, type GroupOptions } from './generation-group.js';
 import { FunctionRegistry, type CallOutcome } from './function-registry.js';
 
 /** Who can run a function, from memory. */
@@ -66,6 +68,7 @@ export class EnhancedFunctionRegistry extends FunctionRegistry {
     @Inject(FunctionReadinessWatcher) private readonly watcher: FunctionReadinessWatcher,
     @Inject(WorkflowReadiness) private readonly workflowReadiness: WorkflowReadiness,
     @Inject(WorkflowRestarts) private readonly workflowRestarts: WorkflowRestarts,
+    @Inject(GenerationReadiness) private readonly generations: GenerationReadiness,
   ) {
     super(backend, settings, clock, coordinator, calls);
   }
@@ -151,6 +154,29 @@ export class EnhancedFunctionRegistry extends FunctionRegistry {
    */
   waitForWorkflow(workflowId: string, options?: WorkflowReadyOptions): Promise<WorkflowWorkers> {
     return this.workflowReadiness.waitForWorkflow(workflowId, options);
+  }
+
+  /**
+   * Calls that see a workflow at one generation: all of them run on workers that have loaded the save that holds now,
+   * however many functions it touches, and whatever is saved or restarted meanwhile. They wait for such workers, within
+   * `readinessTimeoutMs`.
+   *
+   * @param options `generation: 'pinned'` (default): when no worker of it is left, calls fail with GenerationGoneError.
+   * `'latest'`: the group moves on to the generation that holds then, with all its calls from there on
+   * @throws InvalidNameError, InvalidArgumentError, BackendUnavailableError, BackendRefusedError
+   * @example
+   * ```ts
+   * const media = await functions.atGeneration('media');
+   * const plan = await media.call('plan', { url });
+   * const image = await media.call('render', { plan }); // by the same save as the plan
+   * ```
+   */
+  async atGeneration(workflowId: string, options: GroupOptions = {}): Promise<GenerationGroup> {
+    return GenerationGroup.begin(this.backend.workflows, this.clock, workflowId, options, {
+      timeoutMs: this.settings.executionTimeoutMs,
+      readinessTimeoutMs: this.settings.readinessTimeoutMs,
+      call: (fn, parameters, callOptions) => this.call(fn as string, parameters, callOptions),
+    });
   }
 
   /**
@@ -249,7 +275,9 @@ export class EnhancedFunctionRegistry extends FunctionRegistry {
     const ref = this.refOf(fn, options.workflowId);
     const payload = this.encode(parameters, options);
     const watch = this.watcher.watch(ref);
-    if (watch.view.healthy > 0 && watch.definitionKnown) {
+    const { generation } = options;
+    const isServed = generation === undefined || watch.view.healthyOf(generation);
+    if (watch.view.healthy > 0 && isServed && watch.definitionKnown) {
       return this.checkAndSend(callId, ref, watch, parameters, payload, options);
     }
     return this.waitAndSend(callId, ref, watch, parameters, payload, options);
@@ -268,7 +296,9 @@ export class EnhancedFunctionRegistry extends FunctionRegistry {
     if (watch.definitionKnown) this.assertParameters(ref, watch.view.definition, parameters);
     const readinessTimeoutMs = options.readinessTimeoutMs ?? this.settings.readinessTimeoutMs;
     const waitsUntil = this.clock.now() + readinessTimeoutMs;
-    if (options.ifUnavailable === 'fail') await this.assertAvailable(ref, options.signal);
+    if (options.generation !== undefined)
+      await this.generations.waitFor(ref, options.generation, readinessTimeoutMs, options);
+    else if (options.ifUnavailable === 'fail') await this.assertAvailable(ref, options.signal);
     else {
       this.logger.debug(`${callId} waits for a worker of ${label(ref)}`);
       await this.watcher.waitForFunction(ref.functionName, ref.workflowId, {

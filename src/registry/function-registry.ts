@@ -32,7 +32,7 @@ import { toWireError, type WireError } from '../protocol/wire-error.js';
 import type { WorkerRecord } from '../protocol/worker-record.js';
 import { assertTimeout } from '../readiness/function-readiness-watcher.js';
 import { REGISTERS_LATER, situationOf } from '../readiness/situation.js';
-import { encodeHeaders, type CallOptions } from './call-options.js';
+import { encodeHeaders, sharedKeyOf, type CallOptions } from './call-options.js';
 
 /** A function of a workflow, and whether it can be called now. */
 export interface AvailableFunction extends FunctionDefinition {
@@ -291,12 +291,16 @@ export class FunctionRegistry {
    *
    * @throws InvalidArgumentError, PayloadNotSerializableError, PayloadTooLargeError
    */
-  protected encode(parameters: unknown, options: Pick<CallOptions, 'item' | 'headers'>): string {
+  protected encode(
+    parameters: unknown,
+    options: Pick<CallOptions, 'item' | 'headers' | 'generation'>,
+  ): string {
     const max = this.settings.maxPayloadBytes;
     const payload = joinPayload(
       encodeJson('parameters', parameters, max),
       options.item === undefined ? 'null' : encodeJson('item', options.item, max),
       encodeHeaders(options.headers, max),
+      options.generation,
     );
     if (payload.length * 3 > max) {
       const bytes = Buffer.byteLength(payload);
@@ -329,9 +333,10 @@ export class FunctionRegistry {
       payload,
       timeoutMs: options.timeoutMs ?? this.settings.executionTimeoutMs,
       delivery: options.delivery ?? 'at-least-once',
-      idempotencyKey: options.idempotencyKey,
+      idempotencyKey: sharedKeyOf(options),
       signal: options.signal,
       onProgress: options.onProgress,
+      generation: options.generation,
     });
   }
 

@@ -141,7 +141,7 @@ export class RestartRun {
       await Promise.race([noted, pause(clock, REPEAT_MS, ends)]);
       if (isBegun) return;
       if (problem === undefined) continue;
-      if (!isFunctionsError(problem, 'RESTART_FAILED')) throw problem;
+      if (!isFunctionsError(problem, 'RESTART_FAILED')) throw problem as Error;
       const why = 'it does not obey; it may be of an older version of this library, or be frozen';
       throw this.failure(process, why);
     }

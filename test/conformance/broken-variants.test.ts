@@ -254,6 +254,26 @@ const FOUND_BY: Readonly<Record<string, readonly string[]>> = {
   ],
   'the lead of a restart never ends': ['the lead of a restart ends with its lease'],
   'an order is sent without the lead': ['who has the lead of a restart orders it, and nobody else'],
+  'a call that is passed on is gone': [
+    'a call that is passed on is taken again, as the same attempt, while its generation is served',
+  ],
+  'a call that is passed on counts as failed': [
+    'a call that is passed on is taken again, as the same attempt, while its generation is served',
+    'a call that is passed on with a delay waits aside, and comes when it is due',
+  ],
+  'a call that is passed on does not wait': [
+    'a call that is passed on with a delay waits aside, and comes when it is due',
+  ],
+  'a generation is served for ever': [
+    'a call whose generation nobody serves any more is answered, and its key is free',
+  ],
+  'a worker is of no generation': [
+    'a worker is registered, and told, with the generation that it has loaded',
+    'the highest generation that a worker has loaded is that of its workflow',
+  ],
+  'a generation that workers have loaded is forgotten': [
+    'the highest generation that a worker has loaded is that of its workflow',
+  ],
 };
 /** What applications notice of some of them. */
 const NOTICED: readonly (readonly [title: string, name: string])[] = [

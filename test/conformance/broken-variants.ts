@@ -575,4 +575,33 @@ export const brokenVariants: readonly BrokenVariant[] = [
       return good.keepRestart(workflowId, restartId, 60_000);
     },
   })),
+
+  // Generations
+  outcomes('a call that is passed on is gone', (outcome) =>
+    outcome.kind === 'pass' ? { ...outcome, kind: 'discard' } : outcome,
+  ),
+  outcomes('a call that is passed on counts as failed', (outcome) =>
+    outcome.kind === 'pass' ? { ...outcome, kind: 'retry', failure: '{}' } : outcome,
+  ),
+  outcomes('a call that is passed on does not wait', (outcome) =>
+    outcome.kind === 'pass' ? { ...outcome, delayMs: 0 } : outcome,
+  ),
+  calls('a generation is served for ever', (good) => ({
+    conclude: async (all, consumer) => {
+      const [first, ...others] = all;
+      if (first?.kind !== 'pass' || others.length > 0) return good.conclude(all, consumer);
+      const entries = [{ entryId: first.entryId, started: false }];
+      await good.release(first.ref, consumer, { kind: 'handed-back', entries });
+      return { lost: [], again: [], why: '' };
+    },
+  })),
+  workers('a worker is of no generation', (good) => ({
+    register: (registration) => good.register({ ...registration, generation: 0 }),
+  })),
+  workflows('a generation that workers have loaded is forgotten', (good) => ({
+    current: async (workflowId) => {
+      const current = await good.current(workflowId);
+      return current.generation < 1_000 ? { generation: 0, details: 'null' } : current;
+    },
+  })),
 ];

@@ -34,12 +34,13 @@ import { IsInt, IsUrl, Max } from 'class-validator';
 import {
   defineFunction, EnhancedFunctionRegistry, FunctionContext, FunctionHandler, FunctionsError, FunctionsModule,
   FunctionsTransport,
-  isFunctionsError, type FunctionLifecycleNotifier, type NotificationManager,
+  isFunctionsError, type FunctionLifecycleNotifier, type NotificationManager, type WorkflowNotifier,
 } from 'nestjs-functions';
 declare class ConfigService { getOrThrow(key: string): string; }
 declare const functions: EnhancedFunctionRegistry;
 declare const notifier: FunctionLifecycleNotifier;
 declare const notifications: NotificationManager;
+declare const workflows: WorkflowNotifier;
 declare const [url, placeholder, broken]: string[];
 declare const item: unknown;
 declare const signal: AbortSignal;

@@ -48,8 +48,39 @@ describe('a call entry', () => {
       idempotencyKey: undefined,
       submittedAt: 1_700_000_000_000,
       deadline: 1_700_000_005_000,
+      bound: false,
+      passes: 0,
       payload: PAYLOAD,
     });
+  });
+
+  it('that is bound to a generation has a version that an older library refuses', () => {
+    const c = encodeCall({ ...CALL, bound: true, delivery: 'at-most-once', again: true });
+    // What older libraries read: version 1, and any flags.
+    expect(c).not.toMatch(/^1[a-z]* /);
+    expect(parseCall(ENTRY, fields({ c, p: '3' }))).toMatchObject({
+      bound: true,
+      passes: 3,
+      delivery: 'at-most-once',
+      again: true,
+    });
+    const calls = [
+      { ...CALL, bound: true },
+      { ...CALL, bound: false },
+      { ...CALL, bound: true },
+    ];
+    expect(encodeCalls(calls).split('\n')).toEqual(calls.map((call) => encodeCall(call)));
+  });
+
+  it('is bound by its payload', () => {
+    expect(joinPayload('{}', 'null', undefined, 7)).toBe('{"p":{},"i":null,"g":7}');
+    expect(parseCallPayload(joinPayload('{}', '1', '{"h":"x"}', 7))).toEqual({
+      parameters: {},
+      item: 1,
+      headers: { h: 'x' },
+      generation: 7,
+    });
+    expect(parseCallPayload('{"p":{},"i":null,"g":-1}')).toHaveProperty('malformed');
   });
 
   it('says that it may run at most once', () => {
@@ -130,8 +161,12 @@ describe('a call entry', () => {
     ['no call', { c: undefined }, 'no field c'],
     ['an empty head', { c: '\t{}' }, 'version is ""'],
     ['no version', { c: ' 5000  host-1-ab c-1\t{}' }, 'version is ""'],
-    ['another version', { c: '2 5000  p c\t{}' }, 'version is "2", this worker reads "1"'],
-    ['a longer version', { c: '10 5000  p c\t{}' }, 'version is "10", this worker reads "1"'],
+    ['another version', { c: '3 5000  p c\t{}' }, 'version is "3", this worker reads "1" and "2"'],
+    [
+      'a longer version',
+      { c: '10 5000  p c\t{}' },
+      'version is "10", this worker reads "1" and "2"',
+    ],
     ['a version that forges a line', { c: '2\n[Nest] x\t{}' }, 'version is "2\\n[Nest]", this'],
     ['a head of one word', { c: '1\t{}' }, 'head is cut off'],
     ['a head without a call id', { c: '1 5000  host-1-ab\t{}' }, 'head is cut off'],

@@ -4,6 +4,7 @@ import type { Concluded, Outcome } from '../call-streams.js';
 import { MAX_ASIDE, PROGRESS_CAP } from '../limits.js';
 import type { QueuedCall } from './call-queue.js';
 import { CallFields } from './call-fields.js';
+import { pass } from './pass.js';
 import type { MemoryFunction } from './memory-function.js';
 import { sharedKey, type MemorySpace } from './memory-space.js';
 import { tell } from './tell.js';
@@ -42,6 +43,9 @@ function carryOut(
       return true;
     case 'bury':
       bury(space, fn, call, outcome);
+      return true;
+    case 'pass':
+      pass(space, fn, call, outcome);
       return true;
     case 'answer':
       answer(space, fn, outcome);

@@ -40,7 +40,7 @@ export class MemoryDeadLetterStore implements DeadLetterStore {
 /** A letter's call as if it were new, and with its history; nobody waits for its answer. */
 function againFields(letter: CallFields, ttlMs: number | undefined): string[] {
   const { entry } = letter;
-  const again = { replyTo: '', sentAt: undefined, again: false };
+  const again = { replyTo: '', sentAt: undefined, again: false, bound: false };
   const text =
     entry === undefined
       ? (letter.get(CALL_FIELDS.call) ?? '')

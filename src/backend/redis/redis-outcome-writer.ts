@@ -1,5 +1,6 @@
 import { Logger } from '@nestjs/common';
 import { encodeReplies } from '../../protocol/call.js';
+import { labelOf } from '../../protocol/function-ref.js';
 import type { Keys } from '../../protocol/keys.js';
 import type { Concluded, Outcome } from '../call-streams.js';
 import { DEAD_LETTER_CAP, MAX_ASIDE, PROGRESS_CAP } from '../limits.js';
@@ -21,12 +22,14 @@ const CHARACTERS_PER_SCRIPT = 16 * 1024 * 1024;
 export class RedisOutcomeWriter {
   private readonly logger = new Logger('REDIS');
   private readonly replyParts: readonly [string, string];
+  private readonly leaseParts: readonly [string, string];
 
   constructor(
     private readonly commands: RedisConnection,
     private readonly keys: Keys,
   ) {
     this.replyParts = around(keys.replies('\0'));
+    this.leaseParts = around(keys.lease('\0'));
   }
 
   async conclude(outcomes: readonly Outcome[], consumer: string): Promise<Concluded> {
@@ -74,6 +77,7 @@ export class RedisOutcomeWriter {
   /** 1, 0 when the call was not owned, or why it has to be said again. */
   private async concludeSpecial(outcome: Outcome): Promise<number | string> {
     if (outcome.kind === 'bury') return this.bury(outcome);
+    if (outcome.kind === 'pass') return this.pass(outcome);
     if (outcome.kind !== 'retry') return this.concludeOnce(outcome);
     const { ref, entryId, delayMs = 0, failure = '{}' } = outcome;
     const keys = [
@@ -89,6 +93,24 @@ export class RedisOutcomeWriter {
       `${ref.functionName} (workflow ${ref.workflowId}) has ${MAX_ASIDE} calls that wait for another attempt: no more are kept`,
     );
     return this.bury(outcome);
+  }
+
+  private async pass({
+    ref,
+    entryId,
+    delayMs = 0,
+    generation = 0,
+  }: Outcome): Promise<number | string> {
+    const keys = [
+      this.keys.calls(ref),
+      this.keys.delayed(ref),
+      this.keys.aside(ref),
+      this.keys.delayedFunctions(),
+      this.keys.workers(ref),
+    ];
+    const args = [GROUP, entryId, generation, Math.ceil(delayMs), ref.id, MAX_ASIDE, labelOf(ref)];
+    const parts = [...this.leaseParts, ...this.replyParts];
+    return (await this.outcomeScript(scripts.pass, keys, [...args, ...parts])) as number | string;
   }
 
   private async bury({ ref, entryId, reply, failure = '{}' }: Outcome): Promise<number | string> {
@@ -218,5 +240,10 @@ function flattened(functions: readonly (readonly Outcome[])[]): readonly Outcome
 }
 
 function isSpecial(outcome: Outcome): boolean {
-  return outcome.once !== undefined || outcome.kind === 'retry' || outcome.kind === 'bury';
+  return (
+    outcome.once !== undefined ||
+    outcome.kind === 'retry' ||
+    outcome.kind === 'bury' ||
+    outcome.kind === 'pass'
+  );
 }

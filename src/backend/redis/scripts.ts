@@ -34,6 +34,7 @@ export const scripts = {
   conclude: load('conclude'),
   concludeOnce: load('conclude-once'),
   postpone: load('postpone'),
+  pass: load('pass'),
   bury: load('bury'),
   promote: load('promote'),
   regroup: load('regroup'),

@@ -12,6 +12,7 @@ import {
   ClosedError,
   DeadlineExceededError,
   ERROR_CODES,
+  GenerationGoneError,
   isFunctionsError,
   isRefused,
   MaxDeliveriesError,
@@ -37,6 +38,8 @@ export interface CallRequest {
   readonly idempotencyKey: string | undefined;
   readonly signal: AbortSignal | undefined;
   readonly onProgress: ((value: unknown) => void) | undefined;
+  /** The generation that its payload binds it to. */
+  readonly generation: number | undefined;
 }
 
 /** A result and who made it. */
@@ -155,6 +158,7 @@ export class CallClient {
         payload: request.payload,
         again: false,
         idempotencyKey: request.idempotencyKey,
+        bound: request.generation !== undefined,
         request,
         deadline: this.clock.now() + request.timeoutMs,
         resolve,
@@ -467,6 +471,8 @@ function callerError(call: PendingCall, reply: Extract<Reply, { kind: 'error' }>
   switch (reply.verdict === true ? code : undefined) {
     case ERROR_CODES.WORKER_LOST:
       return new WorkerLostError(message, details);
+    case ERROR_CODES.GENERATION_GONE:
+      return new GenerationGoneError(functionName, workflowId, call.request.generation ?? 0);
     case ERROR_CODES.MAX_DELIVERIES:
       return new MaxDeliveriesError(message, details);
     case ERROR_CODES.DEADLINE_EXCEEDED:

@@ -84,6 +84,7 @@ export class CallConsumer implements WorkSource {
   private allReturned = true;
   private offsetMs = 0;
   private hasBroken = false;
+  private generationOf: (workflowId: string) => number = () => 0;
   private readonly readTrouble = new Complaint((text) =>
     this.logger.error(`reading calls failed: ${text}`),
   );
@@ -107,10 +108,17 @@ export class CallConsumer implements WorkSource {
       () => this.consumerName,
       (text) => this.logger.warn(text),
     );
-    this.runner = new CallRunner(settings, clock, this.settler, () => this.offsetMs, {
-      ended: (call) => this.giveBackPlace(call),
-      settled: (call) => this.held.delete(call.raw),
-    });
+    this.runner = new CallRunner(
+      settings,
+      clock,
+      this.settler,
+      () => this.offsetMs,
+      {
+        ended: (call) => this.giveBackPlace(call),
+        settled: (call) => this.held.delete(call.raw),
+      },
+      (workflowId) => this.generationOf(workflowId),
+    );
   }
 
   /**
@@ -148,6 +156,10 @@ export class CallConsumer implements WorkSource {
 
   onTrouble(listener: () => void): void {
     this.troubled = listener;
+  }
+
+  useGenerations(generationOf: (workflowId: string) => number): void {
+    this.generationOf = generationOf;
   }
 
   pulse(offsetMs: number): void {

@@ -43,6 +43,8 @@ export interface RunSurroundings {
   /** Runs whose handler has not ended. */
   readonly active: Set<CallRun>;
   readonly observer: CallObserver;
+  /** The generation of a workflow that this process has loaded. */
+  readonly generationOf: (workflowId: string) => number;
 }
 
 /** One run of a call: checks it, invokes the handler, and says how it ended. */
@@ -156,6 +158,8 @@ export class CallRun implements RunningCall, EchoSource, ContextChannel {
         ),
       );
     }
+    if (this.entry.bound && payload.generation !== this.surroundings.generationOf(workflowId))
+      return this.pass(payload.generation);
     const { definition, invoke } = this.lane.hosted;
     const violations = checkParameters(definition, payload.parameters, 'dropped');
     if (violations.length > 0)
@@ -185,6 +189,15 @@ export class CallRun implements RunningCall, EchoSource, ContextChannel {
     } catch (error) {
       this.fail(error);
     }
+  }
+
+  /** It is bound to another generation than the one that this process has loaded. */
+  private pass(generation: number | undefined): void {
+    if (generation === undefined)
+      return this.refuse(new MalformedCallError('it is bound to no generation'));
+    const { passes, callId } = this.entry;
+    this.surroundings.logger.debug(`${callId} is bound to generation ${generation}: passed on`);
+    this.settle({ kind: 'pass', reply: '', generation, delayMs: passDelayMs(passes) });
   }
 
   /** The handler was not started: the library's own verdict. */
@@ -325,7 +338,7 @@ export class CallRun implements RunningCall, EchoSource, ContextChannel {
 export function outcomeOf(
   ref: FunctionRef,
   { entryId, callId, replyTo, idempotencyKey }: CallEntry,
-  { kind, reply, delayMs, failure }: Ending,
+  { kind, reply, delayMs, failure, generation }: Ending,
   { idempotencyTtlMs }: Settings,
 ): Outcome {
   return {
@@ -337,9 +350,21 @@ export function outcomeOf(
     reply,
     delayMs,
     failure,
+    generation,
     once:
       idempotencyKey === undefined ? undefined : { key: idempotencyKey, keepMs: idempotencyTtlMs },
   };
+}
+
+/** Redis serves who has waited longest: a call that was passed on so often has met those who have a place. */
+const PASSES_AT_ONCE = 4;
+const FIRST_PASS_DELAY_MS = 10;
+const LAST_PASS_DELAY_MS = 500;
+
+/** How long a call that was passed on so often before waits until it is looked at again. */
+function passDelayMs(passes: number): number {
+  if (passes < PASSES_AT_ONCE) return 0;
+  return Math.min(LAST_PASS_DELAY_MS, FIRST_PASS_DELAY_MS * 2 ** (passes - PASSES_AT_ONCE));
 }
 
 /** What is thrown for a caller to see: Nest's own filters for messages do it. */

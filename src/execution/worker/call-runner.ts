@@ -37,10 +37,20 @@ export class CallRunner {
     private readonly settler: Settler,
     private readonly offsetMs: () => number,
     private readonly observer: CallObserver,
+    generationOf: (workflowId: string) => number,
   ) {
     this.results = new RecentResults(clock);
     const { logger, results, active } = this;
-    this.surroundings = { settings, clock, settler, logger, results, active, observer };
+    this.surroundings = {
+      settings,
+      clock,
+      settler,
+      logger,
+      results,
+      active,
+      observer,
+      generationOf,
+    };
   }
 
   start(lane: Lane, raw: RawCall): RunningCall {

@@ -25,7 +25,7 @@ export interface RunningCall {
 }
 
 /** How a run ended, to be said of the entry that it was started for, or of another entry of the same call. */
-export type Ending = Pick<Outcome, 'kind' | 'reply' | 'delayMs' | 'failure'>;
+export type Ending = Pick<Outcome, 'kind' | 'reply' | 'delayMs' | 'failure' | 'generation'>;
 
 /** Where an echo learns how its call ended. */
 export interface EchoSource {

@@ -1,0 +1,49 @@
+import { CALL_FIELDS } from '../../protocol/call.js';
+import type { Outcome } from '../call-streams.js';
+import { MAX_ASIDE } from '../limits.js';
+import { CallFields } from './call-fields.js';
+import type { QueuedCall } from './call-queue.js';
+import type { MemoryFunction } from './memory-function.js';
+import type { MemorySpace } from './memory-space.js';
+import { fail, requeue } from './requeue.js';
+
+/** Passes a call on that is bound to another generation than that of the worker which got it. */
+export function pass(
+  space: MemorySpace,
+  fn: MemoryFunction,
+  call: QueuedCall,
+  { generation = 0, delayMs = 0 }: Outcome,
+): void {
+  const entry = new CallFields(call.id, call.fields);
+  fn.queue.remove(call.id);
+  if (!isServed(space, fn, generation)) {
+    fail(space, fn, entry, {
+      code: 'GENERATION_GONE',
+      message: `${fn.label} has no worker of generation ${generation} left.`,
+      details: { generation },
+    });
+    return;
+  }
+  entry.keepOrigin();
+  entry.set(CALL_FIELDS.passes, entry.count(CALL_FIELDS.passes, 0) + 1);
+  if (delayMs === 0 || fn.aside.size >= MAX_ASIDE) {
+    requeue(space, fn, entry);
+    space.ring(fn);
+    return;
+  }
+  const dueAt = space.now() + Math.ceil(delayMs);
+  fn.aside.add({ id: call.id, dueAt, fields: entry.flat() });
+  space.noteDelayed(fn);
+}
+
+/** Whether a worker of that generation lives, and is not about to leave. */
+function isServed(space: MemorySpace, fn: MemoryFunction, generation: number): boolean {
+  for (const worker of fn.workers.values())
+    if (
+      worker.generation === generation &&
+      worker.status !== 'draining' &&
+      space.sessions.leases.has(worker.processId)
+    )
+      return true;
+  return false;
+}

@@ -1,0 +1,126 @@
+import assert from 'node:assert/strict';
+import { functionRef } from '../protocol/function-ref.js';
+import type { ConformanceCase } from './conformance-case.js';
+import { given, type GivenCall, type Member } from './member.js';
+import { atOnce, becomes, LONG_BLOCK_MS } from './patience.js';
+import { portCases } from './scene.js';
+
+const bound = { bound: true, payload: '{"p":{},"i":null,"g":7}' };
+
+/** Passes a call on, as a worker of another generation does. */
+const passOn = (member: Member, call: GivenCall, delayMs = 0): Promise<boolean> =>
+  member.say(call, 'pass', '', { generation: 7, delayMs, replyTo: '' });
+
+export const generationCases: readonly ConformanceCase[] = [
+  ...portCases('At least once, fenced', {
+    'a call that is passed on is taken again, as the same attempt, while its generation is served':
+      async (scene) => {
+        const { ref } = scene;
+        const worker = await scene.worker();
+        const other = await scene.worker();
+        const caller = await scene.caller();
+        await worker.register(ref, 'new', { generation: 8 });
+        await other.register(ref, 'old', { generation: 7 });
+        await caller.submit(ref, 'bound', bound);
+        const first = await worker.takeOne(ref);
+        assert.deepEqual([first.bound, first.passes], [true, 0]);
+        const waiting = other.reader.read([ref], 1, LONG_BLOCK_MS);
+        assert.equal(await passOn(worker, first), true);
+        const [raw] = await atOnce('the other one gets it', waiting);
+        assert.ok(raw, 'it gets it');
+        const second = given(raw);
+        assert.deepEqual(
+          [second.callId, second.bound, second.attempt, second.failures, second.passes],
+          ['bound', true, 1, 0, 1],
+        );
+        assert.equal(second.submittedAt, first.submittedAt);
+        assert.equal((await caller.nextReply()).reply.kind, 'moved');
+        assert.equal(await worker.say(first, 'settle'), false);
+        assert.equal(await other.say(second, 'settle'), true);
+        assert.equal((await caller.nextReply()).reply.kind, 'result');
+      },
+
+    'a call that is passed on with a delay waits aside, and comes when it is due': async (
+      scene,
+    ) => {
+      const { ref } = scene;
+      const worker = await scene.worker();
+      const supervisor = await (await scene.member()).join();
+      await worker.register(ref, 'old', { generation: 7 });
+      await worker.submit(ref, 'bound', bound);
+      await passOn(worker, await worker.takeOne(ref), 30);
+      assert.deepEqual(await worker.take(ref), []);
+      const call = await becomes('it is back', async () => {
+        await supervisor.backend.calls.promote(ref);
+        return (await worker.take(ref))[0];
+      });
+      assert.deepEqual([call.callId, call.attempt, call.passes], ['bound', 1, 1]);
+    },
+
+    'a call whose generation nobody serves any more is answered, and its key is free': async (
+      scene,
+    ) => {
+      const { ref } = scene;
+      const worker = await scene.worker();
+      const leaving = await scene.worker();
+      const dead = await scene.worker();
+      const caller = await scene.caller();
+      await worker.register(ref, 'new', { generation: 8 });
+      await leaving.register(ref, 'leaving', { generation: 7 });
+      await dead.register(ref, 'dead', { generation: 7, leaseMs: 60 });
+      const draining = { kind: 'draining', estimatedDowntimeMs: 1 } as const;
+      await leaving.backend.workers.change(ref, 'leaving', undefined, draining);
+      await becomes('its lease is over', async () => {
+        const { stale } = await worker.backend.workers.snapshot(ref);
+        return stale.length === 1 ? true : undefined;
+      });
+      await caller.submit(ref, 'bound', { ...bound, idempotencyKey: 'k' });
+      const call = await worker.takeOne(ref);
+      assert.equal(await passOn(worker, call), true);
+      const { reply } = await caller.nextReply();
+      assert.ok(reply.kind === 'error' && reply.verdict === true, 'it is a verdict');
+      assert.equal(reply.error.code, 'GENERATION_GONE');
+      assert.equal(await worker.backend.calls.backlog(ref), 0);
+      assert.equal(await worker.say(call, 'settle'), false);
+      await caller.submit(ref, 'again', { idempotencyKey: 'k' });
+      assert.equal((await worker.takeOne(ref)).callId, 'again');
+    },
+  }),
+
+  ...portCases('Ready is an acknowledgement', {
+    'a worker is registered, and told, with the generation that it has loaded': async (scene) => {
+      const { ref, keys } = scene;
+      const worker = await scene.worker();
+      await worker.backend.bus.subscribe([keys.channel('ready', ref)]);
+      const { record } = await worker.register(ref, 'w', { generation: 7 });
+      assert.equal(record.generation, 7);
+      const { workers } = await worker.backend.workers.snapshot(ref);
+      assert.deepEqual(
+        workers.map(({ generation }) => generation),
+        [7],
+      );
+      assert.equal(
+        (await worker.news.message(keys.channel('ready', ref), 'ready'))['generation'],
+        7,
+      );
+    },
+  }),
+
+  ...portCases('Redis may go away', {
+    'the highest generation that a worker has loaded is that of its workflow': async (scene) => {
+      const worker = await scene.worker();
+      const { workflows } = worker.backend;
+      const ref = functionRef('work', 'flow');
+      await worker.register(ref, 'one', { generation: 7 });
+      await worker.register(ref, 'two', { generation: 5 });
+      await worker.register(ref, 'three', { generation: 0 });
+      assert.deepEqual(await workflows.current('flow'), { generation: 7, details: 'null' });
+      const saved = await workflows.save('flow', '"later"');
+      await worker.register(ref, 'four', { generation: 8 });
+      assert.deepEqual(await workflows.current('flow'), {
+        generation: saved.generation,
+        details: '"later"',
+      });
+    },
+  }),
+];
