@@ -55,6 +55,8 @@ export interface WorkflowStore {
   ): Promise<RestartLease | undefined>;
   /** Keeps the lead; `false` when it was lost. */
   keepRestart(workflowId: string, restartId: string, leaseMs: number): Promise<boolean>;
+  /** Whether this restart has the lead. */
+  leadsRestart(workflowId: string, restartId: string): Promise<boolean>;
   /** Gives the lead back; that of another restart stays. */
   endRestart(workflowId: string, restartId: string): Promise<void>;
   /** Orders a session to restart its workers of the workflow; `false` when the lead was lost: nothing is sent. */

@@ -91,8 +91,11 @@ export const workflowCases: readonly ConformanceCase[] = [
       assert.equal(await other.beginRestart('elsewhere', leaseOf('two'), LEASE_MS), undefined);
       assert.equal(await other.keepRestart('flow', 'two', LEASE_MS), false);
       await other.endRestart('flow', 'two');
+      assert.equal(await other.leadsRestart('flow', 'two'), false);
+      assert.equal(await other.leadsRestart('flow', 'one'), true);
       assert.equal(await workflows.keepRestart('flow', 'one', LEASE_MS), true);
       await workflows.endRestart('flow', 'one');
+      assert.equal(await other.leadsRestart('flow', 'one'), false);
       assert.equal(await workflows.keepRestart('flow', 'one', LEASE_MS), false);
       assert.equal(await other.beginRestart('flow', leaseOf('two'), LEASE_MS), undefined);
     },

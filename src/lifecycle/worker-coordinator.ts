@@ -423,6 +423,8 @@ export class WorkerCoordinator {
       register: (ref, workerId, definition) => this.registerWorker(ref, workerId, definition),
       reload: (workflowId, generation) => this.reload(workflowId, generation),
       exit: () => void process.kill(process.pid, 'SIGTERM'),
+      isOrdered: ({ workflowId, restartId }) =>
+        this.backend.workflows.leadsRestart(workflowId, restartId),
       report: (request, why) => this.reportRestart(request, why),
     });
   }

@@ -24,6 +24,8 @@ export interface RestartSteps {
   reload(workflowId: string, generation: StoredGeneration): Promise<void>;
   /** Ends the process instead. */
   exit(): void;
+  /** Whether the registry knows of the order: anybody who may cancel calls can send one. */
+  isOrdered(request: RestartRequest): Promise<boolean>;
   /** Tells the leader that it failed. */
   report(request: RestartRequest, why: string): Promise<unknown>;
 }
@@ -61,7 +63,8 @@ export class WorkerRestart {
     this.obeyed.set(workflowId, restartId);
     this.underWay.add(workflowId);
     try {
-      await this.restart(request);
+      if (await this.steps.isOrdered(request)) await this.restart(request);
+      else this.logger.debug(`an order to restart ${workflowId} is nobody's: left alone`);
     } catch (error) {
       await this.tellFailure(request, error);
     } finally {

@@ -252,6 +252,7 @@ const FOUND_BY: Readonly<Record<string, readonly string[]>> = {
   'any restart gives the lead back': [
     'one restart of a workflow has the lead, until it gives it back',
   ],
+  'every restart has the lead': ['one restart of a workflow has the lead, until it gives it back'],
   'the lead of a restart never ends': ['the lead of a restart ends with its lease'],
   'an order is sent without the lead': ['who has the lead of a restart orders it, and nobody else'],
   'a call that is passed on is gone': [

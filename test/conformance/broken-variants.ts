@@ -564,6 +564,9 @@ export const brokenVariants: readonly BrokenVariant[] = [
       await good.endRestart(workflowId, held.restartId);
     },
   })),
+  workflows('every restart has the lead', () => ({
+    leadsRestart: () => Promise.resolve(true),
+  })),
   workflows('the lead of a restart never ends', (good) => ({
     beginRestart: (workflowId, lease) => good.beginRestart(workflowId, lease, 60_000),
   })),

@@ -21,6 +21,7 @@ import {
 import type { Backend } from '../../src/backend/backend.js';
 import { BACKEND } from '../../src/backend/tokens.js';
 import { DIRECT_READ_LIMIT } from '../../src/execution/worker/lanes.js';
+import { functionRef } from '../../src/protocol/function-ref.js';
 import { OFFICE_LEASES } from '../../src/lifecycle/office-candidate.js';
 import { startRedis, type StartedRedis } from '../../tools/redis.mjs';
 import { lessened, rulesOf, wordsOf, type AclBlock } from '../harness/acl.js';
@@ -321,6 +322,19 @@ describe('a fleet whose users have the rules of docs/security.md', () => {
     const { generation } = await notifier.notifySaved('default', 'second');
     await director.get(EnhancedFunctionRegistry).coordinateRestart('default');
     await notifier.notifyStopped('default');
+    const group = await registry.atGeneration('default');
+    await expect(group.call('work')).resolves.toBe('done');
+    // Bound to one that nobody has any more: whoever reads it says so.
+    const gone = registry.call('work', {}, { generation: generation - 1 });
+    await expect(gone).rejects.toMatchObject({ code: 'GENERATION_GONE' });
+    // So does the worker that reads such a call.
+    const call = { callId: 'bound', replyTo: '', ttlMs: 60_000, sentAt: undefined, again: false };
+    const terms = { delivery: 'at-least-once', idempotencyKey: undefined, bound: true } as const;
+    const payload = '{"p":{},"i":null,"g":1}';
+    const { calls } = caller.get<Backend>(BACKEND);
+    const ref = functionRef('work', 'default');
+    await calls.submit([{ ref, ...call, ...terms, payload }], { maxBacklog: 10 });
+    await eventually('it is answered', async () => (await calls.backlog(ref)) === 0);
     await eventually('all is heard', () => heard.includes('ready') && heard.includes('second'));
     expect(heard.filter((one) => one === 'restarting')).toHaveLength(2);
     // The lead of one that died, and is renewed.

@@ -329,14 +329,34 @@ describe('a restart', () => {
     const restartId = jest.mocked(workflows.orderRestart).mock.calls[0]?.[1].restartId;
     const behind = createDeferred();
     const { bus } = backendOf(app);
+    jest.mocked(workflows.orderRestart).mockRestore();
     await worker.app.get(NotificationManager).subscribe('behind', () => behind.resolve());
     const data = { type: 'restart', restartId, workflowId: 'flow' };
     const packet = JSON.stringify({ pattern: 'control', data });
+    const lead = JSON.stringify({ restartId, holder: 'somebody' });
+    await fleet.redis.set(`${fleet.prefix}nf:workflow:{flow}:restart`, lead, 'PX', 60_000);
     await bus.publish(`${fleet.prefix}nf:process:${processOf(worker)}`, packet);
     await bus.publish(`${fleet.prefix}behind`, packet);
     await behind.promise;
     const workers = worker.app.get(WorkerCoordinator).workers();
     expect(workers.map(({ status }) => status)).toEqual(['ready', 'ready']);
+  });
+
+  it('that nobody leads is not obeyed: who may cancel calls can send any order', async () => {
+    const worker = await host('w1');
+    const { bus } = backendOf(worker.app);
+    const asked = jest.spyOn(backendOf(worker.app).workflows, 'leadsRestart');
+    const data = { type: 'restart', restartId: 'forged', workflowId: 'flow' };
+    const packet = JSON.stringify({ pattern: 'control', data });
+    await bus.publish(`${fleet.prefix}nf:process:${processOf(worker)}`, packet);
+    await eventually('it has looked', () => asked.mock.results.length === 1);
+    expect(await asked.mock.results[0]?.value).toBe(false);
+    await registryOf(worker.app).call('a', {}, { workflowId: 'flow' });
+    expect(worker.reloads).toEqual([]);
+    expect(worker.app.get(WorkerCoordinator).workers()).toMatchObject([
+      { status: 'ready' },
+      { status: 'ready' },
+    ]);
   });
 
   it('ends when a process does not obey, as one of an older library', async () => {

@@ -59,6 +59,10 @@ export class MemoryWorkflowStore implements WorkflowStore {
     );
   }
 
+  leadsRestart(workflowId: string, restartId: string): Promise<boolean> {
+    return this.connection.run(({ saved }) => saved.leads(workflowId, restartId));
+  }
+
   endRestart(workflowId: string, restartId: string): Promise<void> {
     return this.connection.run(({ saved }) => {
       if (saved.leads(workflowId, restartId)) saved.restarts.delete(workflowId);

@@ -67,6 +67,16 @@ export class RedisWorkflowStore implements WorkflowStore {
     return (await this.keepOrEnd(workflowId, restartId, leaseMs)) === 1;
   }
 
+  async leadsRestart(workflowId: string, restartId: string): Promise<boolean> {
+    const key = this.keys.restart(workflowId);
+    try {
+      const held = await this.commands.command('restart', (client) => client.get(key));
+      return held !== null && parseLease(held).restartId === restartId;
+    } catch (error) {
+      throw await namingBrokenKey(this.commands, [key], error);
+    }
+  }
+
   async endRestart(workflowId: string, restartId: string): Promise<void> {
     await this.keepOrEnd(workflowId, restartId, 0);
   }
