@@ -310,7 +310,7 @@ function readCall(
     idempotencyKey,
     submittedAt,
     deadline: submittedAt + ttlMs,
-    bound: marks.startsWith(BOUND_VERSION),
+    bound: marks !== CALL_VERSION && marks.startsWith(BOUND_VERSION),
     passes,
     payload: text.slice(end + 1),
   };

@@ -345,7 +345,11 @@ export class FunctionWatch {
     if (this.waiters.size === 0) return;
     const released = [...this.waiters].filter((waiter) => waiter.look(this.view)).length;
     if (released === 0) return;
-    this.context.debug(() => `${this.name()} is ready: released ${released} waiter(s)`);
+    this.context.debug(() => {
+      const worker = this.view.firstHealthy();
+      const now = worker === undefined ? 'has changed' : `is ready on ${worker.workerId}`;
+      return `${this.name()} ${now}: released ${released} waiter(s)`;
+    });
   }
 
   private describe(worker: KnownWorker): WorkerInfo {

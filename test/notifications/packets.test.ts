@@ -101,6 +101,7 @@ describe('what is published', () => {
           processId: expect.any(String),
           definition: '',
           healthy: true,
+          generation: 0,
         },
       },
       {
