@@ -47,6 +47,8 @@ describe('docs/architecture.md', () => {
       keys.grave('sessionId'),
       keys.poolDue('poolId'),
       keys.poolWake('poolId'),
+      keys.poolOffers('poolId'),
+      keys.given('sessionId'),
       keys.delayedFunctions(),
       keys.unclaimed(),
       keys.processes(),
@@ -76,6 +78,7 @@ describe('docs/architecture.md', () => {
         ...['calls', 'workers', 'definition', 'deadLetters', 'lastEpoch', 'workflow', 'lease'],
         ...['hosted', 'replies', 'control', 'processes', 'supervisor', 'channel', 'channels'],
         ...['delayed', 'aside', 'once', 'bells', 'grave', 'pool', 'poolDue', 'poolWake', 'deputy'],
+        ...['given', 'poolOffers'],
         ...['delayedFunctions', 'unclaimed', 'unprefixed', 'prefixedPattern', 'unprefixedPattern'],
       ].sort(),
     );
