@@ -1,7 +1,9 @@
-import { encodeCall, encodeCalls } from '../../protocol/call.js';
+import { isRefused } from '../../common/errors.js';
+import { CALL_FIELDS, encodeCall, encodeCalls } from '../../protocol/call.js';
 import type { Keys } from '../../protocol/keys.js';
 import type { Submission, Submitted, SubmitTerms } from '../call-streams.js';
 import { GROUP } from './redis-call-reader.js';
+import { LoneCalls } from './lone-calls.js';
 import type { RedisConnection } from './redis-connection.js';
 import { around } from './redis-worker-store.js';
 import { runScript, scripts } from './scripts.js';
@@ -14,6 +16,7 @@ const CHARACTERS_PER_SCRIPT = 16 * 1024 * 1024;
 export class RedisSubmitter {
   private readonly replyParts: readonly [string, string];
   private readonly givenParts: readonly [string, string];
+  private readonly lone: LoneCalls;
   /** Whether this user may deliver calls to processes that offer to take them; asked once a connection. */
   private mayGive = true;
 
@@ -23,11 +26,15 @@ export class RedisSubmitter {
   ) {
     this.replyParts = around(keys.replies('\0'));
     this.givenParts = around(keys.given('\0'));
+    this.lone = new LoneCalls(commands, keys);
     commands.onReady(() => (this.mayGive = true));
   }
 
   async submit(calls: readonly Submission[], terms: SubmitTerms): Promise<Submitted[]> {
-    if (calls.length === 0) return [];
+    const [call] = calls;
+    if (call === undefined) return [];
+    if (calls.length === 1 && isPlain(call) && this.lone.take(call.ref, terms.maxBacklog))
+      return this.submitAlone(call, terms);
     if (isOneRun(calls)) return this.submitBatch(calls, terms);
     const results: Promise<Submitted[]>[] = [];
     // All are sent before the first is answered: their order in the streams is the order here.
@@ -40,6 +47,19 @@ export class RedisSubmitter {
       );
     }
     return (await Promise.all(results)).flat();
+  }
+
+  private async submitAlone(call: Submission, terms: SubmitTerms): Promise<Submitted[]> {
+    try {
+      const key = this.keys.calls(call.ref);
+      const id = await this.commands.client.xadd(key, '*', CALL_FIELDS.call, encodeCall(call));
+      return [id as string];
+    } catch (error) {
+      const problem = this.commands.translate('submit', error);
+      if (!isRefused(problem)) throw problem;
+      // Nothing was written: the script says how it is refused.
+      return this.submitBatch([call], terms);
+    }
   }
 
   private async submitBatch(
@@ -83,6 +103,11 @@ export class RedisSubmitter {
     if (answer.startsWith('!full ')) return { backlog: Number(answer.slice('!full '.length)) };
     return answer.startsWith('!') ? this.commands.refusal('submit', answer.slice(1)) : answer;
   }
+}
+
+/** Whether nothing but an entry has to be written for it. */
+function isPlain({ again, idempotencyKey }: Submission): boolean {
+  return !again && idempotencyKey === undefined;
 }
 
 /** Whether calls can be written by one script: nearly always. */

@@ -28,6 +28,7 @@ export const scripts = {
   unregister: load('unregister'),
   snapshot: load('snapshot'),
   submit: load('submit'),
+  confirm: load('confirm'),
   submitOnce: load('submit-once'),
   offer: load('offer'),
   take: load('take'),
