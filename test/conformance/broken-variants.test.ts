@@ -216,6 +216,9 @@ const FOUND_BY: Readonly<Record<string, readonly string[]>> = {
   'progress knows no bound': [
     'a reply stream that nobody reads takes no progress above its cap, and still the answer',
   ],
+  'who shares a call and does not read has all its progress kept': [
+    'who shares a call and does not read is told no progress above the cap either',
+  ],
   'dead letters are not cut': ['dead letters are cut at their cap, the oldest first'],
   'running calls do not count as backlog': [
     'a function has no more calls than its backlog allows, waiting and running',

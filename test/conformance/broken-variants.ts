@@ -505,6 +505,19 @@ export const brokenVariants: readonly BrokenVariant[] = [
   outcomes('progress knows no bound', (outcome) =>
     outcome.kind === 'progress' ? { ...outcome, kind: 'answer' } : outcome,
   ),
+  replies('who shares a call and does not read has all its progress kept', (good) => {
+    let begun = false;
+    return {
+      read: async (blockMs) => {
+        const read = await good.read(blockMs);
+        const [oldest] = read;
+        if (begun || oldest === undefined) return read;
+        begun = true;
+        // More than it would have heard, had it read from the beginning.
+        return read.length < 900 ? read : [...Array<typeof oldest>(2_000).fill(oldest), ...read];
+      },
+    };
+  }),
   deadLetters('dead letters are not cut', (good) => {
     const first = new Map<string, RawDeadLetter>();
     return {
