@@ -185,6 +185,11 @@ export class CallClient {
     if (!this.closed) this.listen();
   }
 
+  /** Calls that are out and not settled. */
+  unsettled(): Iterable<{ readonly callId: string; readonly ref: FunctionRef }> {
+    return this.pending.values();
+  }
+
   stats(): CallClientStats {
     return {
       pending: this.pending.size,
