@@ -25,7 +25,7 @@ describe('a process whose places are all taken', () => {
     await fleet.close();
   });
 
-  const MODULE: FunctionsOptions = { leaseMs: 400, concurrency: 2, drainTimeoutMs: 50 };
+  const MODULE: FunctionsOptions = { leaseMs: 1_200, concurrency: 2, drainTimeoutMs: 50 };
 
   async function start(
     providers: Type<unknown>[],

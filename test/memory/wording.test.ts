@@ -39,7 +39,7 @@ describe('what an application without Redis says', () => {
   }
 
   it('names the memory, and no Redis', async () => {
-    const leaseMs = 300;
+    const leaseMs = 1_200;
     await start([stage.as('work')], { leaseMs, drainTimeoutMs: 50 });
     const caller = await start([], { worker: false, leaseMs });
     const functions = caller.get(EnhancedFunctionRegistry);
