@@ -136,9 +136,9 @@ const PROVIDERS: Provider[] = [
   },
   {
     provide: CallConsumer,
-    inject: [BACKEND, SETTINGS, CLOCK],
-    useFactory: (backend: Backend, settings: Settings, clock: Clock) =>
-      new CallConsumer(backend, settings, clock),
+    inject: [BACKEND, SETTINGS, CLOCK, CallClient],
+    useFactory: (backend: Backend, settings: Settings, clock: Clock, calls: CallClient) =>
+      new CallConsumer(backend, settings, clock, () => calls.unsettled()),
   },
   HandlerExplorer,
   HandlerRegistrar,

@@ -116,6 +116,16 @@ export const brokenVariants: readonly BrokenVariant[] = [
       return good.read(refs, count, 0);
     },
   })),
+  reader('who waits looks now and then instead of standing in line', (good) => ({
+    read: async (refs, count, blockMs) => {
+      const until = Date.now() + blockMs;
+      for (;;) {
+        const found = await good.read(refs, count, 0);
+        if (found.length > 0 || Date.now() >= until) return found;
+        await pause(1 + Math.random() * 20);
+      }
+    },
+  })),
   replies('a caller is woken late', (good) => ({
     read: async (blockMs) => {
       if (blockMs < 1_000) return good.read(blockMs);
@@ -531,6 +541,29 @@ export const brokenVariants: readonly BrokenVariant[] = [
     },
   })),
 
+  reader('a reset leaves the connection as it is', () => ({ reset: () => undefined })),
+  replies('a reset of the read of replies leaves the connection as it is', () => ({
+    reset: () => undefined,
+  })),
+  reader('all connections of a reader are one', () => ({ connections: () => 1 })),
+  replies('all connections of a read of replies are one', () => ({ connections: () => 1 })),
+  reader('a consumer does not learn what it has', () => ({ pending: () => Promise.resolve([]) })),
+  replies('what came while a read of replies was reset is lost', (good) => {
+    let connections = 0;
+    return {
+      read: async (blockMs) => {
+        const read = await good.read(blockMs);
+        const isNew = good.connections() > 1 && connections !== good.connections();
+        connections = good.connections();
+        return isNew ? [] : read;
+      },
+    };
+  }),
+
+  // Bad input
+  calls('every function is broken', () => ({ broken: (refs) => Promise.resolve([...refs]) })),
+  calls('no function is ever broken', () => ({ broken: () => Promise.resolve([]) })),
+
   // Pub/sub
   bus('nobody is heard to listen', () => ({ heard: () => Promise.resolve([]) })),
 
@@ -541,6 +574,19 @@ export const brokenVariants: readonly BrokenVariant[] = [
   outcomes('progress knows no bound', (outcome) =>
     outcome.kind === 'progress' ? { ...outcome, kind: 'answer' } : outcome,
   ),
+  replies('who shares a call and does not read has all its progress kept', (good) => {
+    let begun = false;
+    return {
+      read: async (blockMs) => {
+        const read = await good.read(blockMs);
+        const [oldest] = read;
+        if (begun || oldest === undefined) return read;
+        begun = true;
+        // More than it would have heard, had it read from the beginning.
+        return read.length < 900 ? read : [...Array<typeof oldest>(2_000).fill(oldest), ...read];
+      },
+    };
+  }),
   deadLetters('dead letters are not cut', (good) => {
     const first = new Map<string, RawDeadLetter>();
     return {

@@ -46,9 +46,9 @@ const caller = async (): Promise<EnhancedFunctionRegistry> =>
   (await start([], { worker: false })).get(EnhancedFunctionRegistry);
 
 /** Time passes, and what it brings about happens. */
-async function pass(ms: number): Promise<void> {
-  for (let passed = 0; passed < ms; passed += 10) {
-    clock.advance(10);
+async function pass(ms: number, stepMs = 10): Promise<void> {
+  for (let passed = 0; passed < ms; passed += stepMs) {
+    clock.advance(stepMs);
     for (let turn = 0; turn < 4; turn += 1) await setImmediate();
   }
 }
@@ -101,4 +101,23 @@ it('a process that is gone is found dead, and its call runs elsewhere, in no rea
   await expect(called).resolves.toBe('attempt 2');
   expect(performance.now() - startedAt).toBeLessThan(2_000);
   stage.finishAll();
+});
+
+it('a caller whose lease is long keeps its replies, also between two quarters of it', async () => {
+  const stage = new Stage();
+  const options = { leaseMs: 3_600_000 };
+  await start([stage.as('work')], options);
+  const app = await start([], { ...options, worker: false });
+  // One whose reply stream was gone would be told that nobody can know what became of it.
+  const delivery = 'at-most-once';
+  const timeoutMs = 1_000_000;
+  const called = app
+    .get(EnhancedFunctionRegistry)
+    .call('work', {}, { delivery, timeoutMs })
+    .catch(String);
+  await stage.started();
+  // Fifteen times the life of a reply stream that no beat keeps.
+  await pass(900_000, 250);
+  stage.finishAll();
+  await expect(called).resolves.toBe('done');
 });
