@@ -67,7 +67,8 @@ export interface FunctionsAsyncOptions extends Pick<ModuleMetadata, 'imports'> {
   readonly health?: boolean | HealthOptions;
 }
 
-const RESOLVED = Symbol('nestjs-functions.ResolvedOptions');
+/** The options, checked and completed. */
+export const RESOLVED = Symbol('nestjs-functions.ResolvedOptions');
 /** The runtime as the module class gets it: what stands for it until `forRoot` says how it is made, refuses. */
 const CONFIGURED_RUNTIME = Symbol('nestjs-functions.ConfiguredRuntime');
 
