@@ -18,7 +18,7 @@ export function matches<Event extends object>(
   selector: Selector<Event> | undefined,
 ): boolean {
   if (selector === undefined) return true;
-  if (typeof selector === 'function') return selector(event);
+  if (typeof selector === 'function') return (selector as (event: Event) => boolean)(event);
   const { functionName, workflowId } = event as { functionName?: string; workflowId?: string };
   if (typeof selector === 'string') return functionName === selector;
   if (!isContract(selector)) return contains(event, selector);

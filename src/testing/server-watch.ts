@@ -4,7 +4,6 @@ import { parseDeadLetter } from '../protocol/dead-letter.js';
 import { Keys } from '../protocol/keys.js';
 import { isMalformed, parseNotification } from '../protocol/notification.js';
 import type { FunctionsSpy } from './functions-spy.js';
-import type { SpyEvents } from './spy-events.js';
 
 /** Tells a spy what a memory server is told under a key prefix: news of workers, and calls that are given up. */
 export function watchServer(server: MemoryServer, keyPrefix: string, spy: FunctionsSpy): Dispose {
@@ -14,7 +13,7 @@ export function watchServer(server: MemoryServer, keyPrefix: string, spy: Functi
       const address = keys.parseChannel(channel);
       if (address === undefined) return;
       const news = parseNotification(address, payload);
-      if (!isMalformed(news)) spy.note(news.type, news as SpyEvents[typeof news.type]);
+      if (!isMalformed(news)) spy.note(news.type, news);
     },
     buried(prefix, { functionName, workflowId }, { id, fields }) {
       if (prefix !== keyPrefix) return;

@@ -80,8 +80,7 @@ class StubbedError extends FunctionError {
   constructor(cause: Error) {
     const { code, details, retryable } = cause as Partial<FunctionError>;
     super(typeof code === 'string' ? code : ERROR_CODES.HANDLER_FAILED, cause.message, { cause });
-    const name = cause.name === 'Error' ? cause.constructor.name : cause.name;
     // What an error does not say, nobody says for it.
-    Object.assign(this, { name, details, retryable });
+    Object.assign(this, { name: cause.name, constructor: cause.constructor, details, retryable });
   }
 }

@@ -103,15 +103,19 @@ export class TestClock implements Clock {
   /** As {@link advance}, at once: what is due runs, what follows from it does not before the event loop turns. */
   tick(ms: number): void {
     const end = this.elapsed() + assertSpan(ms);
-    for (let next = this.nextUntil(end); next !== undefined; next = this.nextUntil(end))
-      this.runAtItsTime(next);
-    this.moveTo(end);
+    try {
+      for (let next = this.nextUntil(end); next !== undefined; next = this.nextUntil(end))
+        this.runAtItsTime(next);
+      this.moveTo(end);
+    } finally {
+      this.arm();
+    }
   }
 
   /** Time passes while nothing can run, as behind a blocked event loop: what was due then runs after it. */
   stall(ms: number): void {
     this.passedMs += assertSpan(ms);
-    this.runDue();
+    this.tick(0);
   }
 
   /** Somebody sets the host's clock, forwards or back: `now()` is another, and no time passes. */
@@ -152,11 +156,16 @@ export class TestClock implements Clock {
     // What was begun just now begins before time passes.
     await this.settle();
     const end = this.elapsed() + ms;
-    for (let next = this.nextUntil(end); next !== undefined; next = this.nextUntil(end)) {
-      this.runAtItsTime(next);
-      await this.settle();
+    try {
+      for (let next = this.nextUntil(end); next !== undefined; next = this.nextUntil(end)) {
+        this.runAtItsTime(next);
+        await this.settle();
+      }
+      this.moveTo(end);
+    } finally {
+      // The host's timer was set for a time that has come earlier.
+      this.arm();
     }
-    this.moveTo(end);
   }
 
   private nextUntil(end: number): Task | undefined {
@@ -186,13 +195,6 @@ export class TestClock implements Clock {
     this.passedMs += Math.max(0, elapsed - this.elapsed());
   }
 
-  private runDue(): void {
-    const now = this.elapsed();
-    for (let next = this.nextUntil(now); next !== undefined; next = this.nextUntil(now))
-      this.runAtItsTime(next);
-    this.arm();
-  }
-
   private add(task: Task): Timer {
     if (this.closed) return { cancel: () => undefined };
     this.tasks.add(task);
@@ -211,7 +213,7 @@ export class TestClock implements Clock {
     const first = this.first();
     if (first === undefined || this.runningSince === undefined) return;
     this.alarmAt = first.dueAt;
-    this.alarm = setTimeout(() => this.runDue(), Math.max(0, first.dueAt - this.elapsed()));
+    this.alarm = setTimeout(() => this.tick(0), Math.max(0, first.dueAt - this.elapsed()));
     this.alarm.unref();
   }
 
