@@ -5,11 +5,14 @@ import type { Settings } from '../common/settings.js';
 import { CallConsumer } from '../execution/worker/call-consumer.js';
 import { CallClient } from '../execution/caller/call-client.js';
 import { WorkerCoordinator } from '../lifecycle/worker-coordinator.js';
+import { NotificationManager } from '../notifications/notification-manager.js';
 import type { Keys } from '../protocol/keys.js';
+import { FunctionReadinessWatcher } from '../readiness/function-readiness-watcher.js';
 import type { FleetProcess } from './fleet-process.js';
 import type { ProcessClock } from './process-clock.js';
 import { SpiedCallClient } from './spied-call-client.js';
 import { SpiedCallConsumer } from './spied-call-consumer.js';
+import { SpiedReadinessWatcher } from './spied-readiness-watcher.js';
 
 /** All keys of a fleet; applications' own prefixes are left out, for the memory is the fleet's alone. */
 export const KEY_PREFIX = '';
@@ -29,6 +32,18 @@ export function kitProviders(
       provide: BACKEND,
       inject: [KEYS, CLOCK],
       useFactory: (keys: Keys, { process }: MemberClock) => process.connect(keys),
+    },
+    {
+      provide: FunctionReadinessWatcher,
+      inject: [BACKEND, KEYS, SETTINGS, CLOCK, NotificationManager],
+      useFactory: (
+        backend: Backend,
+        keys: Keys,
+        settings: Settings,
+        clock: MemberClock,
+        notifications: NotificationManager,
+      ) =>
+        new SpiedReadinessWatcher(clock.process.spy, backend, keys, settings, clock, notifications),
     },
     {
       provide: CallClient,

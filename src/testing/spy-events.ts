@@ -60,6 +60,8 @@ export interface SpyEvents {
   offline: OfflineNotification;
   /** A worker's health, on change; periodically only while an application listens. */
   health: HealthNotification;
+  /** Somebody waits for a worker of a function, a call or `waitForFunction()`, be it for a moment. */
+  waiting: OfFunction;
   /** A call was sent. One that found no worker, or was refused before, was not. */
   called: SentCall;
   /** A handler begins to run. */
@@ -79,6 +81,7 @@ export const SPY_EVENT_NAMES = [
   'shutdown',
   'offline',
   'health',
+  'waiting',
   'called',
   'started',
   'failed',

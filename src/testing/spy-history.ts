@@ -29,6 +29,8 @@ function factsOf({ name, event }: SpyRecord): string {
       return ` of ${event.workerId}: ${event.reason}`;
     case 'health':
       return ` of ${event.workerId}: ${event.healthy ? 'healthy' : `unhealthy, ${event.reason ?? ''}`}`;
+    case 'waiting':
+      return ' for a worker';
     case 'called':
       return ` with ${json(event.parameters)}`;
     case 'started':

@@ -89,6 +89,16 @@ describe('a spy', () => {
     expect(fleet.spy.of('called')).toEqual([]);
   });
 
+  it('sees who waits for a worker', async () => {
+    const called = call('late');
+    await fleet.spy.waitFor('waiting', 'late');
+    await fleet.stub('late', 'there');
+    expect(await called).toBe('there');
+    await call('echo');
+    await call('echo');
+    expect(fleet.spy.of('waiting', 'echo')).toHaveLength(1);
+  });
+
   it('sees the news of a worker', async () => {
     const notifier = module.get(FunctionLifecycleNotifier).forFunction('echo');
     expect(await fleet.spy.waitFor('ready', 'echo')).toMatchObject({
@@ -120,7 +130,7 @@ describe('a spy', () => {
   });
 
   it('sees a call that is given up', async () => {
-    await fleet.stub('once', boom, { retry: { maxAttempts: 2, backoffMs: 0 } });
+    await fleet.stub('once', new Error('boom'), { retry: { maxAttempts: 2, backoffMs: 0 } });
     const called = failure(call('once', { n: 1 }));
     await fleet.clock.advance(1_000);
     await called;
