@@ -3,9 +3,9 @@ import type { TestingModuleBuilder } from '@nestjs/testing';
 import { SETTINGS } from '../backend/tokens.js';
 import { InvalidArgumentError } from '../common/errors.js';
 import type { Settings } from '../common/settings.js';
-import { FunctionsModule } from '../functions.module.js';
-import type { FunctionsOptions } from '../functions.options.js';
-import { kitProviders } from './kit-providers.js';
+import { FunctionsModule, RESOLVED } from '../functions.module.js';
+import type { FunctionsOptions, ResolvedOptions } from '../functions.options.js';
+import { kitProviders, memberSettings } from './kit-providers.js';
 import { SharedFleets } from './shared-fleets.js';
 import type { TakeOverOptions } from './take-over.js';
 import type { ClockMode } from './test-clock.js';
@@ -53,6 +53,11 @@ export class FunctionsTestingModule {
     };
     const providers: Provider[] = [
       { provide: TestFleet, useFactory: () => fleets.find(choice) },
+      {
+        provide: SETTINGS,
+        inject: [RESOLVED],
+        useFactory: ({ settings }: ResolvedOptions) => memberSettings(settings),
+      },
       ...kitProviders(clockOfProcess),
     ];
     const functions = FunctionsModule.forRoot({ ...own, connection: 'memory://' });

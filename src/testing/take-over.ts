@@ -12,7 +12,7 @@ import {
   type ResolvedOptions,
 } from '../functions.options.js';
 import type { FleetProcess } from './fleet-process.js';
-import { KEY_PREFIX, kitProviders } from './kit-providers.js';
+import { kitProviders, memberSettings } from './kit-providers.js';
 
 /** How an application is taken over: options of its module that are to be others in the test. */
 export interface TakeOverOptions extends Omit<
@@ -67,7 +67,7 @@ export function takeOver(
 function withGiven(own: Settings, resolved: Settings, given: object): Settings {
   const names = Object.keys(given) as (keyof Settings)[];
   const instead = names.map((name) => [name, resolved[name]] as const);
-  return Object.freeze({ ...own, ...Object.fromEntries(instead), keyPrefix: KEY_PREFIX });
+  return memberSettings({ ...own, ...Object.fromEntries(instead) });
 }
 
 /** Overriding adds no provider, and the test wants to find the fleet: it is put where the clock is. */

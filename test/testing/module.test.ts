@@ -1,11 +1,12 @@
 import { afterEach, describe, expect, it } from '@jest/globals';
-import { Controller, Get, Injectable, Module } from '@nestjs/common';
+import { Controller, Get, Injectable, Module, type DynamicModule, type Type } from '@nestjs/common';
 import { Test, type TestingModule } from '@nestjs/testing';
 import {
   defineFunction,
   EnhancedFunctionRegistry,
   FunctionHandler,
   FunctionsModule,
+  WorkerCoordinator,
   type FunctionsOptions,
 } from 'nestjs-functions';
 import { FunctionsTestingModule, TestFleet } from 'nestjs-functions/testing';
@@ -254,6 +255,17 @@ describe('several applications of a fleet', () => {
     expect(await caller.get(EnhancedFunctionRegistry).call('work')).toBe('done');
     await fleet.close();
     expect(ended).toEqual(['worker']);
+  });
+
+  it('are processes of their own, also those of one module, unless it names its worker', async () => {
+    const fleet = track(new TestFleet());
+    const nameOf = async (module: Type<unknown> | DynamicModule): Promise<string> =>
+      (await fleet.start(Test.createTestingModule({ imports: [module] }))).get(WorkerCoordinator)
+        .workerId;
+    expect(await nameOf(AppModule)).not.toBe(await nameOf(AppModule));
+    const joined = FunctionsTestingModule.forRoot({ fleet });
+    expect(await nameOf(joined)).not.toBe(await nameOf(joined));
+    expect(await nameOf(FunctionsModule.forRoot({ workerId: 'mine' }))).toBe('mine');
   });
 
   it('that the test made itself are missed when the fleet is closed before them', async () => {
