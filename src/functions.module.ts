@@ -111,7 +111,8 @@ const PROVIDERS: Provider[] = [
     inject: [SETTINGS],
     useFactory: ({ keyPrefix }: Settings) => new Keys(keyPrefix),
   },
-  { provide: CLOCK, useValue: systemClock },
+  // A factory, and no value: Nest 11 lets a test override a value with another value only.
+  { provide: CLOCK, useFactory: (): Clock => systemClock },
   {
     provide: BACKEND,
     inject: [RESOLVED, KEYS, CLOCK],
