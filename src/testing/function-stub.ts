@@ -3,6 +3,7 @@ import { InvalidArgumentError } from '../common/errors.js';
 import type { FunctionContext } from '../execution/worker/function-context.js';
 import type { DrainReport } from '../lifecycle/work-source.js';
 import { labelOf, type FunctionRef } from '../protocol/function-ref.js';
+import type { FunctionContract } from '../registry/function-contract.js';
 import { StubAnswers, type StubAnswer, type StubManner } from './stub-answers.js';
 import type { StubProcess } from './stub-process.js';
 
@@ -134,9 +135,10 @@ export class FunctionStub<Input = unknown, Output = unknown> implements AnyStub 
    * @param options.unnoticed no time passes, and nobody knows yet
    */
   async die(options: { readonly unnoticed?: boolean } = {}): Promise<void> {
-    const untilMissed = this.host.watchForDeath([this]);
-    await (await this.end('die')).die();
-    if (options.unnoticed !== true) await untilMissed();
+    const process = await this.end('die');
+    const untilMissed = options.unnoticed === true ? undefined : this.host.watchForDeath([this]);
+    await process.die();
+    await untilMissed?.();
   }
 
   /** @internal Its handler. */
@@ -167,6 +169,12 @@ export class FunctionStub<Input = unknown, Output = unknown> implements AnyStub 
     return life;
   }
 }
+
+/** The stub of a contract: `let charge: StubOf<typeof chargeContract>`. */
+export type StubOf<Contract> =
+  Contract extends FunctionContract<infer Input, infer Output>
+    ? FunctionStub<Input, Output>
+    : never;
 
 function untilAborted(_: unknown, { signal }: FunctionContext): Promise<never> {
   return new Promise((_resolve, reject) => {

@@ -17,6 +17,6 @@ export type {
   SpyEvents,
   SpyRecord,
 } from './spy-events.js';
-export { FunctionStub, type StubCall } from './function-stub.js';
+export { FunctionStub, type StubCall, type StubOf } from './function-stub.js';
 export type { StubAnswer, StubManner } from './stub-answers.js';
 export type { StubSettings } from './stub-settings.js';

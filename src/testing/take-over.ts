@@ -5,7 +5,7 @@ import { CLOCK, SETTINGS } from '../backend/tokens.js';
 import { InvalidArgumentError } from '../common/errors.js';
 import type { Settings } from '../common/settings.js';
 import { show } from '../common/text.js';
-import { RESOLVED } from '../functions.module.js';
+import { GIVEN, RESOLVED } from '../functions.module.js';
 import {
   resolveOptions,
   type FunctionsOptions,
@@ -20,10 +20,10 @@ export interface TakeOverOptions extends Omit<
   'connection' | 'keyPrefix' | 'health'
 > {
   /**
-   * `keep` (default): what else its module says holds. `ignore`: its module is not asked, for a `forRootAsync` whose
-   * factory needs an environment that a test has not.
+   * Whether the factory of a `forRootAsync` is asked for its options; default `true`. `false` for one that needs what a
+   * test has not: then only what is given here holds, and the `health` beside the factory.
    */
-  readonly appOptions?: 'keep' | 'ignore';
+  readonly askFactory?: boolean;
 }
 
 /** Takes applications in. */
@@ -41,13 +41,11 @@ export interface Admission {
 export function takeOver(
   builder: TestingModuleBuilder,
   admission: Admission,
-  { appOptions = 'keep', ...given }: TakeOverOptions,
+  { askFactory = true, ...given }: TakeOverOptions,
 ): TestingModuleBuilder {
   assertBuilder(builder);
-  if (appOptions !== 'keep' && appOptions !== 'ignore')
-    throw new InvalidArgumentError('appOptions', show(appOptions), "'keep' or 'ignore'");
   const resolved = resolveOptions({ ...given, connection: 'memory://' });
-  if (appOptions === 'ignore') builder.overrideProvider(RESOLVED).useValue(resolved);
+  if (!askFactory) builder.overrideProvider(GIVEN).useValue({ ...given, connection: 'memory://' });
   builder.overrideProvider(SETTINGS).useFactory({
     inject: [RESOLVED],
     factory: ({ settings }: ResolvedOptions) => withGiven(settings, resolved.settings, given),

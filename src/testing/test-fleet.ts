@@ -2,27 +2,21 @@ import { randomBytes } from 'node:crypto';
 import type { INestApplicationContext } from '@nestjs/common';
 import type { TestingModule, TestingModuleBuilder } from '@nestjs/testing';
 import { useServer, type ServerLease } from '../backend/memory/memory-servers.js';
-import { BACKEND } from '../backend/tokens.js';
 import { ClosedError, InvalidArgumentError } from '../common/errors.js';
+import type { Settings } from '../common/settings.js';
 import { show } from '../common/text.js';
 import type { Dispose } from '../common/typed-events.js';
-import { CallClient } from '../execution/caller/call-client.js';
-import { CallConsumer } from '../execution/worker/call-consumer.js';
-import { FunctionsRuntime } from '../functions.runtime.js';
-import { resolveOptions } from '../functions.options.js';
 import { WorkerCoordinator } from '../lifecycle/worker-coordinator.js';
-import { functionRef, type FunctionRef } from '../protocol/function-ref.js';
 import type { FunctionContract } from '../registry/function-contract.js';
-import type { Settings } from '../common/settings.js';
-import { watchForDeath } from './death-watch.js';
-import { FleetBackend, FleetProcess } from './fleet-process.js';
-import { FunctionStub, type StubHost, type WorkerName } from './function-stub.js';
+import { processOf, windUp } from './application-death.js';
+import { FleetProcess } from './fleet-process.js';
+import { FleetStubs, type StubbedFunction } from './fleet-stubs.js';
+import type { FunctionStub } from './function-stub.js';
 import { FunctionsSpy } from './functions-spy.js';
 import { KEY_PREFIX } from './kit-providers.js';
 import { watchServer } from './server-watch.js';
 import type { StubAnswer } from './stub-answers.js';
-import { StubProcess } from './stub-process.js';
-import { assertStubSettings, hostedStub, type StubSettings } from './stub-settings.js';
+import type { StubSettings } from './stub-settings.js';
 import { takeOver, type TakeOverOptions } from './take-over.js';
 import { TestClock, type ClockMode } from './test-clock.js';
 
@@ -52,7 +46,7 @@ const CLOSING_STEP_MS = 50;
  * const app = await fleet.start(Test.createTestingModule({ imports: [AppModule] }));
  * ```
  */
-export class TestFleet implements StubHost {
+export class TestFleet {
   /** What happens in the fleet. */
   readonly spy: FunctionsSpy;
   /** The time of everything in it. */
@@ -62,8 +56,7 @@ export class TestFleet implements StubHost {
   private readonly unwatch: Dispose;
   private readonly applications = new Set<FleetProcess>();
   private readonly started = new Set<INestApplicationContext>();
-  private readonly stubs = new Map<string, FunctionStub<never>>();
-  private readonly settings = new Map<string, StubSettings>();
+  private readonly stubs: FleetStubs;
   private workflowId: string | undefined;
   private closed = false;
 
@@ -87,6 +80,7 @@ export class TestFleet implements StubHost {
       () =>
         this.clock.mode === 'frozen' ? ' (Its clock is frozen: advance() lets time pass.)' : '',
     );
+    this.stubs = new FleetStubs(() => this.makeProcess(), this.spy, this.clock);
     this.unwatch = watchServer(this.memory.server, KEY_PREFIX, this.spy);
   }
 
@@ -115,13 +109,12 @@ export class TestFleet implements StubHost {
     settings?: StubSettings,
   ): Promise<FunctionStub<Input, Output>>;
   async stub(
-    fn: string | FunctionContract<object, unknown>,
+    fn: StubbedFunction,
     answer?: StubAnswer<never, unknown>,
     settings: StubSettings = {},
   ): Promise<FunctionStub<never>> {
     this.assertOpen();
-    assertStubSettings(settings);
-    const stub = this.stubOf(this.refOf(fn, settings.workflowId), settings);
+    const stub = this.stubs.find(fn, settings, this.workflowId ?? 'default');
     if (answer !== undefined) stub.answer(answer);
     return settings.absent === true ? stub : stub.appear();
   }
@@ -167,13 +160,13 @@ export class TestFleet implements StubHost {
     app: INestApplicationContext,
     options: { readonly unnoticed?: boolean } = {},
   ): Promise<void> {
-    const backend: unknown = app.get(BACKEND, { strict: false });
-    if (!(backend instanceof FleetBackend) || !this.applications.has(backend.process))
+    const process = processOf(app);
+    if (process === undefined || !this.applications.has(process))
       throw new InvalidArgumentError('app', 'no application of this fleet', 'one that joined it');
     const workers = app.get(WorkerCoordinator, { strict: false }).workers();
-    const untilMissed = this.watchForDeath(workers);
-    await backend.process.die(() => windUp(app));
-    if (options.unnoticed !== true) await untilMissed();
+    const untilMissed = options.unnoticed === true ? undefined : this.stubs.watchForDeath(workers);
+    await process.die(() => windUp(app));
+    await untilMissed?.();
   }
 
   /**
@@ -186,7 +179,7 @@ export class TestFleet implements StubHost {
     if (this.closed) return;
     await this.closeStarted();
     this.closed = true;
-    for (const stub of this.stubs.values()) if (stub.isThere) await stub.die({ unnoticed: true });
+    await this.stubs.end();
     const open = this.applications.size;
     this.unwatch();
     this.spy.close();
@@ -214,50 +207,8 @@ export class TestFleet implements StubHost {
     return this.applications.size === 0;
   }
 
-  /** @internal */
-  launch(stub: FunctionStub<never>): StubProcess {
-    const { workerId } = stub;
-    const { settings } = resolveOptions({ connection: 'memory://', workerId });
-    const process = this.makeProcess(() => Promise.resolve());
-    const hosted = hostedStub(stub, this.settings.get(keyOf(stub)) ?? {}, process.clock);
-    return new StubProcess(process, hosted, this.spy, settings);
-  }
-
-  /** @internal */
-  watchForDeath(workers: readonly WorkerName[]): () => Promise<void> {
-    return watchForDeath(this.spy, this.clock, workers);
-  }
-
-  private makeProcess(left: () => Promise<void>): FleetProcess {
+  private makeProcess(left: () => Promise<void> = () => Promise.resolve()): FleetProcess {
     return new FleetProcess(this.name, this.clock, this.spy, left);
-  }
-
-  private stubOf(ref: FunctionRef, settings: StubSettings): FunctionStub<never> {
-    const { workerId = 'stub', workflowId: _workflowId, absent: _absent, ...handler } = settings;
-    const key = keyOf({ ref, workerId });
-    const known = this.stubs.get(key);
-    if (known === undefined) {
-      const stub = new FunctionStub<never>(this, ref, workerId);
-      this.settings.set(key, handler);
-      this.stubs.set(key, stub);
-      return stub;
-    }
-    const again = Object.keys(handler);
-    if (again.length === 0) return known;
-    throw new InvalidArgumentError(
-      `The stub of ${ref.functionName}`,
-      `there already, with its ${again.join(' and ')}`,
-      'settings the first time that it is stubbed, or another workerId',
-    );
-  }
-
-  private refOf(
-    fn: string | FunctionContract<object, unknown>,
-    workflowId: string | undefined,
-  ): FunctionRef {
-    const otherwise = this.workflowId ?? 'default';
-    if (typeof fn === 'string') return functionRef(fn, workflowId ?? otherwise);
-    return functionRef(fn.name, workflowId ?? fn.workflowId ?? otherwise);
   }
 
   private async closeStarted(): Promise<void> {
@@ -275,17 +226,4 @@ export class TestFleet implements StubHost {
   private assertOpen(): void {
     if (this.closed) throw new ClosedError('The fleet');
   }
-}
-
-/** Ends the parts of an application that lost its connections: what reads and calls first, then all. */
-async function windUp(app: INestApplicationContext): Promise<void> {
-  const reading = app.get(CallConsumer, { strict: false }).close();
-  const calling = app.get(CallClient, { strict: false }).close();
-  const runtime = app.get(FunctionsRuntime, { strict: false });
-  await Promise.all([reading, calling, runtime.drain()]);
-  await runtime.close();
-}
-
-function keyOf({ ref, workerId }: WorkerName): string {
-  return `${ref.id} ${workerId}`;
 }

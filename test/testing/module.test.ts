@@ -5,6 +5,7 @@ import {
   defineFunction,
   EnhancedFunctionRegistry,
   FunctionHandler,
+  FunctionsHealthIndicator,
   FunctionsModule,
   WorkerCoordinator,
   type FunctionsOptions,
@@ -192,6 +193,7 @@ describe('an application that imports FunctionsModule', () => {
     @Module({
       imports: [
         FunctionsModule.forRootAsync({
+          health: { required: [{ functionName: 'nobody' }] },
           useFactory: () => {
             throw new Error('REDIS_URL is not set');
           },
@@ -203,10 +205,15 @@ describe('an application that imports FunctionsModule', () => {
     const build = () => Test.createTestingModule({ imports: [Configured] });
     await expect(FunctionsTestingModule.override(build()).compile()).rejects.toThrow('REDIS_URL');
     const module = await init(
-      FunctionsTestingModule.override(build(), { appOptions: 'ignore' }).compile(),
+      FunctionsTestingModule.override(build(), { askFactory: false }).compile(),
     );
     await module.get(TestFleet).stub(resize, { url: '/ignored.png' });
     expect(await module.get(ImagesController).small()).toEqual({ url: '/ignored.png' });
+    // What stands beside the factory holds.
+    const health = module.get(FunctionsHealthIndicator);
+    expect(await health.ready('functions')).toMatchObject({ functions: { status: 'down' } });
+    await module.get(TestFleet).stub('nobody');
+    expect(await health.ready('functions')).toMatchObject({ functions: { status: 'up' } });
   });
 
   it('can still have other providers overridden', async () => {

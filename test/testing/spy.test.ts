@@ -7,12 +7,8 @@ import {
   FunctionLifecycleNotifier,
   type CallOptions,
 } from 'nestjs-functions';
-import {
-  FunctionsSpy,
-  FunctionsTestingModule,
-  SpyTimeoutError,
-  TestFleet,
-} from 'nestjs-functions/testing';
+import type { FunctionsSpy } from 'nestjs-functions/testing';
+import { FunctionsTestingModule, SpyTimeoutError, TestFleet } from 'nestjs-functions/testing';
 import { hosting } from '../harness/host.js';
 
 let fleet: TestFleet;

@@ -8,7 +8,7 @@ import {
   type CallOptions,
   type FunctionContext,
 } from 'nestjs-functions';
-import { FunctionsTestingModule, TestFleet } from 'nestjs-functions/testing';
+import { FunctionsTestingModule, TestFleet, type StubOf } from 'nestjs-functions/testing';
 
 class ResizeInput {
   @IsInt()
@@ -233,7 +233,8 @@ describe('a function', () => {
   });
 
   it('is stubbed in the namespace of its contract, and with its types', async () => {
-    await fleet.stub(contract, ({ a }) => ({ b: a + 1 }));
+    const stub: StubOf<typeof contract> = await fleet.stub(contract);
+    stub.answer(({ a }) => ({ b: a + 1 }));
     const registry = module.get(EnhancedFunctionRegistry);
     expect(await registry.call(contract, { a: 1 })).toEqual({ b: 2 });
     // @ts-expect-error its contract says otherwise
