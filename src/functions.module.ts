@@ -214,7 +214,9 @@ export class FunctionsModule implements OnApplicationBootstrap, OnModuleDestroy 
         {
           path: 'FunctionsModule.forRoot()',
           value: `imported ${own.length} times`,
-          allowed: 'once, in the root module: its providers are global',
+          allowed:
+            'once, in the root module: its providers are global (a test takes an application that imports it over ' +
+            'with FunctionsTestingModule.override(), and needs no forRoot() beside it)',
         },
       ]);
     }

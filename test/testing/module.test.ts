@@ -1,4 +1,4 @@
-import { afterEach, describe, expect, it } from '@jest/globals';
+import { afterEach, describe, expect, it, jest } from '@jest/globals';
 import { Controller, Get, Injectable, Module, type DynamicModule, type Type } from '@nestjs/common';
 import { Test, type TestingModule } from '@nestjs/testing';
 import {
@@ -83,6 +83,46 @@ describe('a testing module in the place of FunctionsModule', () => {
     const module = await start();
     const registry = module.get(EnhancedFunctionRegistry);
     expect(await registry.call('add', { a: 1, b: 2 })).toBe(3);
+  });
+
+  it('says so when the test forgot to initialise it', async () => {
+    const imports = [FunctionsTestingModule.forRoot()];
+    const controllers = [ImagesController];
+    const module = track(await Test.createTestingModule({ imports, controllers }).compile());
+    await module.get(TestFleet).stub(resize, { url: '/x' });
+    const registry = module.get(EnhancedFunctionRegistry);
+    const errors = await Promise.all([
+      failure(module.get(ImagesController).small()),
+      failure(registry.call('x', {}, { ifUnavailable: 'fail' })),
+      failure(registry.getInstantWorkerStatus('x', 'default')),
+    ]);
+    for (const error of errors) expect((error as Error).message).toContain('await module.init()');
+  });
+
+  it('lets a call wait that begins before it is initialised', async () => {
+    const imports = [FunctionsTestingModule.forRoot()];
+    const controllers = [ImagesController];
+    const module = track(await Test.createTestingModule({ imports, controllers }).compile());
+    await module.get(TestFleet).stub(resize, { url: '/early.png' });
+    const early = module.get(ImagesController).small();
+    await module.init();
+    expect(await early).toEqual({ url: '/early.png' });
+  });
+
+  it('works while the test has replaced timers, as long as ticks are real', async () => {
+    jest.useFakeTimers({ doNotFake: ['nextTick', 'setImmediate', 'queueMicrotask'] });
+    try {
+      const module = await start();
+      const { clock } = module.get(TestFleet);
+      const stub = await module.get(TestFleet).stub(resize);
+      stub.answer({ url: '/late.png' }, { afterMs: 30_000 });
+      const late = module.get(ImagesController).small();
+      await clock.advance(30_000);
+      expect(await late).toEqual({ url: '/late.png' });
+      await module.close();
+    } finally {
+      jest.useRealTimers();
+    }
   });
 
   it('takes the options of FunctionsModule, and refuses wrong ones as that does', async () => {
@@ -230,6 +270,13 @@ describe('an application that imports FunctionsModule', () => {
         .compile(),
     );
     expect(await module.get(EnhancedFunctionRegistry).call('add', { a: 3, b: 1 })).toBe(2);
+  });
+
+  it('is no application for forRoot() beside it', async () => {
+    const imports = [AppModule, FunctionsTestingModule.forRoot()];
+    await expect(Test.createTestingModule({ imports }).compile()).rejects.toThrow(
+      'FunctionsTestingModule.override(',
+    );
   });
 
   it('is refused when it is no builder any more', async () => {
