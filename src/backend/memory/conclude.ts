@@ -105,7 +105,7 @@ function bury(
   entry.set('reason', 'RETRIES_EXHAUSTED');
   const { addressee } = entry;
   tell(space, fn, addressee, reply);
-  fn.letters.add(entry.flat(), space.now());
+  space.bury(fn, entry.flat());
   fn.queue.remove(call.id);
   if (addressee.key !== undefined) space.shared.delete(sharedKey(fn.ref, addressee.key));
 }
