@@ -16,3 +16,5 @@ export const GRAVE_MS = 3_600_000;
 export const ONCE_GRACE_MS = 60_000;
 /** After a group was destroyed its workers get this long to claim what they run, before the rest runs again. */
 export const CLAIM_GRACE_MS = 400;
+/** How long a circuit that is closed, or whose time is up, is remembered: far longer than news and reports are under way. */
+export const CIRCUIT_MEMORY_MS = 3_600_000;

@@ -15,6 +15,7 @@ import {
   isFunctionsError,
   isRefused,
   MaxDeliveriesError,
+  NOT_WRITTEN,
   OutcomeUnknownError,
   RemoteFunctionError,
   WorkerLostError,
@@ -281,10 +282,7 @@ export class CallClient {
 
   private expire(call: PendingCall): void {
     const { ref, timeoutMs } = call.request;
-    const stage =
-      call.entryId === undefined
-        ? 'it could not be written to Redis'
-        : 'no worker finished it in time';
+    const stage = call.entryId === undefined ? NOT_WRITTEN : 'no worker finished it in time';
     this.giveUp(
       call,
       new DeadlineExceededError(ref.functionName, ref.workflowId, timeoutMs, stage),
