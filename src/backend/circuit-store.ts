@@ -12,6 +12,11 @@ export interface CircuitTerms {
   /** More than this part of the callers have to see that rate themselves, and two of them where there are two. */
   readonly quorum: number;
   readonly openMs: number;
+  /**
+   * Counting that began less long ago opens nothing: callers report now and then, and the first one to do so is not
+   * alone for that. It begins with the first report after a change, or after a window without any.
+   */
+  readonly settleMs: number;
 }
 
 /** What one caller counted since its last report. */

@@ -18,3 +18,7 @@ export const ONCE_GRACE_MS = 60_000;
 export const CLAIM_GRACE_MS = 400;
 /** How long a circuit that is closed, or whose time is up, is remembered: far longer than news and reports are under way. */
 export const CIRCUIT_MEMORY_MS = 3_600_000;
+/** How often a caller reports what it counted for a circuit, at the most, unless that might open it. */
+export const CIRCUIT_REPORT_MS = 250;
+/** After so long everybody who calls has reported. */
+export const CIRCUIT_SETTLE_MS = 2 * CIRCUIT_REPORT_MS;

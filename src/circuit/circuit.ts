@@ -28,7 +28,6 @@ export class Circuit {
     private readonly circuit: FunctionCircuit,
     private readonly circuits: FunctionCircuits,
     private readonly backend: Backend,
-    private readonly now: () => number,
   ) {
     circuit.pinned = true;
   }
@@ -53,8 +52,7 @@ export class Circuit {
 
   /** When it is tried again, on this host's clock, milliseconds since the epoch; `undefined` when closed, or held by hand. */
   get retryAt(): number | undefined {
-    const leftMs = this.state === 'closed' ? undefined : this.circuit.leftMs;
-    return leftMs === undefined ? undefined : Math.round(this.now() + leftMs);
+    return this.state === 'closed' ? undefined : this.circuit.retryAt;
   }
 
   /** `false` while Redis cannot be asked, and this process decides by itself; also before the record was first read. */

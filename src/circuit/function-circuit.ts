@@ -1,4 +1,5 @@
 import type { CircuitReading, CircuitStore, ProbeVerdict } from '../backend/circuit-store.js';
+import { CIRCUIT_SETTLE_MS } from '../backend/limits.js';
 import { within, type Clock } from '../common/clock.js';
 import { BackendUnavailableError, CircuitOpenError } from '../common/errors.js';
 import type { CircuitPolicySettings } from '../common/settings.js';
@@ -103,12 +104,25 @@ export class FunctionCircuit {
     return this.record.reason;
   }
 
-  /** What is left until it is tried again: nothing when it is closed, or held by hand. */
+  /** When it is tried again, on this host's clock; nothing when it is closed, or held by hand. */
+  get retryAt(): number | undefined {
+    const { clock } = this.context;
+    const dueAt = this.nextTryAt();
+    return dueAt === undefined ? undefined : Math.round(clock.now() + dueAt - clock.elapsed());
+  }
+
+  /** The same from now. */
   get leftMs(): number | undefined {
+    const dueAt = this.nextTryAt();
+    return dueAt === undefined
+      ? undefined
+      : Math.max(0, Math.ceil(dueAt - this.context.clock.elapsed()));
+  }
+
+  /** The same on a clock that nobody sets. */
+  private nextTryAt(): number | undefined {
     const isHeld = this.record.state === 'open' && this.dueAt === undefined;
-    if (this.mode === 'alone' && !isHeld) return this.breaker?.leftMs;
-    if (this.dueAt === undefined) return undefined;
-    return Math.max(0, Math.ceil(this.dueAt - this.context.clock.elapsed()));
+    return this.mode === 'alone' && !isHeld ? this.breaker?.dueAt : this.dueAt;
   }
 
   /** A call of the function: made, and counted, or refused with a CircuitOpenError. */
@@ -186,15 +200,14 @@ export class FunctionCircuit {
 
   private refusal(): CircuitOpenError {
     const { functionName, workflowId } = this.ref;
-    const { clock } = this.context;
-    const afterMs = this.leftMs;
+    const { leftMs: afterMs, retryAt: at } = this;
     const state = this.state === 'half-open' ? 'half-open' : 'open';
     return new CircuitOpenError(
       functionName,
       workflowId,
       state,
       this.reason ?? 'failure-rate',
-      afterMs === undefined ? undefined : { at: Math.round(clock.now() + afterMs), afterMs },
+      at === undefined || afterMs === undefined ? undefined : { at, afterMs },
     );
   }
 
@@ -231,7 +244,7 @@ export class FunctionCircuit {
     const { generation } = tally;
     const { calls, failures } = tally.take();
     const { store, caller } = this.context;
-    const terms = this.policy;
+    const terms = { ...this.policy, settleMs: CIRCUIT_SETTLE_MS };
     await this.ask(() => store.report(this.ref, { caller, generation, calls, failures, terms }));
   }
 
@@ -319,15 +332,13 @@ export class FunctionCircuit {
 
   private tell(from: CircuitState, to: CircuitState): void {
     const { functionName, workflowId } = this.ref;
-    const { leftMs } = this;
+    const { retryAt } = this;
     const isClosed = to === 'closed';
     this.context.debug(this.ref, () => `${from} -> ${to}`);
     this.context.changed(this, {
       ...{ functionName, workflowId, from, to, shared: this.mode === 'shared' },
       ...(isClosed ? {} : { reason: this.reason ?? 'failure-rate' }),
-      ...(isClosed || leftMs === undefined
-        ? {}
-        : { retryAt: Math.round(this.context.clock.now() + leftMs) }),
+      ...(isClosed || retryAt === undefined ? {} : { retryAt }),
     });
   }
 

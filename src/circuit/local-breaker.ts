@@ -56,9 +56,9 @@ export class LocalBreaker {
     }
   }
 
-  /** Milliseconds until it tries again by itself. */
-  get leftMs(): number {
-    return Math.max(0, Math.ceil(this.openedAt + this.openForMs - this.clock.elapsed()));
+  /** When it tries again by itself, on a clock that nobody sets. */
+  get dueAt(): number {
+    return this.openedAt + this.openForMs;
   }
 
   noteSuccess(): void {

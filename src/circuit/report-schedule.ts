@@ -1,9 +1,8 @@
+import { CIRCUIT_REPORT_MS } from '../backend/limits.js';
 import { tickSent } from '../common/batch.js';
 import type { Clock, Timer } from '../common/clock.js';
 import type { FunctionCircuit } from './function-circuit.js';
 
-/** What a caller counted of a function goes to Redis this often at the most, unless it might open the circuit. */
-export const REPORT_INTERVAL_MS = 250;
 /** Reports that might open a circuit are this far apart. */
 export const URGENT_INTERVAL_MS = 25;
 
@@ -24,7 +23,7 @@ export class ReportSchedule {
       return;
     }
     this.counted.add(circuit);
-    this.timer = this.clock.after(REPORT_INTERVAL_MS, () => {
+    this.timer = this.clock.after(CIRCUIT_REPORT_MS, () => {
       this.timer = undefined;
       this.send(this.counted);
     });

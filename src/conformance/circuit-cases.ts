@@ -20,6 +20,7 @@ const TERMS: CircuitTerms = {
   failureRate: 0.5,
   quorum: 0.5,
   openMs: 60_000,
+  settleMs: 0,
 };
 const SHORT_MS = 150;
 
@@ -124,6 +125,28 @@ export const circuitCases: readonly ConformanceCase[] = [
       const counts = await bad.backend.circuits.counts(scene.ref, TERMS);
       assert.deepEqual(counts, { calls: 506, failures: 501, callers: 2, failingCallers: 1 });
       assert.equal((await report(good, scene, 5, 5)).state, 'open', 'a quorum');
+    },
+
+    'nothing opens before all who call have had the time to report': async (scene) => {
+      const [bad, good] = [await scene.member(), await scene.member()];
+      const terms = { settleMs: 2 * SHORT_MS };
+      const since = Date.now();
+      assert.equal((await report(bad, scene, 99, 99, { terms })).state, 'closed');
+      await becomes('it opens to who is alone then', async () =>
+        (await report(bad, scene, 1, 1, { terms })).state === 'open' ? true : undefined,
+      );
+      assert.ok(Date.now() - since >= 2 * SHORT_MS - 5, 'after that time');
+      const { generation } = recordOf(
+        await bad.backend.circuits.order(scene.ref, { kind: 'close' }),
+      );
+      const again = { terms, generation };
+      const closedAt = Date.now();
+      assert.equal((await report(bad, scene, 99, 99, again)).state, 'closed', 'and anew');
+      await report(good, scene, 5, 0, again);
+      await becomes('it is settled', () =>
+        Promise.resolve(Date.now() - closedAt > 3 * SHORT_MS ? true : undefined),
+      );
+      assert.equal((await report(bad, scene, 99, 99, again)).state, 'closed', 'it is not alone');
     },
 
     'a quorum of the callers has to see it, however many there are': async (scene) => {

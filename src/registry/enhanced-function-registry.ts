@@ -170,7 +170,7 @@ export class EnhancedFunctionRegistry extends FunctionRegistry {
         'one that has: circuit: true in FunctionsModule.forRoot(), or in defineFunction()',
       );
     }
-    return new Circuit(circuit, this.circuits, this.backend, () => this.clock.now());
+    return new Circuit(circuit, this.circuits, this.backend);
   }
 
   /** Registers a worker of this process and tells `ready`, which releases everyone who waits. */

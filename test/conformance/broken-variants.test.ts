@@ -243,6 +243,9 @@ const FOUND_BY: Readonly<Record<string, readonly string[]>> = {
     'it opens at the failure rate, and not below it',
   ],
   'a circuit opens below its rate': ['it opens at the failure rate, and not below it'],
+  'the first who reports is taken for the only one': [
+    'nothing opens before all who call have had the time to report',
+  ],
   'all callers are one': [
     'one caller that fails alone does not open it for all, whatever it calls',
     'a quorum of the callers has to see it, however many there are',

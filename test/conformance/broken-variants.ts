@@ -534,6 +534,10 @@ export const brokenVariants: readonly BrokenVariant[] = [
     report: (ref, report) =>
       good.report(ref, { ...report, terms: { ...report.terms, failureRate: 0.4 } }),
   })),
+  circuits('the first who reports is taken for the only one', (good) => ({
+    report: (ref, report) =>
+      good.report(ref, { ...report, terms: { ...report.terms, settleMs: 0 } }),
+  })),
   circuits('all callers are one', (good) => ({
     report: (ref, report) => good.report(ref, { ...report, caller: 'all' }),
   })),

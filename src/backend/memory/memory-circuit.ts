@@ -9,6 +9,8 @@ type Change = Pick<CircuitRecord, 'retryAt' | 'reason' | 'prober'>;
 export class MemoryCircuit {
   record: CircuitRecord = NO_RECORD;
   private readonly total = new CallCounts();
+  /** When counting began. */
+  private began = 0;
   private readonly byCaller = new Map<string, CallCounts>();
 
   /** Under a new generation, with nothing counted. */
@@ -21,6 +23,7 @@ export class MemoryCircuit {
 
   count(now: number, report: CircuitReport): void {
     const { calls, failures, terms } = report;
+    if (this.total.sum(now, terms.windowMs).calls === 0) this.began = now;
     let own = this.byCaller.get(report.caller);
     if (own === undefined) this.byCaller.set(report.caller, (own = new CallCounts()));
     for (const counts of [this.total, own]) counts.add(now, terms.windowMs, calls, failures);
@@ -28,7 +31,8 @@ export class MemoryCircuit {
 
   /** Whether what was counted opens it. */
   opens(now: number, terms: CircuitTerms): boolean {
-    const { minimumCalls, failureRate, quorum } = terms;
+    const { minimumCalls, failureRate, quorum, settleMs } = terms;
+    if (now - this.began < settleMs) return false;
     const { calls, failures, callers, failingCallers } = this.counts(now, terms);
     if (failures === 0 || calls < minimumCalls || failures < failureRate * calls) return false;
     return failingCallers >= Math.min(callers, Math.max(2, Math.floor(quorum * callers) + 1));

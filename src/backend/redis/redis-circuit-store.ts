@@ -37,8 +37,8 @@ export class RedisCircuitStore implements CircuitStore {
   async report(ref: FunctionRef, report: CircuitReport): Promise<CircuitReading> {
     const { caller, generation, calls, failures, terms } = report;
     const args = [caller, generation, calls, failures];
-    const { windowMs, minimumCalls, failureRate, quorum, openMs } = terms;
-    args.push(windowMs, minimumCalls, failureRate, quorum, openMs);
+    const { windowMs, minimumCalls, failureRate, quorum, openMs, settleMs } = terms;
+    args.push(windowMs, minimumCalls, failureRate, quorum, openMs, settleMs);
     return this.reading(await this.run('circuit-report', scripts.circuitReport, ref, args));
   }
 

@@ -32,7 +32,7 @@ local function callers_of(window, rate)
   local callers, failing = 0, 0
   local flat = redis.call('HGETALL', KEYS[2])
   for i = 1, #flat, 2 do
-    if flat[i] ~= '*' then
+    if flat[i] ~= '*' and flat[i] ~= '@' then
       local _, calls, failures = slots_of(flat[i + 1], window)
       if calls == 0 then
         redis.call('HDEL', KEYS[2], flat[i])
