@@ -202,7 +202,6 @@ export class FunctionCircuits {
 
   private noteShared({ ref }: FunctionCircuit): void {
     const { functionName, workflowId } = ref;
-    this.trouble.settle();
     this.events.emit('shared', { functionName, workflowId });
   }
 

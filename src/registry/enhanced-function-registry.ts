@@ -159,8 +159,11 @@ export class EnhancedFunctionRegistry extends FunctionRegistry {
    * @throws InvalidNameError
    * @throws InvalidArgumentError the function has no circuit: neither the module's option nor its contract says so
    */
-  getCircuit(fn: string | FunctionContract<never, unknown>, workflowId?: string): Circuit {
-    const ref = this.refOf(fn as string | FunctionContract<object, unknown>, workflowId);
+  getCircuit<Input extends object, Output>(
+    fn: string | FunctionContract<Input, Output>,
+    workflowId?: string,
+  ): Circuit {
+    const ref = this.refOf(fn, workflowId);
     const choice = typeof fn === 'string' ? undefined : fn.circuit;
     const circuit = this.circuits.of(ref, choice);
     if (circuit === undefined) {
