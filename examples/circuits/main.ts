@@ -90,7 +90,9 @@ if (redis !== undefined) process.env['REDIS_URL'] = redis.url;
 try {
   await play();
 } finally {
-  const gone = started.map((child) => (child.exitCode === null ? once(child, 'exit') : undefined));
+  const gone = started
+    .filter(({ exitCode }) => exitCode === null)
+    .map((child) => once(child, 'exit'));
   for (const child of started) if (child.connected) child.disconnect();
   await Promise.all(gone);
   await redis?.stop();

@@ -1,14 +1,14 @@
+import type * as Cockatiel from 'cockatiel';
 import type { CircuitBreakerPolicy, SamplingBreaker } from 'cockatiel';
 import type { Clock } from '../common/clock.js';
 import type { CircuitPolicySettings } from '../common/settings.js';
 import type { CircuitState } from '../protocol/circuit.js';
 import { outcomeOf } from './outcome.js';
 
-/** The package of the breaker: loaded with the first circuit, and never without one. */
-export type Cockatiel = typeof import('cockatiel');
+let loading: Promise<typeof Cockatiel> | undefined;
 
-let loading: Promise<Cockatiel> | undefined;
-export function loadCockatiel(): Promise<Cockatiel> {
+/** The package of the breaker: loaded with the first circuit, and never without one. */
+export function loadCockatiel(): Promise<typeof Cockatiel> {
   return (loading ??= import('cockatiel'));
 }
 
@@ -34,7 +34,7 @@ export class LocalBreaker {
   private alone = false;
 
   constructor(
-    private readonly cockatiel: Cockatiel,
+    private readonly cockatiel: typeof Cockatiel,
     private readonly policy: CircuitPolicySettings,
     private readonly clock: Clock,
     private readonly onChange: (from: CircuitState, to: CircuitState) => void,

@@ -46,7 +46,7 @@ if (circuit !== 'false') {
 async function call(input: object): Promise<void> {
   const code = await functions.call('work', input, { timeoutMs: 60_000 }).then(
     () => 'OK',
-    (error: { code?: string }) => error.code ?? String(error),
+    ({ code, message }: { code?: string; message: string }) => code ?? message,
   );
   results[code] = (results[code] ?? 0) + 1;
   tell({ type: `called ${code}` });
