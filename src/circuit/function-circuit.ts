@@ -1,5 +1,5 @@
 import type { CircuitReading, CircuitStore, ProbeVerdict } from '../backend/circuit-store.js';
-import { CIRCUIT_SETTLE_MS } from '../backend/limits.js';
+import { CIRCUIT_REPORT_MS, CIRCUIT_SETTLE_MS } from '../backend/limits.js';
 import { within, type Clock } from '../common/clock.js';
 import { BackendUnavailableError, CircuitOpenError } from '../common/errors.js';
 import type { CircuitPolicySettings } from '../common/settings.js';
@@ -39,6 +39,8 @@ export interface CircuitContext {
 
 /** How long the first call of a function waits for the record before it goes by itself. */
 const FIRST_READ_MS = 1_000;
+/** Reports that might open a circuit are this far apart, then twice as far, and at last as far as all others. */
+const URGENT_GAP_MS = 25;
 /** A probe that says nothing leaves the next one to a call that comes so much later. */
 const NO_VERDICT_MS = 100;
 
@@ -66,6 +68,9 @@ export class FunctionCircuit {
   private tally: Tally;
   private breaker: LocalBreaker | undefined;
   private opening: Promise<void> | undefined;
+  /** Reports that might open it are sent at once, and ever less often while they do not. */
+  private nextUrgentAt = 0;
+  private urgentGapMs = URGENT_GAP_MS;
   /** This process's probe, from the question for it to its conclusion. */
   private probe: Promise<unknown> | undefined;
 
@@ -309,6 +314,8 @@ export class FunctionCircuit {
     this.dueAt =
       record.retryAt === undefined ? undefined : clock.elapsed() + record.retryAt - timestamp;
     if (isNew || this.mode !== 'shared') {
+      this.nextUrgentAt = 0;
+      this.urgentGapMs = URGENT_GAP_MS;
       this.tally = this.createTally(record.generation);
       this.breaker?.follow(record.state);
     }
@@ -353,6 +360,14 @@ export class FunctionCircuit {
     const { breaker } = this;
     if (!failed) breaker?.noteSuccess();
     const isUrgent = failed && breaker?.noteFailure() === true;
-    this.context.counted(this, isUrgent);
+    this.context.counted(this, isUrgent && this.isUrgentDue());
+  }
+
+  private isUrgentDue(): boolean {
+    const now = this.context.clock.elapsed();
+    if (now < this.nextUrgentAt) return false;
+    this.nextUrgentAt = now + this.urgentGapMs;
+    this.urgentGapMs = Math.min(2 * this.urgentGapMs, CIRCUIT_REPORT_MS);
+    return true;
   }
 }

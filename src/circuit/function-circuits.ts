@@ -24,7 +24,7 @@ export type CircuitChoice = boolean | CircuitPolicy | undefined;
 const SAFETY_NET_FACTOR = 10;
 /** A closed circuit that nobody used between two sweeps is forgotten. */
 const SWEEP_INTERVAL_MS = 300_000;
-/** Names may come from outside: above so many circuits those that were used least lately go. */
+/** Names may come from outside: above so many circuits the oldest go; one that is called again is read again. */
 const MAX_CIRCUITS = 2_000;
 /** How long a closing process waits for its last word about a probe. */
 const CLOSE_LIMIT_MS = 500;
@@ -133,7 +133,7 @@ export class FunctionCircuits {
     });
     this.circuits.set(ref.id, circuit);
     if (this.circuits.size > MAX_CIRCUITS) this.trim();
-    this.follow(circuit);
+    void this.follow(circuit);
     return circuit;
   }
 
@@ -162,19 +162,29 @@ export class FunctionCircuits {
   }
 
   /** Subscribes, and reads once the subscription is acknowledged: no change is missed. */
-  private follow(circuit: FunctionCircuit): void {
-    const channel = this.keys.unprefixed(this.keys.circuitChannel(circuit.ref));
-    const subscribed = this.notifications
-      .subscribe<CircuitNotification>(channel, ({ data }) => circuit.hear(data))
-      .catch((error: unknown) => {
-        this.logger.debug(`news of ${labelOf(circuit.ref)} are not heard: ${messageOf(error)}`);
-        return undefined;
-      });
-    this.subscriptions.set(circuit, subscribed);
-    void subscribed.then(async (subscription) => {
+  private async follow(circuit: FunctionCircuit): Promise<void> {
+    try {
+      const subscribed = this.subscribe(circuit);
+      this.subscriptions.set(circuit, subscribed);
+      const subscription = await subscribed;
       await circuit.open();
       if (subscription !== undefined && !this.closed) await circuit.read();
-    });
+    } catch (error) {
+      this.logger.error(`the circuit of ${labelOf(circuit.ref)} failed: ${messageOf(error)}`);
+    }
+  }
+
+  /** Nothing, where news cannot be heard: then it is read now and then. */
+  private async subscribe(circuit: FunctionCircuit): Promise<Subscription | undefined> {
+    const channel = this.keys.unprefixed(this.keys.circuitChannel(circuit.ref));
+    try {
+      return await this.notifications.subscribe<CircuitNotification>(channel, ({ data }) =>
+        circuit.hear(data),
+      );
+    } catch (error) {
+      this.logger.debug(`news of ${labelOf(circuit.ref)} are not heard: ${messageOf(error)}`);
+      return undefined;
+    }
   }
 
   private readAll(): void {
@@ -192,6 +202,7 @@ export class FunctionCircuits {
   }
 
   private noteAlone({ ref }: FunctionCircuit, problem: string): void {
+    if (this.closed) return;
     const { functionName, workflowId } = ref;
     this.trouble.tell(
       `circuits cannot be shared (${problem}); this process decides by itself meanwhile`,

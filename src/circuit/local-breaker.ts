@@ -87,8 +87,11 @@ export class LocalBreaker {
     this.breaker = this.createBreaker(openForMs ?? 0);
     if (openForMs === undefined) this.hold = this.breaker.isolate();
     const { CircuitState: states } = this.cockatiel;
+    const { breaker } = this;
     let before = this.state;
-    this.breaker.onStateChange((to) => {
+    breaker.onStateChange((to) => {
+      // A call that outlived the outage: the record holds again.
+      if (breaker !== this.breaker) return;
       if (to === states.Open) this.noteOpening(this.policy.openMs);
       const from = before;
       before = this.state;

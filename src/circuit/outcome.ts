@@ -47,11 +47,23 @@ export function outcomeOf(
   isFailure: ((error: Error) => boolean | undefined) | undefined,
 ): Outcome {
   if (!isFunctionsError(error)) return 'nothing';
-  const own = isFailure?.(error);
+  const own = ownWord(error, isFailure);
   if (own === true) return 'failure';
   const usual =
     error instanceof RemoteFunctionError ? outcomeOfHandler(error) : outcomeOfLibrary(error);
   return own === false && usual === 'failure' ? 'nothing' : usual;
+}
+
+/** What it throws is no word: it is asked beside the answer, where nobody could hear it. */
+function ownWord(
+  error: Error,
+  isFailure: ((error: Error) => boolean | undefined) | undefined,
+): boolean | undefined {
+  try {
+    return isFailure?.(error);
+  } catch {
+    return undefined;
+  }
 }
 
 function outcomeOfLibrary({ code, details }: FunctionsError): Outcome {

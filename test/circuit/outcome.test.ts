@@ -65,5 +65,9 @@ describe('what a call says about its function', () => {
     expect(outcomeOf(fromHandler('HANDLER_FAILED'), isFailure)).toBe('nothing');
     expect(outcomeOf(fromHandler('HTTP_500'), isFailure)).toBe('failure');
     expect(outcomeOf(fromHandler('HTTP_404'), () => false)).toBe('success');
+    const throwing = (): never => {
+      throw new Error('a bug');
+    };
+    expect(outcomeOf(fromHandler('HTTP_500'), throwing)).toBe('failure');
   });
 });

@@ -131,6 +131,17 @@ describe('a shared circuit', () => {
     expect(await call).toBe('none');
   });
 
+  it('is asked for its probe by one call of a process, however many find it due', async () => {
+    await openBy(callers, one, two);
+    callers.clock.advance(OPEN_MS);
+    const held = one.hold('probe', 'before');
+    const probe = one.call(success);
+    await held.reached;
+    expect(await one.call(success)).toBe('CIRCUIT_OPEN');
+    held.go();
+    expect(await probe).toBe('none');
+  });
+
   it('keeps the probe of a living prober, and takes over that of a dead one', async () => {
     await openBy(callers, one, two);
     callers.clock.advance(OPEN_MS);
@@ -343,6 +354,19 @@ describe('a shared circuit', () => {
       end.resolve();
       expect(await probe.call).toBe(code);
       expect(one.state).toBe(state);
+    });
+
+    it('tells nothing of a call that began then and ends when it is shared again', async () => {
+      goAway(one);
+      await one.circuit.read();
+      for (let count = 0; count < 3; count += 1) await one.call(failure);
+      const end = createDeferred<void>();
+      const late = one.call(() => end.promise.then(failure));
+      one.connected = true;
+      await one.circuit.read();
+      end.resolve();
+      expect(await late).toBe('HANDLER_FAILED');
+      expect([one.state, one.changes]).toEqual(['closed', []]);
     });
 
     it('goes back to what all share with the first answer', async () => {
