@@ -2,6 +2,7 @@ import { afterEach, beforeEach, describe, expect, it } from '@jest/globals';
 import type { INestApplicationContext } from '@nestjs/common';
 import {
   CircuitOpenError,
+  defineFunction,
   EnhancedFunctionRegistry,
   FunctionCircuits,
   FunctionsClientProxy,
@@ -11,7 +12,7 @@ import {
 } from '../../src/index.js';
 import { Fleet } from '../harness/apps.js';
 import { eventually } from '../harness/eventually.js';
-import { hosting } from '../harness/host.js';
+import { hosting, Stage } from '../harness/host.js';
 import { MemoryFleet } from '../memory/memory-fleet.js';
 
 /** Opens with four failed calls; long open, unless a test says otherwise. */
@@ -112,6 +113,56 @@ describe.each([
     expect(callers).toEqual({ callers: 2, failingCallers: 1 });
     expect(circuit.state).toBe('closed');
     expect(await codesOf(bad, 1)).toEqual(['none']);
+  });
+
+  it('open when calls are not answered in time, and not for what is the fault of the call', async () => {
+    const stage = new Stage();
+    const strict = { name: 'strict', parameters: [{ name: 'n', type: 'number' }] } as const;
+    await fleet.start({
+      options: { drainTimeoutMs: 50 },
+      providers: [stage.as('slow'), hosting(strict, () => 'done'), stage.as('cancelled')],
+    });
+    const registry = await caller();
+    await eventually('it is open', async () => {
+      return (await codeOf(registry.call('slow', {}, { timeoutMs: 20 }))) === 'CIRCUIT_OPEN';
+    });
+    await registry.waitForFunction('strict', 'default');
+    for (let count = 0; count < 10; count += 1) {
+      expect(await codeOf(registry.call('strict', { n: 'x' }))).toBe('INVALID_PARAMETERS');
+      const signal = AbortSignal.timeout(5);
+      expect(await codeOf(registry.call('cancelled', {}, { signal }))).toBe('CALL_CANCELLED');
+      const options = { ifUnavailable: 'fail' } as const;
+      expect(await codeOf(registry.call('nobody', {}, options))).toBe('NO_WORKER');
+    }
+    for (const name of ['strict', 'cancelled', 'nobody'])
+      expect((await registry.getCircuit(name).counts()).calls).toBe(0);
+  });
+
+  it('belong to the functions that the module lists, and those whose contract says so', async () => {
+    const listed = await caller({
+      enabled: false,
+      functions: [{ functionName: 'work', minimumCalls: 4 }],
+    });
+    await callUntilOpen(listed);
+    expect(() => listed.getCircuit('other')).toThrow(/has no circuit/);
+    await listed.getCircuit('work').close();
+    const contract = defineFunction({ name: 'work', circuit: { minimumCalls: 4 } });
+    const plain = (await fleet.start({ options: { worker: false } })).get(EnhancedFunctionRegistry);
+    expect(() => plain.getCircuit('work')).toThrow(/has no circuit/);
+    await eventually(
+      'it is open',
+      async () => (await codeOf(plain.call(contract, {}))) === 'CIRCUIT_OPEN',
+    );
+    // From here on by name as well; and not where a contract says no.
+    expect(await codeOf(plain.call('work'))).toBe('CIRCUIT_OPEN');
+    const without = defineFunction({ name: 'work', circuit: false });
+    expect(await codeOf(plain.call(without, {}))).toBe('HANDLER_FAILED');
+    expect(() => defineFunction({ name: 'work', circuit: { openMs: 1 } })).toThrow(
+      /openMs.*whole milliseconds from 10/,
+    );
+    expect(() => defineFunction({ name: 'work', circuit: { functions: [] } as never })).toThrow(
+      /functions.*does not exist/,
+    );
   });
 
   it('let one call of the fleet try again, and close for all when it succeeds', async () => {
