@@ -223,6 +223,15 @@ const FOUND_BY: Readonly<Record<string, readonly string[]>> = {
   'the bell does not say that it rang': [
     'the bell rings for a call of any function, and wakes who waits',
   ],
+  'more is given than was offered': [
+    'calls are given to who waits within its offer, or it takes them, each once',
+  ],
+  'what was given is told again': [
+    'calls are given to who waits within its offer, or it takes them, each once',
+  ],
+  'a call that comes between two waits is lost': [
+    'an offer holds on after the wait until it is taken back',
+  ],
   'nothing is ever due': ['the bell rings for a call of any function, and wakes who waits'],
   'a deputy does not hear of looks': [
     'the deputy hears of each look, keeps its office, and loses it when it is gone',

@@ -4,6 +4,7 @@ import type {
   CallStreams,
   Outcome,
   ReplyReader,
+  RawCall,
 } from '../../src/backend/call-streams.js';
 import type { CircuitStore } from '../../src/backend/circuit-store.js';
 import type { DeadLetterStore, RawDeadLetter } from '../../src/backend/dead-letter-store.js';
@@ -131,15 +132,50 @@ export const brokenVariants: readonly BrokenVariant[] = [
   reader('the bell is heard late', (good) => ({
     waitForBell: async (_, blockMs) => {
       await pause(blockMs);
-      return good.waitForBell(['nobody'], 1);
+      return good.waitForBell(['nobody'], 1, 0);
     },
   })),
   reader('the bell does not say that it rang', (good) => ({
     waitForBell: async (...wait) => {
-      await good.waitForBell(...wait);
-      return false;
+      return { ...(await good.waitForBell(...wait)), rang: false };
     },
   })),
+  reader('more is given than was offered', (good) => ({
+    waitForBell: async (...wait) => {
+      const { calls } = await good.waitForBell(...wait);
+      const [pools] = wait;
+      const read = { pools, limit: 100, functions: 64, perFunction: 100, rooms: [] };
+      return { rang: false, calls: [...calls, ...(await good.take(read)).calls] };
+    },
+  })),
+  reader('what was given is told again', (good) => {
+    let told: readonly RawCall[] = [];
+    return {
+      waitForBell: async (...wait) => {
+        const [pools, , limit] = wait;
+        const bell = await good.waitForBell(...wait);
+        if (limit === 0) return bell;
+        const read = { pools, limit, functions: 64, perFunction: 1, rooms: [] };
+        told = [...bell.calls, ...(await good.take(read)).calls].slice(0, limit);
+        return { rang: bell.rang, calls: told };
+      },
+      withdraw: async () => [...told, ...(await good.withdraw())],
+    };
+  }),
+  reader('a call that comes between two waits is lost', (good) => {
+    let waited = false;
+    return {
+      waitForBell: async (...wait) => {
+        const bell = await good.waitForBell(...wait);
+        waited = wait[2] > 0 && !bell.rang;
+        return bell;
+      },
+      take: async (read) => {
+        const { calls, more } = await good.take(read);
+        return { calls: waited ? calls.slice(1) : calls, more };
+      },
+    };
+  }),
   reader('nothing is ever due', () => ({ isDue: () => Promise.resolve(false) })),
   reader('a look at the pool says that nothing is left', (good) => ({
     take: async (read) => ({ ...(await good.take(read)), more: false }),

@@ -49,6 +49,8 @@ describe('docs/architecture.md', () => {
       keys.grave('sessionId'),
       keys.poolDue('poolId'),
       keys.poolWake('poolId'),
+      keys.poolOffers('poolId'),
+      keys.given('sessionId'),
       keys.delayedFunctions(),
       keys.unclaimed(),
       keys.processes(),
@@ -79,16 +81,8 @@ describe('docs/architecture.md', () => {
         ...['calls', 'workers', 'definition', 'deadLetters', 'lastEpoch', 'workflow', 'lease'],
         ...['hosted', 'replies', 'control', 'processes', 'supervisor', 'channel', 'channels'],
         ...['delayed', 'aside', 'once', 'bells', 'grave', 'pool', 'poolDue', 'poolWake', 'deputy'],
-        ...[
-          'delayedFunctions',
-          'unclaimed',
-          'unprefixed',
-          'circuit',
-          'circuitCounts',
-          'circuitChannel',
-          'prefixedPattern',
-          'unprefixedPattern',
-        ],
+        ...['given', 'poolOffers', 'circuit', 'circuitCounts', 'circuitChannel'],
+        ...['delayedFunctions', 'unclaimed', 'unprefixed', 'prefixedPattern', 'unprefixedPattern'],
       ].sort(),
     );
   });

@@ -1,6 +1,7 @@
 import { encodeCall, encodeCalls } from '../../protocol/call.js';
 import type { Keys } from '../../protocol/keys.js';
 import type { Submission, Submitted, SubmitTerms } from '../call-streams.js';
+import { GROUP } from './redis-call-reader.js';
 import type { RedisConnection } from './redis-connection.js';
 import { around } from './redis-worker-store.js';
 import { runScript, scripts } from './scripts.js';
@@ -12,12 +13,17 @@ const CHARACTERS_PER_SCRIPT = 16 * 1024 * 1024;
 /** Adds calls to their streams; those of one batch in one script, each function's in their order. */
 export class RedisSubmitter {
   private readonly replyParts: readonly [string, string];
+  private readonly givenParts: readonly [string, string];
+  /** Whether this user may deliver calls to processes that offer to take them; asked once a connection. */
+  private mayGive = true;
 
   constructor(
     private readonly commands: RedisConnection,
     private readonly keys: Keys,
   ) {
     this.replyParts = around(keys.replies('\0'));
+    this.givenParts = around(keys.given('\0'));
+    commands.onReady(() => (this.mayGive = true));
   }
 
   async submit(calls: readonly Submission[], terms: SubmitTerms): Promise<Submitted[]> {
@@ -42,16 +48,16 @@ export class RedisSubmitter {
   ): Promise<Submitted[]> {
     const groups = groupsOf(calls);
     const keys: string[] = [];
-    const args: (string | number)[] = [maxBacklog];
+    const args: (string | number)[] = [maxBacklog, GROUP, this.mayGive ? 1 : 0, ...this.givenParts];
     for (const group of groups) {
       keys.push(this.keys.calls((group[0] as Submission).ref));
       args.push(encodeCalls(group));
     }
     try {
-      const answer = await runScript(this.commands.client, scripts.submit, keys, args);
-      return inOrder(calls, groups, answer as (string | string[])[], (told) =>
-        this.toSubmitted(told),
-      );
+      const script = runScript(this.commands.client, scripts.submit, keys, args);
+      const answer = (await script) as (string | string[])[];
+      if (answer.length > groups.length) this.mayGive = false;
+      return inOrder(calls, groups, answer, (told) => this.toSubmitted(told));
     } catch (error) {
       throw this.commands.translate('submit', error);
     }

@@ -29,6 +29,7 @@ export const scripts = {
   snapshot: load('snapshot'),
   submit: load('submit'),
   submitOnce: load('submit-once'),
+  offer: load('offer'),
   take: load('take'),
   settle: load('settle'),
   conclude: load('conclude'),
