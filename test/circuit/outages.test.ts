@@ -131,6 +131,26 @@ describe('a circuit of a caller that may not share it', () => {
     await callUntil('none', registry);
     expect(seen.at(-1)).toBe('shared');
   });
+
+  it('says so once, however often it may read it and not change it', async () => {
+    const warn = jest.spyOn(Logger.prototype, 'warn').mockImplementation(() => undefined);
+    await host();
+    await fleet.takeAway('breaker', '+set nf:{*}:circuit');
+    const app = await fleet.startAs('breaker', [], { circuit: QUICK, pollIntervalMs: 50 });
+    let alone = 0;
+    app.get(FunctionCircuits).on('alone', () => (alone += 1));
+    broken = true;
+    await eventually(
+      'it is alone again and again',
+      async () => {
+        await codeOf(app.get(EnhancedFunctionRegistry).call('work'));
+        return alone >= 3;
+      },
+      30_000,
+    );
+    const said = warn.mock.calls.filter(([text]) => String(text).includes('cannot be shared'));
+    expect(said).toHaveLength(1);
+  });
 });
 
 describe('a circuit of a Redis that goes away', () => {
