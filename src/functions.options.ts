@@ -12,6 +12,12 @@ import {
   type ValidationError,
 } from 'class-validator';
 import { memoryName } from './backend/create-backend.js';
+import {
+  CIRCUIT_OPTION,
+  circuitViolations,
+  resolveCircuit,
+  type CircuitOptions,
+} from './circuit/circuit-options.js';
 import { InvalidOptionsError, type OptionViolation } from './common/errors.js';
 import type { HealthSettings, Settings } from './common/settings.js';
 import { redactUrl, show } from './common/text.js';
@@ -138,6 +144,9 @@ export class FunctionsOptions {
 
   /** `true`, or its path and required functions: the health controller. Default off. */
   readonly health?: boolean | HealthOptions;
+
+  /** `true`, or when they open: circuits that all callers share (docs/circuit-breakers.md). Default off. */
+  readonly circuit?: boolean | CircuitOptions;
 }
 
 /** Defaults of everything that does not depend on the process. */
@@ -180,6 +189,7 @@ export const ALLOWED: Readonly<Record<keyof FunctionsOptions, string>> = Object.
   idempotencyTtlMs: `whole milliseconds from 1000 to ${30 * 24 * HOUR_MS}`,
   exposeStacks: 'true or false',
   health: "true, false, or { path: '/health', required: [{ functionName, workflowId }] }",
+  circuit: CIRCUIT_OPTION,
 });
 
 /** Options checked and completed. */
@@ -218,14 +228,17 @@ export function resolveOptions(
       options.connection === undefined ? 'REDIS_URL' : 'connection',
     ),
     ...healthViolations(options.health),
+    ...circuitViolations(options.circuit),
   ];
   if (violations.length > 0) throw new InvalidOptionsError(violations);
-  const { health: _health, connection: _connection, ...plain } = defined;
+  const { health: _health, connection: _connection, circuit: _circuit, ...plain } = defined;
+  const workflowId = options.workflowId ?? DEFAULTS.workflowId;
   const settings: Settings = {
     workerId: createWorkerId(),
     ...DEFAULTS,
     ...(plain as Partial<typeof DEFAULTS>),
-    health: resolveHealth(options.health, options.workflowId ?? DEFAULTS.workflowId),
+    health: resolveHealth(options.health, workflowId),
+    circuit: resolveCircuit(options.circuit, workflowId),
   };
   return { connection, settings: Object.freeze(settings) };
 }

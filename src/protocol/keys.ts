@@ -18,6 +18,8 @@ const CHANNEL_HEADS: Readonly<Record<NotificationType, string>> = {
   health: 'worker:health:',
 };
 
+const CIRCUIT_HEAD = 'circuit:state:';
+
 /** What a channel name tells. */
 export interface ChannelAddress {
   readonly type: NotificationType;
@@ -79,6 +81,16 @@ export class Keys {
   /** Stream of calls that were given up. */
   deadLetters(ref: FunctionRef): string {
     return `${this.prefix}nf:{${ref.id}}:dead`;
+  }
+
+  /** A function's circuit as JSON; absent while it never opened. */
+  circuit(ref: FunctionRef): string {
+    return `${this.prefix}nf:{${ref.id}}:circuit`;
+  }
+
+  /** Hash of what the callers of a function counted for its circuit lately. */
+  circuitCounts(ref: FunctionRef): string {
+    return `${this.prefix}nf:{${ref.id}}:circuit-counts`;
   }
 
   /** Set of the names of the functions that a workflow has definitions of. */
@@ -171,6 +183,11 @@ export class Keys {
     return NOTIFICATION_TYPES.map((type) => this.channel(type, ref));
   }
 
+  /** Channel on which the changes of a function's circuit are told. */
+  circuitChannel(ref: FunctionRef): string {
+    return `${this.prefix}${CIRCUIT_HEAD}${ref.id}`;
+  }
+
   /** A channel without the prefix, as an application names it. */
   unprefixed(channel: string): string {
     return channel.startsWith(this.prefix) ? channel.slice(this.prefix.length) : channel;
@@ -195,6 +212,12 @@ export class Keys {
     if (type === undefined) return undefined;
     const ref = parseFunctionId(name.slice(CHANNEL_HEADS[type].length));
     return ref === undefined ? undefined : { type, ref };
+  }
+
+  /** The function whose circuit a channel tells of; `undefined` for every other channel. */
+  parseCircuitChannel(channel: string): FunctionRef | undefined {
+    const head = this.prefix + CIRCUIT_HEAD;
+    return channel.startsWith(head) ? parseFunctionId(channel.slice(head.length)) : undefined;
   }
 }
 

@@ -81,9 +81,11 @@ export function kitProviders(
     },
     {
       provide: CallConsumer,
-      inject: [BACKEND, SETTINGS, CLOCK],
-      useFactory: (backend: Backend, settings: Settings, clock: MemberClock) =>
-        new SpiedCallConsumer(clock.process.spy, backend, settings, clock),
+      inject: [BACKEND, SETTINGS, CLOCK, CallClient],
+      useFactory: (backend: Backend, settings: Settings, clock: MemberClock, client: CallClient) =>
+        new SpiedCallConsumer(clock.process.spy, backend, settings, clock, () =>
+          client.unsettled(),
+        ),
     },
   ];
 }

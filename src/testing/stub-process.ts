@@ -36,7 +36,7 @@ export class StubProcess {
       clock,
       this.notifications,
     );
-    this.consumer = new SpiedCallConsumer(spy, this.backend, settings, clock);
+    this.consumer = new SpiedCallConsumer(spy, this.backend, settings, clock, () => []);
   }
 
   /** Resolves when its `ready` was told. */
