@@ -146,3 +146,11 @@ it('an application can be closed while the clock stands still, and leaves no tim
   expect(module.get(CallClient).stats().pending).toBe(0);
   await own.close();
 });
+
+it('the clock of a fleet that is closed stands still, and sets no timer', async () => {
+  const own = new TestFleet();
+  own.clock.every(1, () => undefined);
+  await own.close();
+  own.clock.after(1, () => undefined);
+  expect([own.clock.pending, own.clock.mode]).toEqual([0, 'frozen']);
+});
