@@ -102,19 +102,21 @@ export class CallConsumer implements WorkSource {
     this.places = new PlaceWatch(this.lanes, this.running, settings.concurrency, ownCalls, (text) =>
       this.logger.warn(text),
     );
-    this.reads = new ReadLoop(this.lanes, clock, settings.leaseMs, {
-      accept: (calls) => this.accept(calls),
-      recover: (reader) => this.recover(reader),
-      trouble: (error) => this.handleTrouble(error),
+    const intake = {
+      accept: (calls: readonly RawCall[]) => this.accept(calls),
+      recover: (reader: CallReader) => this.recover(reader),
+      trouble: (error: unknown) => this.handleTrouble(error),
       overdue: () => this.logger.warn('the read of calls is overdue: making a new connection'),
-    });
+    };
+    const offsetMs = (): number => this.offsetMs;
+    this.reads = new ReadLoop(this.lanes, clock, settings.leaseMs, intake, offsetMs);
     this.settler = new Settler(
       backend,
       clock,
       () => this.consumerName,
       (text) => this.logger.warn(text),
     );
-    this.runner = new CallRunner(settings, clock, this.settler, () => this.offsetMs, {
+    this.runner = new CallRunner(settings, clock, this.settler, offsetMs, {
       ended: (call) => this.giveBackPlace(call),
       settled: (call) => this.held.delete(call.raw),
     });
