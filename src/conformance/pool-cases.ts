@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import type { Offer, PoolRead } from '../backend/call-streams.js';
 import { functionRef } from '../protocol/function-ref.js';
 import type { ConformanceCase } from './conformance-case.js';
+import { isGroupGone } from './hand-over-cases.js';
 import { given, type Member } from './member.js';
 import { atOnce, becomes, begun, LONG_BLOCK_MS, SHORT_BLOCK_MS } from './patience.js';
 import { portCases, type Scene } from './scene.js';
@@ -172,4 +173,25 @@ export const poolCases: readonly ConformanceCase[] = [
       assert.deepEqual((await take(second)).names, ['f1']);
     },
   }),
+
+  ...portCases(
+    'No missed wake-up',
+    {
+      'what one pool had is told although the group of a function in the next one is gone': async (
+        scene,
+      ) => {
+        const { ref } = scene;
+        const worker = await (await (await scene.member()).join()).reads(f1, ref);
+        await worker.register(f1, worker.processId, { poolId: POOL });
+        await worker.register(ref, worker.processId, { poolId: 'another' });
+        await scene.destroyGroup();
+        await worker.submitAll([f1, ref].map((to, n) => worker.callOf(to, `c${n}`)));
+        const both = { pools: [POOL, 'another'] };
+        const first = await take(worker, both).catch(() => undefined);
+        assert.deepEqual(first, { names: ['f1'], more: true }, 'the look does not fail');
+        await assert.rejects(take(worker, both), isGroupGone);
+      },
+    },
+    'destroyGroup',
+  ),
 ];

@@ -187,6 +187,16 @@ export const brokenVariants: readonly BrokenVariant[] = [
       },
     };
   }),
+  reader('what one pool had is lost with the group of the next one', (good) => ({
+    take: async (read) => {
+      const looks = [];
+      for (const pool of read.pools) looks.push(await good.take({ ...read, pools: [pool] }));
+      return {
+        calls: looks.flatMap(({ calls }) => calls),
+        more: looks.some(({ more }) => more),
+      };
+    },
+  })),
   reader('nothing is ever due', () => ({ isDue: () => Promise.resolve(false) })),
   reader('a look at the pool says that nothing is left', (good) => ({
     take: async (read) => ({ ...(await good.take(read)), more: false }),
