@@ -15,6 +15,7 @@ import { functionRef } from '../../src/protocol/function-ref.js';
 import { Keys } from '../../src/protocol/keys.js';
 import { isMalformed } from '../../src/protocol/notification.js';
 import { uniquePrefix } from '../harness/apps.js';
+import { codeOf } from '../harness/caught.js';
 import { createDeferred, type Deferred } from '../harness/deferred.js';
 import { ManualClock } from '../harness/manual-clock.js';
 
@@ -31,11 +32,6 @@ export const failure = (): Promise<never> =>
     }),
   );
 export const success = (): Promise<string> => Promise.resolve('done');
-export const codeOf = (call: Promise<unknown>): Promise<unknown> =>
-  call.then(
-    () => 'none',
-    (error: { code?: unknown }) => error.code,
-  );
 
 type Question = Exclude<keyof CircuitStore, 'counts' | 'order'>;
 

@@ -11,6 +11,7 @@ import {
   type CircuitOptions,
 } from '../../src/index.js';
 import { Fleet } from '../harness/apps.js';
+import { codeOf } from '../harness/caught.js';
 import { eventually } from '../harness/eventually.js';
 import { hosting, Stage } from '../harness/host.js';
 import { MemoryFleet } from '../memory/memory-fleet.js';
@@ -28,12 +29,6 @@ class Switch {
     return 'done';
   });
 }
-
-const codeOf = (call: Promise<unknown>): Promise<unknown> =>
-  call.then(
-    () => 'none',
-    (error: { code?: unknown }) => error.code,
-  );
 
 const codesOf = async (registry: EnhancedFunctionRegistry, count: number): Promise<unknown[]> => {
   const codes = [];
