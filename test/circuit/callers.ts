@@ -127,6 +127,13 @@ export class Callers {
   private readonly backends: MemoryBackend[] = [];
 
   async add(policy: Partial<CircuitPolicySettings> = {}, clock = this.clock): Promise<Caller> {
+    const caller = await this.join(policy, clock);
+    await caller.circuit.open();
+    return caller;
+  }
+
+  /** One that has not asked for the record yet. */
+  async join(policy: Partial<CircuitPolicySettings> = {}, clock = this.clock): Promise<Caller> {
     const keys = new Keys('');
     const backend = new MemoryBackend(this.name, keys, this.clock);
     this.backends.push(backend);
@@ -141,7 +148,6 @@ export class Callers {
     });
     backend.start();
     await backend.bus.subscribe([keys.circuitChannel(REF)]);
-    await caller.circuit.open();
     return caller;
   }
 
