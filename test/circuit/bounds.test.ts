@@ -16,6 +16,7 @@ import {
 import { functionRef } from '../../src/protocol/function-ref.js';
 import { rootModule, uniquePrefix } from '../harness/apps.js';
 import { CapturingLogger } from '../harness/capturing-logger.js';
+import { codeOf } from '../harness/caught.js';
 import { hosting } from '../harness/host.js';
 import { ManualClock } from '../harness/manual-clock.js';
 
@@ -43,8 +44,11 @@ afterEach(async () => {
 async function start(circuit: boolean | CircuitOptions): Promise<FunctionCircuits> {
   const connection = `memory://${uniquePrefix().replace(':', '')}`;
   const options = { connection, circuit, supervise: false };
+  const broken = hosting('broken', () => {
+    throw new Error('broken');
+  });
   const module = await Test.createTestingModule({
-    imports: [rootModule(options, { providers: [hosting('work', () => 'done')] })],
+    imports: [rootModule(options, { providers: [hosting('work', () => 'done'), broken] })],
   })
     .overrideProvider(CLOCK)
     .useValue(clock)
@@ -60,14 +64,14 @@ async function settle(): Promise<void> {
 }
 
 const ref = (name: string): ReturnType<typeof functionRef> => functionRef(name, 'default');
+const counted = async (name: string): Promise<number> =>
+  (await app.get<Backend>(BACKEND).circuits.counts(ref(name), CIRCUIT_DEFAULTS)).calls;
 
 it('a report has a timer for 250 ms from the first call that is counted, and nothing has one without', async () => {
   await start(true);
   const registry = app.get(EnhancedFunctionRegistry);
   const circuit = registry.getCircuit('work');
   const reports = (): number => clock.timers.filter((ms) => ms === CIRCUIT_REPORT_MS).length;
-  const counted = async (): Promise<number> =>
-    (await app.get<Backend>(BACKEND).circuits.counts(ref('work'), CIRCUIT_DEFAULTS)).calls;
   for (const round of [1, 2]) {
     await registry.call('work');
     await registry.call('work');
@@ -75,15 +79,39 @@ it('a report has a timer for 250 ms from the first call that is counted, and not
     expect(reports()).toBe(round);
     clock.advance(CIRCUIT_REPORT_MS - 1);
     await settle();
-    expect(await counted()).toBe(2 * (round - 1));
+    expect(await counted('work')).toBe(2 * (round - 1));
     clock.advance(1);
     await settle();
-    expect(await counted()).toBe(2 * round);
+    expect(await counted('work')).toBe(2 * round);
     clock.advance(1_000);
     await settle();
     expect(reports()).toBe(round);
   }
   expect(circuit.state).toBe('closed');
+});
+
+it('a report that might open it goes at once, then 25, 50 and 100 ms later while it opens nothing', async () => {
+  await start({ minimumCalls: 4 });
+  const registry = app.get(EnhancedFunctionRegistry);
+  const fail = async (count: number): Promise<void> => {
+    for (let call = 0; call < count; call += 1)
+      expect(await codeOf(registry.call('broken'))).toBe('HANDLER_FAILED');
+    await settle();
+  };
+  await fail(3);
+  expect(await counted('broken')).toBe(0);
+  await fail(1);
+  expect(await counted('broken')).toBe(4);
+  let reported = 4;
+  for (const gapMs of [25, 50, 100]) {
+    clock.advance(gapMs - 1);
+    await fail(1);
+    expect(await counted('broken')).toBe(reported);
+    clock.advance(1);
+    await fail(1);
+    reported += 2;
+    expect(await counted('broken')).toBe(reported);
+  }
 });
 
 it('without circuits there is neither a timer nor a subscription for them', async () => {

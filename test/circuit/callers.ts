@@ -15,6 +15,7 @@ import { functionRef } from '../../src/protocol/function-ref.js';
 import { Keys } from '../../src/protocol/keys.js';
 import { isMalformed } from '../../src/protocol/notification.js';
 import { uniquePrefix } from '../harness/apps.js';
+import { codeOf } from '../harness/caught.js';
 import { createDeferred, type Deferred } from '../harness/deferred.js';
 import { ManualClock } from '../harness/manual-clock.js';
 
@@ -31,11 +32,6 @@ export const failure = (): Promise<never> =>
     }),
   );
 export const success = (): Promise<string> => Promise.resolve('done');
-export const codeOf = (call: Promise<unknown>): Promise<unknown> =>
-  call.then(
-    () => 'none',
-    (error: { code?: unknown }) => error.code,
-  );
 
 type Question = Exclude<keyof CircuitStore, 'counts' | 'order'>;
 
@@ -131,6 +127,13 @@ export class Callers {
   private readonly backends: MemoryBackend[] = [];
 
   async add(policy: Partial<CircuitPolicySettings> = {}, clock = this.clock): Promise<Caller> {
+    const caller = await this.join(policy, clock);
+    await caller.circuit.open();
+    return caller;
+  }
+
+  /** One that has not asked for the record yet. */
+  async join(policy: Partial<CircuitPolicySettings> = {}, clock = this.clock): Promise<Caller> {
     const keys = new Keys('');
     const backend = new MemoryBackend(this.name, keys, this.clock);
     this.backends.push(backend);
@@ -145,7 +148,6 @@ export class Callers {
     });
     backend.start();
     await backend.bus.subscribe([keys.circuitChannel(REF)]);
-    await caller.circuit.open();
     return caller;
   }
 

@@ -330,6 +330,22 @@ describe('a shared circuit', () => {
       expect(one.circuit.retryAt).toBeUndefined();
     });
 
+    it('lets the first call wait for the record for a second, and shares it when it comes', async () => {
+      const late = await callers.join();
+      const held = late.hold('read', 'before');
+      let ended = false;
+      const call = late.call(success).finally(() => (ended = true));
+      await held.reached;
+      callers.clock.advance(999);
+      expect(await one.call(success)).toBe('none');
+      expect([ended, late.circuit.isAlone]).toEqual([false, false]);
+      callers.clock.advance(1);
+      expect(await call).toBe('none');
+      expect(late.circuit.isAlone).toBe(true);
+      held.go();
+      await eventually('it is shared', () => late.circuit.isShared);
+    });
+
     it.each([
       ['closes when that succeeds', success, 'none', 'closed'],
       ['opens again when that fails', failure, 'HANDLER_FAILED', 'open'],
