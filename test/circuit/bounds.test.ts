@@ -14,13 +14,13 @@ import {
   type CircuitOptions,
 } from '../../src/index.js';
 import { functionRef } from '../../src/protocol/function-ref.js';
+import { TestClock } from '../../src/testing/test-clock.js';
 import { rootModule, uniquePrefix } from '../harness/apps.js';
 import { CapturingLogger } from '../harness/capturing-logger.js';
 import { hosting } from '../harness/host.js';
-import { ManualClock } from '../harness/manual-clock.js';
 
 /** Notes how long each timer is to run. */
-class NotingClock extends ManualClock {
+class NotingClock extends TestClock {
   readonly timers: number[] = [];
 
   override after(ms: number, run: () => void): Timer {
@@ -33,7 +33,7 @@ let clock: NotingClock;
 let app: INestApplicationContext;
 
 beforeEach(() => {
-  clock = new NotingClock();
+  clock = new NotingClock('frozen');
 });
 afterEach(async () => {
   await app.close();
@@ -73,13 +73,13 @@ it('a report has a timer for 250 ms from the first call that is counted, and not
     await registry.call('work');
     await settle();
     expect(reports()).toBe(round);
-    clock.advance(CIRCUIT_REPORT_MS - 1);
+    clock.tick(CIRCUIT_REPORT_MS - 1);
     await settle();
     expect(await counted()).toBe(2 * (round - 1));
-    clock.advance(1);
+    clock.tick(1);
     await settle();
     expect(await counted()).toBe(2 * round);
-    clock.advance(1_000);
+    clock.tick(1_000);
     await settle();
     expect(reports()).toBe(round);
   }
@@ -108,10 +108,10 @@ it('a closed circuit that nobody uses is forgotten, with its subscription; an op
   );
   await settle();
   const { channels } = app.get(NotificationManager).stats();
-  clock.advance(299_000);
+  clock.tick(299_000);
   await settle();
   expect(circuits.of(ref('unused'), undefined)).toBe(unused);
-  clock.advance(301_000);
+  clock.tick(301_000);
   await settle();
   expect(app.get(NotificationManager).stats().channels).toBe(channels - 1);
   expect(circuits.of(ref('unused'), undefined)).not.toBe(unused);
