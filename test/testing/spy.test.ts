@@ -167,6 +167,18 @@ describe('a selector', () => {
     await expect(fleet.spy.waitFor('called', selector, inVain)).rejects.toThrow(SpyTimeoutError);
   });
 
+  it('that throws fails the wait, and nothing in the fleet', async () => {
+    const bad = ({ functionName }: { functionName: string }): boolean => {
+      if (functionName === 'echo') return false;
+      throw new Error('bad selector');
+    };
+    const waiting = [fleet.spy.waitFor('ready', bad), fleet.spy.waitFor('called', bad)];
+    const failed = Promise.all(waiting.map(failure));
+    await fleet.stub('late', 'there');
+    expect(await call('late')).toBe('there');
+    for (const error of await failed) expect(error).toMatchObject({ message: 'bad selector' });
+  });
+
   it('can ask for a later one', async () => {
     const third = fleet.spy.waitFor('called', 'echo', { times: 3 });
     await call('echo', { a: 2 });
