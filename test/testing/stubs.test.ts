@@ -221,6 +221,9 @@ describe('a stub with the settings of the real handler', () => {
     await expect(fleet.stub('work', 1, { retries: 3 } as object)).rejects.toThrow(
       /retries of a stub/,
     );
+    await expect(fleet.stub('work', 1, { concurrency: 0, absent: true })).rejects.toThrow(
+      /concurrency of work/,
+    );
     await fleet.stub('work');
     await expect(fleet.stub('work', 1, { concurrency: 3 })).rejects.toThrow(/there already/);
   });
