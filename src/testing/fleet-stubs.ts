@@ -7,6 +7,7 @@ import { watchForDeath } from './death-watch.js';
 import type { FleetProcess } from './fleet-process.js';
 import { FunctionStub, type AnyStub, type StubHost, type WorkerName } from './function-stub.js';
 import type { FunctionsSpy } from './functions-spy.js';
+import { memberSettings } from './kit-providers.js';
 import { StubProcess } from './stub-process.js';
 import { assertStubSettings, hostedStub, type StubSettings } from './stub-settings.js';
 import type { TestClock } from './test-clock.js';
@@ -58,7 +59,8 @@ export class FleetStubs implements StubHost {
     const { workerId } = stub;
     const { settings } = resolveOptions({ connection: 'memory://', workerId });
     const process = this.makeProcess();
-    return new StubProcess(process, hostedStub(stub, process.clock), this.spy, settings);
+    const hosted = hostedStub(stub, process.clock);
+    return new StubProcess(process, hosted, this.spy, memberSettings(settings));
   }
 
   watchForDeath(workers: readonly WorkerName[]): () => Promise<void> {

@@ -1,5 +1,6 @@
 import { afterEach, beforeEach, describe, expect, it } from '@jest/globals';
 import type { INestApplicationContext } from '@nestjs/common';
+import { NestFactory } from '@nestjs/core';
 import type { Backend } from '../../src/backend/backend.js';
 import { BACKEND } from '../../src/backend/tokens.js';
 import {
@@ -9,6 +10,7 @@ import {
   NotificationManager,
   type FunctionContext,
 } from '../../src/index.js';
+import { rootModule } from '../harness/apps.js';
 import { createDeferred } from '../harness/deferred.js';
 import { hosting, Stage } from '../harness/host.js';
 import { MemoryFleet } from './memory-fleet.js';
@@ -37,6 +39,18 @@ describe('applications on one memory', () => {
     });
     const registry = registryOf(await caller());
     await expect(registry.call('add', { a: 1, b: 2 })).resolves.toBe(3);
+  });
+
+  it('are workers of their own, also those of one module', async () => {
+    const app = await caller();
+    const options = { connection: fleet.connection };
+    const module = rootModule(options, { providers: [hosting('work', () => 1)] });
+    const workers = await Promise.all(
+      [1, 2].map(() => NestFactory.createApplicationContext(module, { logger: false })),
+    );
+    const status = await registryOf(app).getInstantWorkerStatus('work', 'default');
+    expect(status).toMatchObject({ workers: 2 });
+    await Promise.all(workers.map((worker) => worker.close()));
   });
 
   it('wait for a worker that starts later', async () => {

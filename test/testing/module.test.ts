@@ -227,6 +227,9 @@ describe('an application that imports FunctionsModule', () => {
     expect(await call(await start({ readinessTimeoutMs: 3 }))).toMatchObject({
       details: { workflowId: 'media', timeoutMs: 3 },
     });
+    expect(await call(await start({ readinessTimeoutMs: undefined } as object))).toMatchObject({
+      details: { timeoutMs: 7 },
+    });
   });
 
   it('whose factory needs an environment is not asked, if the test says so', async () => {
