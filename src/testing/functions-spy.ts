@@ -121,7 +121,8 @@ export class FunctionsSpy {
       if (found !== undefined) outcome.resolve(found);
     };
     // A selector of the test that throws is the waiting test's affair, and not that of the fleet.
-    const waiter: Waiter = { look: () => callIsolated(look, outcome.reject), fail: outcome.reject };
+    const fail = (error: unknown): void => outcome.reject(error);
+    const waiter: Waiter = { look: () => callIsolated(look, fail), fail };
     this.waiters.add(waiter);
     try {
       return await withinReal(timeoutMs, outcome.promise, inVain);

@@ -7,3 +7,11 @@ export function caught(action: () => unknown): unknown {
   }
   return undefined;
 }
+
+/** What a promise rejects with; `undefined` when it is fulfilled. */
+export function rejection(work: Promise<unknown>): Promise<unknown> {
+  return work.then(
+    () => undefined,
+    (error: unknown) => error,
+  );
+}
