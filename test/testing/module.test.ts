@@ -105,6 +105,15 @@ describe('a testing module in the place of FunctionsModule', () => {
     expect(await early).toEqual({ url: '/early.png' });
   });
 
+  it('ends a call that waits for it when it is closed', async () => {
+    const imports = [FunctionsTestingModule.forRoot()];
+    const controllers = [ImagesController];
+    const module = await Test.createTestingModule({ imports, controllers }).compile();
+    const early = rejection(module.get(ImagesController).small());
+    await module.close();
+    expect(await early).toMatchObject({ code: 'CLOSED' });
+  });
+
   it('works while the test has replaced timers, as long as ticks are real', async () => {
     jest.useFakeTimers({ doNotFake: ['nextTick', 'setImmediate', 'queueMicrotask'] });
     try {
