@@ -29,6 +29,7 @@ import { CallClient } from './execution/caller/call-client.js';
 import { CallConsumer } from './execution/worker/call-consumer.js';
 import {
   ALLOWED,
+  applicationSettings,
   assertHealth,
   resolveHealth,
   resolveOptions,
@@ -107,7 +108,7 @@ const PROVIDERS: Provider[] = [
   {
     provide: SETTINGS,
     inject: [RESOLVED],
-    useFactory: ({ settings }: ResolvedOptions): Settings => settings,
+    useFactory: ({ settings }: ResolvedOptions): Settings => applicationSettings(settings),
   },
   {
     provide: KEYS,

@@ -14,14 +14,14 @@ import {
   type CircuitOptions,
 } from '../../src/index.js';
 import { functionRef } from '../../src/protocol/function-ref.js';
+import { TestClock } from '../../src/testing/test-clock.js';
 import { rootModule, uniquePrefix } from '../harness/apps.js';
 import { CapturingLogger } from '../harness/capturing-logger.js';
 import { codeOf } from '../harness/caught.js';
 import { hosting } from '../harness/host.js';
-import { ManualClock } from '../harness/manual-clock.js';
 
 /** Notes how long each timer is to run. */
-class NotingClock extends ManualClock {
+class NotingClock extends TestClock {
   readonly timers: number[] = [];
 
   override after(ms: number, run: () => void): Timer {
@@ -34,7 +34,7 @@ let clock: NotingClock;
 let app: INestApplicationContext;
 
 beforeEach(() => {
-  clock = new NotingClock();
+  clock = new NotingClock('frozen');
 });
 afterEach(async () => {
   await app.close();
@@ -77,13 +77,13 @@ it('a report has a timer for 250 ms from the first call that is counted, and not
     await registry.call('work');
     await settle();
     expect(reports()).toBe(round);
-    clock.advance(CIRCUIT_REPORT_MS - 1);
+    clock.tick(CIRCUIT_REPORT_MS - 1);
     await settle();
     expect(await counted('work')).toBe(2 * (round - 1));
-    clock.advance(1);
+    clock.tick(1);
     await settle();
     expect(await counted('work')).toBe(2 * round);
-    clock.advance(1_000);
+    clock.tick(1_000);
     await settle();
     expect(reports()).toBe(round);
   }
@@ -104,10 +104,10 @@ it('a report that might open it goes at once, then 25, 50 and 100 ms later while
   expect(await counted('broken')).toBe(4);
   let reported = 4;
   for (const gapMs of [25, 50, 100]) {
-    clock.advance(gapMs - 1);
+    clock.tick(gapMs - 1);
     await fail(1);
     expect(await counted('broken')).toBe(reported);
-    clock.advance(1);
+    clock.tick(1);
     await fail(1);
     reported += 2;
     expect(await counted('broken')).toBe(reported);
@@ -136,10 +136,10 @@ it('a closed circuit that nobody uses is forgotten, with its subscription; an op
   );
   await settle();
   const { channels } = app.get(NotificationManager).stats();
-  clock.advance(299_000);
+  clock.tick(299_000);
   await settle();
   expect(circuits.of(ref('unused'), undefined)).toBe(unused);
-  clock.advance(301_000);
+  clock.tick(301_000);
   await settle();
   expect(app.get(NotificationManager).stats().channels).toBe(channels - 1);
   expect(circuits.of(ref('unused'), undefined)).not.toBe(unused);

@@ -14,10 +14,10 @@ import {
 import { functionRef } from '../../src/protocol/function-ref.js';
 import { Keys } from '../../src/protocol/keys.js';
 import { isMalformed } from '../../src/protocol/notification.js';
+import { TestClock } from '../../src/testing/test-clock.js';
 import { uniquePrefix } from '../harness/apps.js';
 import { codeOf } from '../harness/caught.js';
 import { createDeferred, type Deferred } from '../harness/deferred.js';
-import { ManualClock } from '../harness/manual-clock.js';
 
 export const LEASE_MS = 3_000;
 export const REF = functionRef('work', 'default');
@@ -47,7 +47,7 @@ export class Caller {
   constructor(
     readonly name: string,
     readonly backend: MemoryBackend,
-    readonly clock: ManualClock,
+    readonly clock: TestClock,
     policy: Partial<CircuitPolicySettings> = {},
   ) {
     const own = { ...POLICY, ...policy };
@@ -122,7 +122,7 @@ export class Caller {
 
 /** Callers of one function, on one store whose clock the test turns. */
 export class Callers {
-  readonly clock = new ManualClock();
+  readonly clock = new TestClock('frozen');
   private readonly name = uniquePrefix().replace(':', '');
   private readonly backends: MemoryBackend[] = [];
 
@@ -169,6 +169,6 @@ export class Callers {
 /** Opens the circuit by the failing calls of these, who are all there are; they know it, others have news of it. */
 export async function openBy(callers: Callers, ...failing: Caller[]): Promise<void> {
   for (const caller of failing) await caller.fail(4);
-  callers.clock.advance(600);
+  callers.clock.tick(600);
   for (const caller of failing) await caller.fail(1);
 }

@@ -14,3 +14,11 @@ export const codeOf = (call: Promise<unknown>): Promise<unknown> =>
     () => 'none',
     (error: { code?: unknown }) => error.code,
   );
+
+/** What a promise rejects with; `undefined` when it is fulfilled. */
+export function rejection(work: Promise<unknown>): Promise<unknown> {
+  return work.then(
+    () => undefined,
+    (error: unknown) => error,
+  );
+}
