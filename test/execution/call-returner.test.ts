@@ -18,8 +18,8 @@ describe('calls that are handed back', () => {
   let worker: Member;
   let stopping: boolean;
 
-  beforeAll(() => Logger.overrideLogger(false));
-  afterAll(() => Logger.overrideLogger(true));
+  beforeAll(() => void Logger.overrideLogger(false));
+  afterAll(() => void Logger.overrideLogger(true));
 
   beforeEach(async () => {
     backend = onRedis();
