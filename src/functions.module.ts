@@ -20,6 +20,7 @@ import { TerminusModule } from '@nestjs/terminus';
 import type { Backend } from './backend/backend.js';
 import { createBackend } from './backend/create-backend.js';
 import { BACKEND, CLOCK, KEYS, SETTINGS } from './backend/tokens.js';
+import { FunctionCircuits } from './circuit/function-circuits.js';
 import { systemClock, type Clock } from './common/clock.js';
 import { InvalidOptionsError, type OptionViolation } from './common/errors.js';
 import type { Settings } from './common/settings.js';
@@ -28,6 +29,7 @@ import { CallClient } from './execution/caller/call-client.js';
 import { CallConsumer } from './execution/worker/call-consumer.js';
 import {
   ALLOWED,
+  applicationSettings,
   assertHealth,
   resolveHealth,
   resolveOptions,
@@ -74,7 +76,10 @@ export interface FunctionsAsyncOptions extends Pick<ModuleMetadata, 'imports'> {
   readonly health?: boolean | HealthOptions;
 }
 
-const RESOLVED = Symbol('nestjs-functions.ResolvedOptions');
+/** The options as a factory of `forRootAsync` gave them. */
+export const GIVEN = Symbol('nestjs-functions.GivenOptions');
+/** The options, checked and completed. */
+export const RESOLVED = Symbol('nestjs-functions.ResolvedOptions');
 /** The runtime as the module class gets it: what stands for it until `forRoot` says how it is made, refuses. */
 const CONFIGURED_RUNTIME = Symbol('nestjs-functions.ConfiguredRuntime');
 
@@ -111,14 +116,15 @@ const PROVIDERS: Provider[] = [
   {
     provide: SETTINGS,
     inject: [RESOLVED],
-    useFactory: ({ settings }: ResolvedOptions): Settings => settings,
+    useFactory: ({ settings }: ResolvedOptions): Settings => applicationSettings(settings),
   },
   {
     provide: KEYS,
     inject: [SETTINGS],
     useFactory: ({ keyPrefix }: Settings) => new Keys(keyPrefix),
   },
-  { provide: CLOCK, useValue: systemClock },
+  // A factory, and no value: Nest 11 lets a test override a value with another value only.
+  { provide: CLOCK, useFactory: (): Clock => systemClock },
   {
     provide: BACKEND,
     inject: [RESOLVED, KEYS, CLOCK],
@@ -143,10 +149,22 @@ const PROVIDERS: Provider[] = [
       ),
   },
   {
+    provide: FunctionCircuits,
+    inject: [BACKEND, KEYS, SETTINGS, CLOCK, NotificationManager, WorkerCoordinator],
+    useFactory: (
+      backend: Backend,
+      keys: Keys,
+      settings: Settings,
+      clock: Clock,
+      notifications: NotificationManager,
+      coordinator: WorkerCoordinator,
+    ) => new FunctionCircuits(backend, keys, settings, clock, notifications, coordinator.processId),
+  },
+  {
     provide: CallConsumer,
-    inject: [BACKEND, SETTINGS, CLOCK],
-    useFactory: (backend: Backend, settings: Settings, clock: Clock) =>
-      new CallConsumer(backend, settings, clock),
+    inject: [BACKEND, SETTINGS, CLOCK, CallClient],
+    useFactory: (backend: Backend, settings: Settings, clock: Clock, calls: CallClient) =>
+      new CallConsumer(backend, settings, clock, () => calls.unsettled()),
   },
   HandlerExplorer,
   HandlerRegistrar,
@@ -188,7 +206,7 @@ class FunctionsCoreModule implements OnModuleInit, OnApplicationShutdown {
       imports: [...(imports ?? []), DiscoveryModule, TerminusModule.forRoot({ logger: false })],
       controllers: healthPath === undefined ? [] : [createHealthController(healthPath)],
       providers: [resolved, ...PROVIDERS],
-      exports: [...EXPORTED, FunctionsRuntime],
+      exports: [...EXPORTED, FunctionCircuits, FunctionsRuntime],
     };
   }
 }
@@ -224,7 +242,9 @@ export class FunctionsModule implements OnApplicationBootstrap, OnModuleDestroy 
         {
           path: 'FunctionsModule.forRoot()',
           value: `imported ${own.length} times`,
-          allowed: 'once, in the root module: its providers are global',
+          allowed:
+            'once, in the root module: its providers are global (a test takes an application that imports it over ' +
+            'with FunctionsTestingModule.override(), and needs no forRoot() beside it)',
         },
       ]);
     }
@@ -255,14 +275,18 @@ export class FunctionsModule implements OnApplicationBootstrap, OnModuleDestroy 
     assertAsyncOptions(options);
     assertHealth(options.health);
     const path = resolveHealth(options.health, '')?.path;
-    const [factory, ...others] = asyncProviders(options);
+    const resolved: FactoryProvider<ResolvedOptions> = {
+      provide: RESOLVED,
+      inject: [GIVEN],
+      useFactory: (given: FunctionsOptions) => withStaticHealth(given, options.health),
+    };
     return {
       module: FunctionsModule,
       providers: [CONFIGURED],
       imports: [
         {
-          ...FunctionsCoreModule.create(factory, options.imports, path),
-          providers: [factory, ...others, ...PROVIDERS],
+          ...FunctionsCoreModule.create(resolved, options.imports, path),
+          providers: [...asyncProviders(options), resolved, ...PROVIDERS],
         },
       ],
     };
@@ -318,29 +342,17 @@ function violation(path: string, value: string, allowed: string): OptionViolatio
   return { path, value, allowed };
 }
 
-function asyncProviders(
-  options: FunctionsAsyncOptions,
-): [FactoryProvider<ResolvedOptions>, ...Provider[]] {
+/** What gives the options. */
+function asyncProviders(options: FunctionsAsyncOptions): Provider[] {
   const { useFactory, useClass, useExisting, inject = [] } = options;
-  const resolve = (given: FunctionsOptions): ResolvedOptions =>
-    withStaticHealth(given, options.health);
-  if (useFactory !== undefined) {
-    const call = useFactory as (...args: unknown[]) => FunctionsOptions | Promise<FunctionsOptions>;
-    return [
-      {
-        provide: RESOLVED,
-        inject,
-        useFactory: async (...args: unknown[]) => resolve(await call(...args)),
-      },
-    ];
-  }
+  if (useFactory !== undefined) return [{ provide: GIVEN, inject, useFactory }];
   const token = (useExisting ?? useClass) as InjectionToken<FunctionsOptionsFactory>;
-  const factory: FactoryProvider<ResolvedOptions> = {
-    provide: RESOLVED,
+  const factory: FactoryProvider<FunctionsOptions> = {
+    provide: GIVEN,
     inject: [token],
-    useFactory: async (source: FunctionsOptionsFactory) => {
+    useFactory: (source: FunctionsOptionsFactory) => {
       assertOptionsFactory(useExisting === undefined ? 'useClass' : 'useExisting', source);
-      return resolve(await source.createFunctionsOptions());
+      return source.createFunctionsOptions();
     },
   };
   return useClass === undefined ? [factory] : [factory, useClass];

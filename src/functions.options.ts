@@ -13,6 +13,12 @@ import {
   type ValidationError,
 } from 'class-validator';
 import { memoryName } from './backend/create-backend.js';
+import {
+  CIRCUIT_OPTION,
+  circuitViolations,
+  resolveCircuit,
+  type CircuitOptions,
+} from './circuit/circuit-options.js';
 import { InvalidOptionsError, type OptionViolation } from './common/errors.js';
 import type { HealthSettings, Settings } from './common/settings.js';
 import { redactUrl, show } from './common/text.js';
@@ -147,6 +153,9 @@ export class FunctionsOptions {
 
   /** `true`, or its path and required functions: the health controller. Default off. */
   readonly health?: boolean | HealthOptions;
+
+  /** `true`, or when they open: circuits that all callers share (docs/circuit-breakers.md). Default off. */
+  readonly circuit?: boolean | CircuitOptions;
 }
 
 /** Defaults of everything that does not depend on the process. */
@@ -191,12 +200,21 @@ export const ALLOWED: Readonly<Record<keyof FunctionsOptions, string>> = Object.
   exposeStacks: 'true or false',
   restart: "'reload' or 'exit'",
   health: "true, false, or { path: '/health', required: [{ functionName, workflowId }] }",
+  circuit: CIRCUIT_OPTION,
 });
+
+/** The settings of a module: a `workerId` only where one was given. */
+export type ModuleSettings = Omit<Settings, 'workerId'> & Partial<Pick<Settings, 'workerId'>>;
 
 /** Options checked and completed. */
 export interface ResolvedOptions {
   readonly connection: unknown;
-  readonly settings: Settings;
+  readonly settings: ModuleSettings;
+}
+
+/** The settings of an application of the module. Each is another worker, also where one module makes several. */
+export function applicationSettings(settings: ModuleSettings): Settings {
+  return Object.freeze({ workerId: createWorkerId(), ...settings });
 }
 
 /**
@@ -229,16 +247,23 @@ export function resolveOptions(
       options.connection === undefined ? 'REDIS_URL' : 'connection',
     ),
     ...healthViolations(options.health),
+    ...circuitViolations(options.circuit),
   ];
   if (violations.length > 0) throw new InvalidOptionsError(violations);
-  const { health: _health, connection: _connection, ...plain } = defined;
-  const settings: Settings = {
-    workerId: `${hostname()}-${process.pid}-${randomBytes(3).toString('hex')}`,
+  const { health: _health, connection: _connection, circuit: _circuit, ...plain } = defined;
+  const workflowId = options.workflowId ?? DEFAULTS.workflowId;
+  const settings: ModuleSettings = {
     ...DEFAULTS,
     ...(plain as Partial<typeof DEFAULTS>),
-    health: resolveHealth(options.health, options.workflowId ?? DEFAULTS.workflowId),
+    health: resolveHealth(options.health, workflowId),
+    circuit: resolveCircuit(options.circuit, workflowId),
   };
   return { connection, settings: Object.freeze(settings) };
+}
+
+/** The name of a process that was given none. */
+function createWorkerId(): string {
+  return `${hostname()}-${process.pid}-${randomBytes(3).toString('hex')}`;
 }
 
 /** The health option, resolved; `undefined` when it is off. */

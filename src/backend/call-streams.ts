@@ -114,21 +114,44 @@ export interface Taken {
   readonly more: boolean;
 }
 
+/** What a process that waits for a bell offers: calls may be given to it at once. */
+export interface Offer {
+  /** Calls of whatever functions of the pool that it could start. */
+  readonly places: number;
+  /** When the offer ends, on the backend's clock; in milliseconds since the epoch. */
+  readonly until: number;
+}
+
+/** What a wait for a bell brought. */
+export interface Bell {
+  /** Whether one rang: something is due. */
+  readonly rang: boolean;
+  /** Calls that were given to who waited, within its offer; this consumer owns them. */
+  readonly calls: readonly RawCall[];
+}
+
 /** A consumer's blocking read, on a connection of its own. */
 export interface CallReader {
   /** Takes calls of the pools' functions that have any; never waits. */
   take(read: PoolRead): Promise<Taken>;
   /** Whether a function of these pools may have calls that nobody took: less to ask than {@link take} is. */
   isDue(pools: readonly string[]): Promise<boolean>;
-  /** Waits until a bell of these pools rings, `blockMs` at the most; whether one did. */
-  waitForBell(pools: readonly string[], blockMs: number): Promise<boolean>;
+  /**
+   * Waits until a bell of these pools rings, or calls are given to it, `blockMs` at the most.
+   *
+   * @param offer calls may be given to it meanwhile, and need not be. It holds on after a wait that ended early, until
+   *   {@link take} or {@link withdraw}.
+   */
+  waitForBell(pools: readonly string[], blockMs: number, offer?: Offer): Promise<Bell>;
+  /** Takes the offer of the last wait back; what was given meanwhile. */
+  withdraw(): Promise<readonly RawCall[]>;
   /**
    * Up to `count` calls of each function, new ones; waits `blockMs` when there is none. 0: does not wait.
    *
    * @throws BackendRefusedError of kind `NOGROUP` where a function's group is gone
    */
   read(refs: readonly FunctionRef[], count: number, blockMs: number): Promise<RawCall[]>;
-  /** Calls that were delivered to this consumer and not settled. */
+  /** Calls that were delivered to this consumer and not settled. Takes an offer back: what was given is among them. */
   pending(refs: readonly FunctionRef[]): Promise<RawCall[]>;
   /** Ends a waiting read early; `true` when one was waiting. */
   wake(): Promise<boolean>;

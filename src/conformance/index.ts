@@ -1,7 +1,9 @@
 import { applicationCases } from './application-cases.js';
 import { boundCases } from './bound-cases.js';
 import { callCases } from './call-cases.js';
+import { circuitCases } from './circuit-cases.js';
 import type { BackendUnderTest, ConformanceCase } from './conformance-case.js';
+import { connectionCases } from './connection-cases.js';
 import { fleetCases } from './fleet-cases.js';
 import { generationCases } from './generation-cases.js';
 import { handOverCases } from './hand-over-cases.js';
@@ -21,16 +23,18 @@ export const conformanceCases: readonly ConformanceCase[] = [
   ...sharedCases,
   ...retryCases,
   ...fleetCases,
+  ...connectionCases,
   ...poolCases,
   ...boundCases,
+  ...circuitCases,
   ...workflowCases,
   ...generationCases,
   ...applicationCases,
 ];
 
 /**
- * The cases that a backend can be held to: all, or, where it cannot be made to forget, or to lose a group, those that
- * need no such fault.
+ * The cases that a backend can be held to: all, or, where it cannot be made to forget, to lose a group, or to hold
+ * what is not its own, those that need no such fault.
  *
  * @example
  * ```ts
@@ -52,6 +56,7 @@ export type {
 } from './conformance-case.js';
 export type { Backend } from '../backend/backend.js';
 export type * from '../backend/call-streams.js';
+export type * from '../backend/circuit-store.js';
 export type { DeadLetterStore, RawDeadLetter } from '../backend/dead-letter-store.js';
 export type * from '../backend/fleet-store.js';
 export type { BusEvents, NotificationBus } from '../backend/notification-bus.js';

@@ -6,6 +6,7 @@ import { ClosedError, InvalidArgumentError } from '../common/errors.js';
 import type { Settings } from '../common/settings.js';
 import { messageOf, quote, show } from '../common/text.js';
 import { callIsolated, TypedEvents, type Dispose } from '../common/typed-events.js';
+import { parseCircuitNotification, type CircuitNotification } from '../protocol/circuit.js';
 import { encodeJson } from '../protocol/json.js';
 import type { Keys } from '../protocol/keys.js';
 import {
@@ -13,8 +14,9 @@ import {
   parseNotification,
   parsePacket,
   type Malformed,
+  type Notification,
 } from '../protocol/notification.js';
-import type { WorkflowAddress } from '../protocol/workflow-event.js';
+import type { WorkflowNotification } from '../protocol/workflow-event.js';
 import { parseWorkflowNotification } from '../protocol/workflow-notification.js';
 import type { ChannelListener, Subscription } from './channel-message.js';
 import { Topics, type TopicKind } from './topics.js';
@@ -193,7 +195,13 @@ export class NotificationManager {
     );
   }
 
-  /** As {@link subscribe}, for a glob pattern: `function:ready:*`. */
+  /**
+   * As {@link subscribe}, for a glob pattern: `function:ready:*`.
+   *
+   * It is heard below the `keyPrefix`, and `*` hears everything that begins with it. An application without a prefix
+   * hears every channel of the Redis with `*`, those of other prefixes and applications too: nothing tells them from its
+   * own. (`function:*` hears the library's own channels without a prefix alone.)
+   */
   async subscribePattern<T = unknown>(
     pattern: string,
     listener: ChannelListener<T>,
@@ -296,16 +304,24 @@ export class NotificationManager {
     }
   }
 
-  /** The data of a message, checked where the channel is one of the library's own. */
+  /** What a listener gets: of the library's own channels the checked news, else the data of the packet. */
   private parse(name: string, payload: string): { readonly data: unknown } | Malformed {
+    const news = this.news(name, payload);
+    if (news === undefined) return parsePacket(payload);
+    return isMalformed(news) ? news : { data: news };
+  }
+
+  /** The checked news of one of the library's own channels; `undefined` for another channel. */
+  private news(
+    name: string,
+    payload: string,
+  ): Notification | CircuitNotification | WorkflowNotification | Malformed | undefined {
     const address = this.keys.parseChannel(name);
-    const workflow = address === undefined ? this.keys.parseWorkflowChannel(name) : undefined;
-    if (address === undefined && workflow === undefined) return parsePacket(payload);
-    const parsed =
-      address === undefined
-        ? parseWorkflowNotification(workflow as WorkflowAddress, payload)
-        : parseNotification(address, payload);
-    return isMalformed(parsed) ? parsed : { data: parsed };
+    if (address !== undefined) return parseNotification(address, payload);
+    const ref = this.keys.parseCircuitChannel(name);
+    if (ref !== undefined) return parseCircuitNotification(ref, payload);
+    const workflow = this.keys.parseWorkflowChannel(name);
+    return workflow && parseWorkflowNotification(workflow, payload);
   }
 
   private reportDropped(channel: string, reason: string): void {

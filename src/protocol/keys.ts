@@ -19,6 +19,8 @@ const CHANNEL_HEADS: Readonly<Record<NotificationType, string>> = {
   health: 'worker:health:',
 };
 
+const CIRCUIT_HEAD = 'circuit:state:';
+
 /** What a channel name tells. */
 export interface ChannelAddress {
   readonly type: NotificationType;
@@ -82,6 +84,16 @@ export class Keys {
     return `${this.prefix}nf:{${ref.id}}:dead`;
   }
 
+  /** A function's circuit as JSON; absent while it never opened. */
+  circuit(ref: FunctionRef): string {
+    return `${this.prefix}nf:{${ref.id}}:circuit`;
+  }
+
+  /** Hash of what the callers of a function counted for its circuit lately. */
+  circuitCounts(ref: FunctionRef): string {
+    return `${this.prefix}nf:{${ref.id}}:circuit-counts`;
+  }
+
   /** Set of the names of the functions that a workflow has definitions of. */
   workflow(workflowId: string): string {
     return `${this.prefix}nf:workflow:{${encodeName(workflowId)}}:functions`;
@@ -122,7 +134,12 @@ export class Keys {
     return `${this.prefix}nf:process:{${sessionId}}:grave`;
   }
 
-  /** Head of the two keys of a pool, the processes that host the same many functions: `:due` and `:wake`. */
+  /** List of calls that were given to a session which waited for a bell. */
+  given(sessionId: string): string {
+    return `${this.prefix}nf:process:{${sessionId}}:given`;
+  }
+
+  /** Head of the keys of a pool, the processes that host the same many functions: `:due`, `:wake`, `:offers`. */
   pool(poolId: string): string {
     return `${this.prefix}nf:pool:{${poolId}}`;
   }
@@ -135,6 +152,11 @@ export class Keys {
   /** List whose elements each wake one process of the pool. */
   poolWake(poolId: string): string {
     return `${this.pool(poolId)}:wake`;
+  }
+
+  /** Sorted set of sessions that wait for the bell and offer to take calls at once. */
+  poolOffers(poolId: string): string {
+    return `${this.pool(poolId)}:offers`;
   }
 
   /** Sorted set of the functions that have delayed calls, by when the first is due. */
@@ -172,6 +194,11 @@ export class Keys {
     return NOTIFICATION_TYPES.map((type) => this.channel(type, ref));
   }
 
+  /** Channel on which the changes of a function's circuit are told. */
+  circuitChannel(ref: FunctionRef): string {
+    return `${this.prefix}${CIRCUIT_HEAD}${ref.id}`;
+  }
+
   /** Channel of one kind of news about one workflow. */
   workflowChannel(type: WorkflowEventType, workflowId: string): string {
     return `${this.prefix}workflow:${type}:${encodeName(workflowId)}`;
@@ -201,6 +228,12 @@ export class Keys {
     if (type === undefined) return undefined;
     const ref = parseFunctionId(name.slice(CHANNEL_HEADS[type].length));
     return ref === undefined ? undefined : { type, ref };
+  }
+
+  /** The function whose circuit a channel tells of; `undefined` for every other channel. */
+  parseCircuitChannel(channel: string): FunctionRef | undefined {
+    const head = this.prefix + CIRCUIT_HEAD;
+    return channel.startsWith(head) ? parseFunctionId(channel.slice(head.length)) : undefined;
   }
 
   /** What kind of news about which workflow a channel carries; `undefined` for another channel. */

@@ -1,6 +1,8 @@
 import { Inject, Injectable, Logger } from '@nestjs/common';
 import type { Backend } from '../backend/backend.js';
 import { BACKEND, CLOCK, SETTINGS } from '../backend/tokens.js';
+import { Circuit } from '../circuit/circuit.js';
+import { FunctionCircuits } from '../circuit/function-circuits.js';
 import { createCallId } from '../common/call-id.js';
 import { untilAborted, within, type Clock } from '../common/clock.js';
 import {
@@ -65,12 +67,13 @@ export class EnhancedFunctionRegistry extends FunctionRegistry {
     @Inject(CLOCK) clock: Clock,
     @Inject(WorkerCoordinator) coordinator: WorkerCoordinator,
     @Inject(CallClient) calls: CallClient,
+    @Inject(FunctionCircuits) circuits: FunctionCircuits,
     @Inject(FunctionReadinessWatcher) private readonly watcher: FunctionReadinessWatcher,
     @Inject(WorkflowReadiness) private readonly workflowReadiness: WorkflowReadiness,
     @Inject(WorkflowRestarts) private readonly workflowRestarts: WorkflowRestarts,
     @Inject(GenerationReadiness) private readonly generations: GenerationReadiness,
   ) {
-    super(backend, settings, clock, coordinator, calls);
+    super(backend, settings, clock, coordinator, calls, circuits);
   }
 
   /**
@@ -220,6 +223,31 @@ export class EnhancedFunctionRegistry extends FunctionRegistry {
     };
   }
 
+  /**
+   * The circuit that calls of a function go through.
+   *
+   * @param fn a contract of `defineFunction`, or a function's name
+   * @param workflowId default: the contract's, else the module's
+   * @throws InvalidNameError
+   * @throws InvalidArgumentError the function has no circuit: neither the module's option nor its contract says so
+   */
+  getCircuit<Input extends object, Output>(
+    fn: string | FunctionContract<Input, Output>,
+    workflowId?: string,
+  ): Circuit {
+    const ref = this.refOf(fn, workflowId);
+    const choice = typeof fn === 'string' ? undefined : fn.circuit;
+    const circuit = this.circuits.of(ref, choice);
+    if (circuit === undefined) {
+      throw new InvalidArgumentError(
+        'The function',
+        `${label(ref)}, which has no circuit`,
+        'one that has: circuit: true in FunctionsModule.forRoot(), or in defineFunction()',
+      );
+    }
+    return new Circuit(circuit, this.circuits, this.backend);
+  }
+
   /** Registers a worker of this process and tells `ready`, which releases everyone who waits. */
   async registerWorkerWithInstantNotification(
     workerId: string,
@@ -274,6 +302,19 @@ export class EnhancedFunctionRegistry extends FunctionRegistry {
     assertCallOptions(options);
     const ref = this.refOf(fn, options.workflowId);
     const payload = this.encode(parameters, options);
+    const circuit = this.circuits.of(ref, typeof fn === 'string' ? undefined : fn.circuit);
+    return circuit === undefined
+      ? this.dispatch(callId, ref, parameters, payload, options)
+      : circuit.guard(() => this.dispatch(callId, ref, parameters, payload, options));
+  }
+
+  private dispatch(
+    callId: string,
+    ref: FunctionRef,
+    parameters: unknown,
+    payload: string,
+    options: CallOptions,
+  ): Promise<CallResult> {
     const watch = this.watcher.watch(ref);
     const { generation } = options;
     const isServed = generation === undefined || watch.view.healthyOf(generation);

@@ -2,6 +2,7 @@ import { Inject, Injectable, Logger } from '@nestjs/common';
 import type { Backend } from '../backend/backend.js';
 import { BACKEND, CLOCK, SETTINGS } from '../backend/tokens.js';
 import type { FunctionSnapshot } from '../backend/worker-store.js';
+import { FunctionCircuits } from '../circuit/function-circuits.js';
 import { createCallId } from '../common/call-id.js';
 import { pause, within, type Clock } from '../common/clock.js';
 import {
@@ -68,6 +69,7 @@ export class FunctionRegistry {
     @Inject(CLOCK) protected readonly clock: Clock,
     @Inject(WorkerCoordinator) protected readonly coordinator: WorkerCoordinator,
     @Inject(CallClient) protected readonly calls: CallClient,
+    @Inject(FunctionCircuits) protected readonly circuits: FunctionCircuits,
   ) {}
 
   /**
@@ -255,9 +257,13 @@ export class FunctionRegistry {
       const ref = functionRef(functionName, workflowId);
       assertTimeout('timeout', timeout);
       const payload = this.encode(parameters, { item });
-      const definition = await this.pollUntilAvailable(ref, timeout);
-      this.assertParameters(ref, definition, parameters);
-      return this.send(callId, ref, payload, {});
+      const call = async (): Promise<CallResult> => {
+        const definition = await this.pollUntilAvailable(ref, timeout);
+        this.assertParameters(ref, definition, parameters);
+        return this.send(callId, ref, payload, {});
+      };
+      const circuit = this.circuits.of(ref, undefined);
+      return circuit === undefined ? call() : circuit.guard(call);
     });
   }
 
@@ -368,7 +374,7 @@ export class FunctionRegistry {
       if (left <= 0) {
         const situation =
           snapshot === undefined
-            ? `the registry in Redis could not be read: ${messageOf(problem)}`
+            ? `the registry could not be read: ${messageOf(problem)}`
             : this.coordinator.willHost(ref)
               ? REGISTERS_LATER
               : situationOf(snapshot.workers, snapshot.definition);

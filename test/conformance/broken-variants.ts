@@ -4,7 +4,9 @@ import type {
   CallStreams,
   Outcome,
   ReplyReader,
+  RawCall,
 } from '../../src/backend/call-streams.js';
+import type { CircuitStore } from '../../src/backend/circuit-store.js';
 import type { DeadLetterStore, RawDeadLetter } from '../../src/backend/dead-letter-store.js';
 import type { FleetStore } from '../../src/backend/fleet-store.js';
 import type { BusEvents, NotificationBus } from '../../src/backend/notification-bus.js';
@@ -39,7 +41,7 @@ type Change<T> = (good: T, keys: Keys, backend: Backend) => Partial<T>;
 
 const part =
   <
-    N extends 'bus' | 'workers' | 'fleet' | 'calls' | 'deadLetters' | 'workflows',
+    N extends 'bus' | 'workers' | 'fleet' | 'calls' | 'deadLetters' | 'circuits' | 'workflows',
     T extends Backend[N],
   >(
     name: N,
@@ -57,6 +59,7 @@ const workers = part<'workers', WorkerStore>('workers');
 const fleet = part<'fleet', FleetStore>('fleet');
 const calls = part<'calls', CallStreams>('calls');
 const deadLetters = part<'deadLetters', DeadLetterStore>('deadLetters');
+const circuits = part<'circuits', CircuitStore>('circuits');
 const workflows = part<'workflows', WorkflowStore>('workflows');
 
 const reader = (title: string, change: (good: CallReader) => Partial<CallReader>): BrokenVariant =>
@@ -120,6 +123,16 @@ export const brokenVariants: readonly BrokenVariant[] = [
       return good.read(refs, count, 0);
     },
   })),
+  reader('who waits looks now and then instead of standing in line', (good) => ({
+    read: async (refs, count, blockMs) => {
+      const until = Date.now() + blockMs;
+      for (;;) {
+        const found = await good.read(refs, count, 0);
+        if (found.length > 0 || Date.now() >= until) return found;
+        await pause(1 + Math.random() * 20);
+      }
+    },
+  })),
   replies('a caller is woken late', (good) => ({
     read: async (blockMs) => {
       if (blockMs < 1_000) return good.read(blockMs);
@@ -136,8 +149,54 @@ export const brokenVariants: readonly BrokenVariant[] = [
   })),
   reader('the bell does not say that it rang', (good) => ({
     waitForBell: async (...wait) => {
-      await good.waitForBell(...wait);
-      return false;
+      return { ...(await good.waitForBell(...wait)), rang: false };
+    },
+  })),
+  reader('more is given than was offered', (good) => ({
+    waitForBell: async (...wait) => {
+      const { calls } = await good.waitForBell(...wait);
+      const [pools] = wait;
+      const read = { pools, limit: 100, functions: 64, perFunction: 100, rooms: [] };
+      return { rang: false, calls: [...calls, ...(await good.take(read)).calls] };
+    },
+  })),
+  reader('what was given is told again', (good) => {
+    let told: readonly RawCall[] = [];
+    return {
+      waitForBell: async (...wait) => {
+        const [pools, , offer] = wait;
+        const bell = await good.waitForBell(...wait);
+        if (offer === undefined) return bell;
+        const limit = offer.places;
+        const read = { pools, limit, functions: 64, perFunction: 1, rooms: [] };
+        told = [...bell.calls, ...(await good.take(read)).calls].slice(0, limit);
+        return { rang: bell.rang, calls: told };
+      },
+      withdraw: async () => [...told, ...(await good.withdraw())],
+    };
+  }),
+  reader('a call that comes between two waits is lost', (good) => {
+    let waited = false;
+    return {
+      waitForBell: async (...wait) => {
+        const bell = await good.waitForBell(...wait);
+        waited = wait[2] !== undefined && !bell.rang;
+        return bell;
+      },
+      take: async (read) => {
+        const { calls, more } = await good.take(read);
+        return { calls: waited ? calls.slice(1) : calls, more };
+      },
+    };
+  }),
+  reader('what one pool had is lost with the group of the next one', (good) => ({
+    take: async (read) => {
+      const looks = [];
+      for (const pool of read.pools) looks.push(await good.take({ ...read, pools: [pool] }));
+      return {
+        calls: looks.flatMap(({ calls }) => calls),
+        more: looks.some(({ more }) => more),
+      };
     },
   })),
   reader('nothing is ever due', () => ({ isDue: () => Promise.resolve(false) })),
@@ -500,6 +559,29 @@ export const brokenVariants: readonly BrokenVariant[] = [
     },
   })),
 
+  reader('a reset leaves the connection as it is', () => ({ reset: () => undefined })),
+  replies('a reset of the read of replies leaves the connection as it is', () => ({
+    reset: () => undefined,
+  })),
+  reader('all connections of a reader are one', () => ({ connections: () => 1 })),
+  replies('all connections of a read of replies are one', () => ({ connections: () => 1 })),
+  reader('a consumer does not learn what it has', () => ({ pending: () => Promise.resolve([]) })),
+  replies('what came while a read of replies was reset is lost', (good) => {
+    let connections = 0;
+    return {
+      read: async (blockMs) => {
+        const read = await good.read(blockMs);
+        const isNew = good.connections() > 1 && connections !== good.connections();
+        connections = good.connections();
+        return isNew ? [] : read;
+      },
+    };
+  }),
+
+  // Bad input
+  calls('every function is broken', () => ({ broken: (refs) => Promise.resolve([...refs]) })),
+  calls('no function is ever broken', () => ({ broken: () => Promise.resolve([]) })),
+
   // Pub/sub
   bus('nobody is heard to listen', () => ({ heard: () => Promise.resolve([]) })),
 
@@ -510,6 +592,19 @@ export const brokenVariants: readonly BrokenVariant[] = [
   outcomes('progress knows no bound', (outcome) =>
     outcome.kind === 'progress' ? { ...outcome, kind: 'answer' } : outcome,
   ),
+  replies('who shares a call and does not read has all its progress kept', (good) => {
+    let begun = false;
+    return {
+      read: async (blockMs) => {
+        const read = await good.read(blockMs);
+        const [oldest] = read;
+        if (begun || oldest === undefined) return read;
+        begun = true;
+        // More than it would have heard, had it read from the beginning.
+        return read.length < 900 ? read : [...Array<typeof oldest>(2_000).fill(oldest), ...read];
+      },
+    };
+  }),
   deadLetters('dead letters are not cut', (good) => {
     const first = new Map<string, RawDeadLetter>();
     return {
@@ -524,6 +619,88 @@ export const brokenVariants: readonly BrokenVariant[] = [
   }),
   calls('running calls do not count as backlog', (good) => ({
     submit: (all, terms) => good.submit(all, { ...terms, maxBacklog: terms.maxBacklog + 1 }),
+  })),
+
+  // Circuits
+  circuits('a circuit never opens', (good) => ({
+    report: (ref, report) => good.report(ref, { ...report, failures: 0 }),
+  })),
+  circuits('a circuit opens below its rate', (good) => ({
+    report: (ref, report) =>
+      good.report(ref, { ...report, terms: { ...report.terms, failureRate: 0.4 } }),
+  })),
+  circuits('the first who reports is taken for the only one', (good) => ({
+    report: (ref, report) =>
+      good.report(ref, { ...report, terms: { ...report.terms, settleMs: 0 } }),
+  })),
+  circuits('all callers are one', (good) => ({
+    report: (ref, report) => good.report(ref, { ...report, caller: 'all' }),
+  })),
+  circuits('what was counted once counts for ever', (good) => ({
+    report: (ref, report) =>
+      good.report(ref, { ...report, terms: { ...report.terms, windowMs: 600_000 } }),
+    counts: (ref, terms) => good.counts(ref, { ...terms, windowMs: 600_000 }),
+  })),
+  circuits('a report of another generation counts', (good) => ({
+    report: async (ref, report) => {
+      const { record } = await good.read(ref, undefined);
+      const { generation } = JSON.parse(record || '{"generation":0}') as { generation: number };
+      return good.report(ref, { ...report, generation });
+    },
+  })),
+  circuits('what opens a circuit opens it again', (good) => ({
+    report: async (ref, report) => {
+      const reading = await good.report(ref, report);
+      return reading.record.includes('"open"')
+        ? good.order(ref, { kind: 'open', reason: 'failure-rate', forMs: report.terms.openMs })
+        : reading;
+    },
+  })),
+  heard('changes of a circuit are not told', (tell) => (...message) => {
+    if (!message[1].includes('"circuit"')) tell(...message);
+  }),
+  circuits('a circuit that was reset remembers', (good) => ({
+    order: (ref, order) => good.order(ref, order.kind === 'reset' ? { kind: 'close' } : order),
+  })),
+  circuits('a circuit that is held by hand is tried again', (good) => ({
+    order: (ref, order) =>
+      good.order(ref, order.kind === 'open' ? { ...order, forMs: order.forMs ?? 1 } : order),
+  })),
+  circuits('everybody probes', (good) => ({
+    probe: async (...probe) => ({ ...(await good.probe(...probe)), granted: true }),
+  })),
+  circuits('a probe that succeeds shows nothing', (good) => ({
+    conclude: (ref, generation, verdict, ms) =>
+      good.conclude(ref, generation, verdict === 'success' ? 'none' : verdict, ms),
+  })),
+  circuits('whoever probed closes the circuit', (good) => ({
+    conclude: (ref, generation, verdict, ms) =>
+      verdict === 'success'
+        ? good.order(ref, { kind: 'close' })
+        : good.conclude(ref, generation, verdict, ms),
+  })),
+  circuits('the lease of a probe is not kept', (good) => ({
+    conclude: (ref, generation, verdict, ms) =>
+      verdict === 'keep' ? good.read(ref, undefined) : good.conclude(ref, generation, verdict, ms),
+  })),
+  circuits('something is always counted', (good) => ({
+    counts: async (...asked) => {
+      const counts = await good.counts(...asked);
+      return { ...counts, calls: Math.max(counts.calls, 5) };
+    },
+  })),
+  circuits('a circuit that never was is open', (good) => ({
+    read: async (...read) => {
+      const { record, timestamp } = await good.read(...read);
+      return { record: record || '{"generation":1,"state":"open","since":1}', timestamp };
+    },
+  })),
+  circuits('circuits of all functions are one', (good) => ({
+    read: (_, known) => good.read(functionRef('work', 'default'), known),
+  })),
+  circuits('a circuit that was forgotten stays so', (good) => ({
+    read: (ref) => good.read(ref, undefined),
+    probe: (ref, caller, leaseMs) => good.probe(ref, caller, leaseMs, undefined),
   })),
 
   // Workflows

@@ -41,6 +41,8 @@ describe('docs/architecture.md', () => {
       keys.workers(ref),
       keys.definition(ref),
       keys.lastEpoch(ref),
+      keys.circuit(ref),
+      keys.circuitCounts(ref),
       keys.workflow('workflowId'),
       keys.generation('workflowId'),
       keys.restart('workflowId'),
@@ -50,6 +52,8 @@ describe('docs/architecture.md', () => {
       keys.grave('sessionId'),
       keys.poolDue('poolId'),
       keys.poolWake('poolId'),
+      keys.poolOffers('poolId'),
+      keys.given('sessionId'),
       keys.delayedFunctions(),
       keys.unclaimed(),
       keys.processes(),
@@ -67,6 +71,7 @@ describe('docs/architecture.md', () => {
     const keys = new Keys('');
     const all = [
       ...keys.channels(functionRef('functionName', 'workflowId')),
+      keys.circuitChannel(functionRef('functionName', 'workflowId')),
       ...WORKFLOW_EVENTS.map((type) => keys.workflowChannel(type, 'workflowId')),
       keys.control('sessionId'),
     ];
@@ -80,6 +85,7 @@ describe('docs/architecture.md', () => {
         ...['calls', 'workers', 'definition', 'deadLetters', 'lastEpoch', 'workflow', 'lease'],
         ...['hosted', 'replies', 'control', 'processes', 'supervisor', 'channel', 'channels'],
         ...['delayed', 'aside', 'once', 'bells', 'grave', 'pool', 'poolDue', 'poolWake', 'deputy'],
+        ...['given', 'poolOffers', 'circuit', 'circuitCounts', 'circuitChannel'],
         ...['generation', 'restart', 'workflowChannel'],
         ...['delayedFunctions', 'unclaimed', 'unprefixed', 'prefixedPattern', 'unprefixedPattern'],
       ].sort(),

@@ -4,7 +4,14 @@ import { readText } from '../docs/markdown.js';
 
 /** A block of rules in docs/security.md, by its heading. */
 export type AclBlock =
-  'Every process' | 'Calling' | 'Hosting' | 'Supervising' | 'Dead letters' | 'Workflows';
+  | 'Every process'
+  | 'Calling'
+  | 'Circuits'
+  | 'Giving calls'
+  | 'Hosting'
+  | 'Supervising'
+  | 'Dead letters'
+  | 'Workflows';
 
 /** What stands for the words in capitals. */
 export interface AclUser {

@@ -100,11 +100,24 @@ describe('a user of docs/security.md is refused', () => {
     ['XADD', foreign, '*', 'id', '{}'],
     inScript(`XADD ${foreign} * id {}`),
   ];
+  const circuits: string[][] = [
+    ['SET', `${PREFIX}nf:{work:default}:circuit`, '{}'],
+    ['PUBLISH', `${PREFIX}circuit:state:work:default`, '{}'],
+  ];
+  const ofCallers = [...supervision, ...ofWorkers, ...readsCalls, ...deadLetters, ...answers];
   const REFUSED: Readonly<Record<User, string[][]>> = {
-    caller: [
-      ...[...everybody, ...supervision, ...ofWorkers, ...ofDirectors],
-      ...[...readsCalls, ...deadLetters, ...answers],
-    ],
+    caller: [...everybody, ...ofCallers, ...ofDirectors, ...circuits],
+    breaker: [...everybody, ...ofCallers, ...ofDirectors],
+    // Who gives calls takes them first.
+    giver: [
+      ...everybody,
+      ...supervision,
+      ...ofWorkers,
+      ...ofDirectors,
+      ...deadLetters,
+      ...answers,
+      ...circuits,
+    ].filter(([name]) => name !== 'XREADGROUP'),
     worker: [...everybody, ...supervision, ...ofDirectors, ...deadLetters],
     supervisor: [...everybody, ...ofWorkers.slice(0, 7), ...ofDirectors, ...deadLetters],
     operator: [
@@ -115,7 +128,7 @@ describe('a user of docs/security.md is refused', () => {
       ...readsCalls,
       ...answers,
     ],
-    director: [...everybody, ...supervision, ...ofWorkers, ...readsCalls, ...answers],
+    director: [...everybody, ...supervision, ...ofWorkers, ...readsCalls, ...answers, ...circuits],
   };
 
   it.each(

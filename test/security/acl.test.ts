@@ -353,7 +353,7 @@ describe('a fleet whose users have the rules of docs/security.md', () => {
 
   it('reads many functions by their bell', async () => {
     const names = Array.from({ length: DIRECT_READ_LIMIT + 2 }, (_, index) => `f${index}`);
-    const registry = await fleet.caller();
+    const registry = (await fleet.startAs('giver')).get(EnhancedFunctionRegistry);
     const host = (): Promise<INestApplicationContext> =>
       fleet.startAs(
         'worker',
@@ -366,6 +366,29 @@ describe('a fleet whose users have the rules of docs/security.md', () => {
     await expect(Promise.all(many)).resolves.toHaveLength(300);
     await fleet.stop(first);
     expect(await Promise.all(names.map((name) => registry.call(name)))).toEqual(names);
+    const given = (): Promise<number> => fleet.callCount('blpop');
+    const before = await given();
+    await eventually('it waits, and is given a call', async () => {
+      await registry.call('f1');
+      return (await given()) > before;
+    });
+  });
+
+  it('rings for many functions, by a user that may not give calls, and is refused once', async () => {
+    const names = Array.from({ length: DIRECT_READ_LIMIT + 2 }, (_, index) => `f${index}`);
+    await fleet.startAs(
+      'worker',
+      names.map((name) => hosting(name, () => name)),
+    );
+    const registry = await fleet.caller();
+    await eventually('it waits and offers to take calls', async () => {
+      await registry.call('f0');
+      return (await fleet.refusals()).length > 0;
+    });
+    for (const name of names) await expect(registry.call(name)).resolves.toBe(name);
+    expect(await fleet.refusedCount('xreadgroup')).toBe(1);
+    expect(await fleet.refusals()).toEqual(['caller: command xreadgroup (lua)']);
+    await fleet.redis.acl('LOG', 'RESET');
   });
 
   it('tells health to those who listen, and leaves a function out whose key holds something else', async () => {
@@ -384,6 +407,45 @@ describe('a fleet whose users have the rules of docs/security.md', () => {
     await fleet.stop(worker);
   });
 
+  it('counts, opens, probes and closes circuits, and hears of it', async () => {
+    let broken = true;
+    await fleet.startAs('worker', [
+      hosting('work', () => {
+        if (broken) throw new Error('broken');
+        return 'done';
+      }),
+    ]);
+    const circuit = { minimumCalls: 4, windowMs: 1_000, openMs: 50 };
+    const start = (): Promise<INestApplicationContext> => fleet.startAs('breaker', [], { circuit });
+    const leaving = await start();
+    const [one, two] = [leaving, await start()].map((app) => app.get(EnhancedFunctionRegistry)) as [
+      EnhancedFunctionRegistry,
+      EnhancedFunctionRegistry,
+    ];
+    const both = [one, two];
+    await eventually('it is open', async () => {
+      const codes = await Promise.all(both.map((registry) => codeOf(registry.call('work'))));
+      return codes.includes('CIRCUIT_OPEN');
+    });
+    broken = false;
+    await eventually('it is closed', async () => {
+      const codes = await Promise.all(both.map((registry) => codeOf(registry.call('work'))));
+      return codes.every((code) => code === 'no failure');
+    });
+    await one.getCircuit('work').open('by hand');
+    await eventually('the other one hears', () => two.getCircuit('work').state === 'open');
+    await two.getCircuit('work').close();
+    await eventually('both know', () => one.getCircuit('work').state === 'closed');
+    await one.call('work');
+    await one.getCircuit('work').counts();
+    await fleet.stop(leaving);
+    await eventually('who left is forgotten', async () => {
+      await two.call('work');
+      return (await two.getCircuit('work').counts()).callers === 1;
+    });
+    await two.getCircuit('work').reset();
+  });
+
   it('supervises in an office of two, others ask for it, and in another database than the first', async () => {
     const first = await fleet.startAs('supervisor');
     await eventually('it supervises', () => first.get(WorkerCoordinator).isSupervisor);
@@ -400,6 +462,7 @@ describe('a fleet whose users have the rules of docs/security.md', () => {
     // What a process does only when it doubts that an office is held.
     const asker = third.get<Backend>(BACKEND);
     await expect(asker.fleet.elect('nobody', OFFICE_LEASES)).resolves.toBe('none');
+    await usage.settle();
     await fleet.stop(third);
     await fleet.stop(first);
     await eventually('the deputy follows', () => second.get(WorkerCoordinator).isSupervisor);

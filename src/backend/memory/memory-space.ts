@@ -1,7 +1,9 @@
 import type { Clock } from '../../common/clock.js';
 import { functionRef, type FunctionRef } from '../../protocol/function-ref.js';
+import type { RawDeadLetter } from '../dead-letter-store.js';
 import { REPLY_STREAM_TTL_MS } from '../limits.js';
 import { ExpiringMap } from './expiring-map.js';
+import type { MemoryCircuit } from './memory-circuit.js';
 import { MemoryFunction, type SharedCall } from './memory-function.js';
 import { Pool } from './pool.js';
 import { ReplyStream } from './reply-stream.js';
@@ -11,6 +13,8 @@ import { Sessions } from './sessions.js';
 /** All that is stored under one key prefix: the functions, calls and processes of one tenant. */
 export class MemorySpace {
   readonly sessions: Sessions;
+  /** Circuits that changed, or of which something was counted, lately; one that is held by hand, for ever. */
+  readonly circuits: ExpiringMap<MemoryCircuit>;
   readonly saved: SavedWorkflows;
   /** What is shared by an idempotency key. */
   readonly shared: ExpiringMap<SharedCall>;
@@ -25,8 +29,12 @@ export class MemorySpace {
   private readonly pools = new Map<string, Pool>();
   private readonly replies: ExpiringMap<ReplyStream>;
 
-  constructor(private readonly clock: Clock) {
+  constructor(
+    private readonly clock: Clock,
+    private readonly buried: (ref: FunctionRef, letter: RawDeadLetter) => void = () => undefined,
+  ) {
     this.sessions = new Sessions(clock);
+    this.circuits = new ExpiringMap(clock);
     this.saved = new SavedWorkflows(clock);
     this.shared = new ExpiringMap(clock);
     this.lastEpochs = new ExpiringMap(clock);
@@ -116,6 +124,11 @@ export class MemorySpace {
 
   keepReplies(processId: string): void {
     this.replies.touch(processId, REPLY_STREAM_TTL_MS);
+  }
+
+  /** Puts a call that is given up to the function's dead letters. */
+  bury(fn: MemoryFunction, fields: readonly string[]): void {
+    this.buried(fn.ref, fn.letters.add(fields, this.now()));
   }
 
   /** Notes when a function's first delayed call is due. */

@@ -5,11 +5,11 @@ import type { RedisConnection } from './redis-connection.js';
 /** What the library keeps in its keys, by their ends; docs/architecture.md lists them. */
 const TYPES: readonly (readonly [type: string, end: RegExp])[] = [
   ['stream', /:(calls|dead|replies)$/],
-  ['zset', /:(delayed|unclaimed|due)$/],
-  ['hash', /:(aside|workers|processes|generation)$|}:once:/],
+  ['zset', /:(delayed|unclaimed|due|offers)$/],
+  ['hash', /:(aside|workers|processes|circuit-counts|generation)$|}:once:/],
   ['set', /:(bells|functions|hosted)$/],
-  ['list', /:wake$/],
-  ['string', /:(definition|epoch|lease|grave|supervisor|deputy|restart)$/],
+  ['list', /:(wake|given)$/],
+  ['string', /:(definition|epoch|lease|grave|supervisor|deputy|circuit|restart)$/],
 ];
 
 /** The type that a key of the library has, as Redis's TYPE names it. */

@@ -2,16 +2,21 @@ import { Logger } from '@nestjs/common';
 import type { Redis } from 'ioredis';
 import { Complaint } from '../../common/complaint.js';
 import { isRefused } from '../../common/errors.js';
+import { CALL_FIELDS } from '../../protocol/call.js';
 import type { FunctionRef } from '../../protocol/function-ref.js';
 import type { Keys } from '../../protocol/keys.js';
 import { parseFunctionId } from '../../protocol/keys.js';
-import type { CallReader, PoolRead, RawCall, Taken } from '../call-streams.js';
+import type { Bell, CallReader, Offer, PoolRead, RawCall, Taken } from '../call-streams.js';
+import { CallOffer } from './call-offer.js';
 import type { RedisConnection } from './redis-connection.js';
 import { around } from './redis-worker-store.js';
 import { runScript, scripts } from './scripts.js';
 
 /** The one consumer group of every function. */
 export const GROUP = 'workers';
+
+const NOTHING: Bell = { rang: false, calls: [] };
+const RANG: Bell = { rang: true, calls: [] };
 
 type Entries = [id: string, fields: string[] | null][];
 type StreamAnswer = [key: string, entries: Entries][] | null;
@@ -26,6 +31,7 @@ export class RedisCallReader implements CallReader {
   private readonly logger = new Logger('REDIS');
   private readonly trouble = new Complaint((text) => this.logger.warn(text));
   private readonly callsParts: readonly [string, string];
+  private readonly offer: CallOffer;
   /** Of the functions that were taken so far. */
   private readonly refs = new Map<string, FunctionRef>();
 
@@ -36,9 +42,11 @@ export class RedisCallReader implements CallReader {
     private readonly consumer: string,
   ) {
     this.callsParts = callsParts(keys);
+    this.offer = new CallOffer(connection, keys, consumer);
     connection.onReady(() => {
       this.clientId = undefined;
       this.unwakeable = false;
+      this.offer.reconnected();
       return connection.client.client('ID').then(
         (id) => (this.clientId = id),
         (error: unknown) => this.tellUnwakeable(connection.translate('CLIENT ID', error)),
@@ -92,33 +100,49 @@ export class RedisCallReader implements CallReader {
     }
   }
 
-  async take({ pools, limit, functions, perFunction, rooms }: PoolRead): Promise<Taken> {
-    const places = rooms.flatMap(({ ref, room }) => [ref.id, room]);
+  async take(read: PoolRead): Promise<Taken> {
+    const { pools, limit } = read;
     const calls: RawCall[] = [];
     let more = false;
     for (const poolId of pools) {
       if (calls.length >= limit) return { calls, more: true };
-      const answer = (await this.script(
-        [this.keys.poolDue(poolId), this.keys.poolWake(poolId)],
-        [
-          GROUP,
-          this.consumer,
-          ...this.callsParts,
-          limit - calls.length,
-          functions,
-          perFunction,
-          ...places,
-        ],
-      )) as [number, ...(string | Entries)[]];
-      if (answer[0] === 1) more = true;
-      for (let i = 1; i + 1 < answer.length; i += 2) {
-        const ref = this.refOf(answer[i] as string);
-        if (ref === undefined) continue;
-        for (const [entryId, fields] of answer[i + 1] as Entries)
-          if (fields !== null) calls.push({ ref, entryId, fields });
+      try {
+        const taken = await this.takeFrom(poolId, read, limit - calls.length);
+        calls.push(...taken.calls);
+        more ||= taken.more;
+      } catch (error) {
+        // What was taken so far is told first, and this in the next look.
+        if (calls.length === 0) throw error;
+        return { calls, more: true };
       }
     }
     return { calls, more };
+  }
+
+  private async takeFrom(
+    poolId: string,
+    { functions, perFunction, rooms }: PoolRead,
+    limit: number,
+  ): Promise<Taken> {
+    const { keys, consumer } = this;
+    const takesBack = this.offer.stands(poolId);
+    const [more, given, ...entries] = (await this.script(
+      [keys.poolDue(poolId), keys.poolWake(poolId), keys.poolOffers(poolId), keys.given(consumer)],
+      [
+        ...[GROUP, consumer, ...this.callsParts, limit, functions, perFunction],
+        takesBack ? 1 : 0,
+        ...rooms.flatMap(({ ref, room }) => [ref.id, room]),
+      ],
+    )) as [number, string[], ...(string | Entries)[]];
+    if (takesBack) this.offer.ended();
+    const calls = await this.given(given);
+    for (let i = 0; i + 1 < entries.length; i += 2) {
+      const ref = this.refOf(entries[i] as string);
+      if (ref === undefined) continue;
+      for (const [entryId, fields] of entries[i + 1] as Entries)
+        if (fields !== null) calls.push({ ref, entryId, fields });
+    }
+    return { calls, more: more === 1 };
   }
 
   private refOf(id: string): FunctionRef | undefined {
@@ -137,16 +161,44 @@ export class RedisCallReader implements CallReader {
     }
   }
 
-  async waitForBell(pools: readonly string[], blockMs: number): Promise<boolean> {
+  async waitForBell(pools: readonly string[], blockMs: number, offer?: Offer): Promise<Bell> {
+    const [pool] = pools;
+    // A process that has several pools would take from each what it has room for in all.
+    if (pool !== undefined && pools.length === 1 && offer !== undefined)
+      this.offer.make(pool, offer);
     this.reading = true;
     try {
+      const given = this.keys.given(this.consumer);
       const keys = pools.map((poolId) => this.keys.poolWake(poolId));
-      return (await this.connection.client.blpop(...keys, blockMs / 1_000)) !== null;
+      const popped = await this.connection.client.blpop(given, ...keys, blockMs / 1_000);
+      if (popped === null) return NOTHING;
+      return popped[0] === given ? { rang: false, calls: await this.given([popped[1]]) } : RANG;
     } catch (error) {
       throw this.connection.translate('BLPOP', error);
     } finally {
       this.reading = false;
     }
+  }
+
+  async withdraw(): Promise<readonly RawCall[]> {
+    return this.given(await this.offer.takeBack());
+  }
+
+  /** Calls out of what was given: lines of function id, entry id and call. */
+  private async given(texts: readonly string[]): Promise<RawCall[]> {
+    const calls: RawCall[] = [];
+    for (const line of texts.flatMap((text) => text.split('\n'))) {
+      const idEnd = line.indexOf('\t');
+      const entryEnd = line.indexOf('\t', idEnd + 1);
+      const ref = this.refOf(line.slice(0, idEnd));
+      if (ref === undefined) continue;
+      if (entryEnd < 0) calls.push(...(await this.pendingOf([ref])));
+      else {
+        const fields = [CALL_FIELDS.call, line.slice(entryEnd + 1)];
+        calls.push({ ref, entryId: line.slice(idEnd + 1, entryEnd), fields });
+      }
+    }
+    return calls;
   }
 
   private async script(
@@ -161,6 +213,12 @@ export class RedisCallReader implements CallReader {
   }
 
   async pending(refs: readonly FunctionRef[]): Promise<RawCall[]> {
+    // What was given is pending, too.
+    await this.offer.takeBack();
+    return this.pendingOf(refs);
+  }
+
+  private async pendingOf(refs: readonly FunctionRef[]): Promise<RawCall[]> {
     const streams = refs.map((ref) => this.keys.calls(ref));
     const answer = await this.connection.command('XREADGROUP', (client) =>
       client.xreadgroup(
@@ -211,6 +269,7 @@ export class RedisCallReader implements CallReader {
         .command('CLIENT KILL', (client) => client.client('KILL', 'ID', id))
         .catch(() => undefined);
     }
+    if (this.commands.isReady()) await this.offer.takeBack(this.commands).catch(() => undefined);
     this.connection.close();
   }
 }
