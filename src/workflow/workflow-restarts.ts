@@ -14,6 +14,7 @@ import {
   type RestartOptions,
   type RestartReport,
 } from './restart-options.js';
+import { RestartCourse } from './restart-course.js';
 import { LEAD_LEASE_MS, RestartLead } from './restart-lead.js';
 import { RestartRun } from './restart-run.js';
 
@@ -53,7 +54,7 @@ export class WorkflowRestarts {
     const { workflowId, restartId } = lead;
     const since = this.clock.elapsed();
     const { generation } = await workflows.current(workflowId);
-    const run = new RestartRun(lead, generation, options, {
+    const course = new RestartCourse(lead, generation, options, {
       workflows,
       workers,
       watcher: this.watcher,
@@ -62,6 +63,7 @@ export class WorkflowRestarts {
       onFailure: (listener) => this.coordinator.on('restartFailed', listener),
       warn: (text) => this.logger.warn(text),
     });
+    const run = new RestartRun(course);
     const plan = await run.plan();
     await workflows.tell(
       workflowId,
