@@ -19,6 +19,7 @@ import { CommandLog } from '../harness/command-log.js';
 import { createDeferred, type Deferred } from '../harness/deferred.js';
 import { eventually } from '../harness/eventually.js';
 import { hosting, Stage } from '../harness/host.js';
+import { callInGroups } from './groups.js';
 import { connections, hearing } from './hearing.js';
 
 jest.setTimeout(30_000);
@@ -75,33 +76,21 @@ describe.each(connections(redisUrl()))('calls at one generation, on $title', ({ 
     const app = await leader(options);
     await save(app, 0);
     await registryOf(app).coordinateRestart('flow');
-    let ended = false;
-    const seen: { generation: number; versions: unknown[] }[] = [];
-    const failures: unknown[] = [];
-    const calling = (async () => {
-      while (!ended) {
-        const group = await registryOf(app).atGeneration('flow');
-        const calls = ['a', 'b', 'a', 'b'].map((name) => versionOf(group, name));
-        const results = await Promise.allSettled(calls);
-        const versions = results.flatMap((one) => (one.status === 'fulfilled' ? [one.value] : []));
-        for (const one of results) if (one.status === 'rejected') failures.push(one.reason);
-        seen.push({ generation: group.generation, versions });
-      }
-    })();
+    const groups = callInGroups(registryOf(app));
     const versions = new Map<number, number>();
     for (const version of [1, 2, 3]) {
       const generation = await save(app, version);
       versions.set(generation, version);
       await registryOf(app).coordinateRestart('flow');
       await eventually('a group has seen it', () =>
-        seen.some((group) => group.generation === generation && group.versions.length > 0),
+        groups.seen.some((group) => group.generation === generation && group.versions.length > 0),
       );
     }
-    ended = true;
-    await calling;
-    for (const { generation, versions: answers } of seen)
+    await groups.end();
+    for (const { generation, versions: answers, failures } of groups.seen) {
       for (const version of answers) expect(version).toBe(versions.get(generation) ?? 0);
-    for (const failure of failures) expect(failure).toBeInstanceOf(GenerationGoneError);
+      for (const code of failures) expect(code).toBe('GENERATION_GONE');
+    }
   });
 
   it('run on the workers that have it, whichever worker takes them first', async () => {
@@ -264,6 +253,21 @@ describe('a call that is bound to a generation', () => {
     await expect(group.call('a', {}, { readinessTimeoutMs: 50 })).rejects.toMatchObject({
       code: 'GENERATION_GONE',
     });
+  });
+
+  it('comes to its worker although its caller may not hear of it, by polling', async () => {
+    for (const id of ['w1', 'w2']) await host(id);
+    const deaf = `deaf-${fleet.prefix.replaceAll(/\W/g, '')}`;
+    await fleet.redis.acl('SETUSER', deaf, 'on', '>secret', '~*', '+@all', 'resetchannels');
+    const connection = redisUrl().replace('redis://', `redis://${deaf}:secret@`);
+    const app = await leader({ connection, pollIntervalMs: 20 });
+    await save(await leader(), 'v2');
+    const group = await registryOf(app).atGeneration('flow');
+    const waiting = versionOf(group, 'a');
+    await registryOf(await leader()).coordinateRestart('flow');
+    expect(await waiting).toBe('v2');
+    await fleet.stop(app);
+    await fleet.redis.acl('DELUSER', deaf);
   });
 
   it('does not count on a worker of an older library', async () => {

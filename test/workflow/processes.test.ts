@@ -7,6 +7,7 @@ import { functionRef } from '../../src/protocol/function-ref.js';
 import { Fleet, redisUrl } from '../harness/apps.js';
 import { eventually } from '../harness/eventually.js';
 import { TestProcess } from '../harness/processes.js';
+import { callInGroups, type SeenGroup } from './groups.js';
 
 // Processes are started and end in them, on machines that do other things too.
 jest.setTimeout(90_000);
@@ -77,6 +78,14 @@ const healthy = async (): Promise<number> => {
   return workers.filter(({ status }) => status === 'ready').length;
 };
 
+/** The process whose turn it is, and which waits for `go`. */
+const firstLoading = (workers: readonly TestProcess[]): Promise<TestProcess> =>
+  eventually('one loads', () => {
+    const found = workers.find((worker) => worker.all('reloading').length > 0);
+    if (found === undefined) throw new Error('none does');
+    return found;
+  });
+
 describe('a restart of several processes', () => {
   it('loses no call, and afterwards all have loaded the save', async () => {
     await startWorkers(['w1', 'w2', 'w3']);
@@ -123,11 +132,7 @@ describe('a restart of several processes', () => {
     await app.get(WorkflowNotifier).notifySaved('flow', 'v2');
     const leader = start('workflow-leader.ts');
     await leader.message('restarting', 60_000);
-    const loading = await eventually('one loads', () => {
-      const found = workers.find((worker) => worker.all('reloading').length > 0);
-      if (found === undefined) throw new Error('none does');
-      return found;
-    });
+    const loading = await firstLoading(workers);
     leader.kill('SIGKILL');
     // Its lease is not over yet.
     await expect(registry.coordinateRestart('flow')).rejects.toMatchObject({
@@ -152,16 +157,71 @@ describe('a restart of several processes', () => {
   it('goes on when a process is killed while it loads, and another is started', async () => {
     const workers = await startWorkers(['w1', 'w2'], { HELD: '1' });
     const restart = registry.coordinateRestart('flow', { timeoutMs: 60_000 });
-    const loading = await eventually('one loads', () => {
-      const found = workers.find((worker) => worker.all('reloading').length > 0);
-      if (found === undefined) throw new Error('none does');
-      return found;
-    });
+    const loading = await firstLoading(workers);
     const other = workers.find((worker) => worker !== loading) as TestProcess;
     void other.message('reloading', 60_000).then(() => other.send({ type: 'go' }));
     loading.kill('SIGKILL');
     await startWorkers(['w3']);
     expect((await restart).restarted).toHaveLength(2);
     expect(await healthy()).toBe(2);
+  });
+
+  it('stops when a process that was killed does not come back, names it, and leaves the others alone', async () => {
+    const workers = await startWorkers(['w1', 'w2', 'w3'], { HELD: '1' });
+    const restart = registry
+      .coordinateRestart('flow', { timeoutMs: 3_000 })
+      .catch((e: unknown) => e);
+    const loading = await firstLoading(workers);
+    loading.kill('SIGKILL');
+    const error = await restart;
+    expect(error).toMatchObject({ code: 'RESTART_FAILED' });
+    expect(String(error)).toMatch(/process \S+: [ab] did not have its workers back within 3000 ms/);
+    const others = workers.filter((worker) => worker !== loading);
+    expect(others.map((worker) => worker.all('reloading').length)).toEqual([0, 0]);
+    expect(await healthy()).toBe(2);
+    await registry.call('a', {}, { workflowId: 'flow' });
+    // Nobody leads it any more.
+    expect(await fleet.keys()).not.toContain(`${fleet.prefix}nf:workflow:{flow}:restart`);
+  });
+});
+
+describe('saves of two functions', () => {
+  it('are one step each to callers of several processes, also when a worker is killed meanwhile', async () => {
+    const workers = await startWorkers(['w1', 'w2', 'w3']);
+    await registry.waitForWorkflow('flow');
+    const caller = start('workflow-caller.ts');
+    await caller.message('ready', 60_000);
+    const mine = callInGroups(registry);
+    const versions = new Map<number, unknown>([[0, null]]);
+    const whole = (generation: number): boolean =>
+      mine.seen.some((group) => group.generation === generation && group.versions.length === 4);
+    await eventually('a group has seen what was before', () => whole(0), 15_000);
+    let replaced: Promise<unknown> = Promise.resolve();
+    for (const version of ['v2', 'v3']) {
+      const { generation } = await app.get(WorkflowNotifier).notifySaved('flow', version);
+      versions.set(generation, version);
+      await registry.coordinateRestart('flow', {
+        onProgress: ({ phase, done }) => {
+          if (version !== 'v2' || phase !== 'ready' || done !== 1) return;
+          workers[2]?.kill('SIGKILL');
+          replaced = startWorkers(['w4']);
+        },
+      });
+      await eventually('a group has seen it', () => whole(generation), 15_000);
+    }
+    await replaced;
+    await mine.end();
+    caller.send({ type: 'end' });
+    const { groups } = await caller.message<{ type: 'seen'; groups: SeenGroup[] }>('seen', 60_000);
+    for (const seen of [mine.seen, groups]) {
+      expect(new Set(seen.map(({ generation }) => generation))).toEqual(new Set(versions.keys()));
+      for (const group of seen)
+        expect(new Set([versions.get(group.generation), ...group.versions])).toHaveProperty(
+          'size',
+          1,
+        );
+      const failures = new Set(seen.flatMap((group) => group.failures));
+      expect([...failures].filter((code) => code !== 'GENERATION_GONE')).toEqual([]);
+    }
   });
 });
