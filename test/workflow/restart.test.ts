@@ -72,6 +72,25 @@ const failed = (work: Promise<unknown>): Promise<unknown> =>
     (error: unknown) => error,
   );
 
+/** Sends a process an order under a lead that holds, and waits until it has heard it. */
+async function orderByHand(worker: Host, restartId: unknown): Promise<void> {
+  const { bus } = backendOf(worker.app);
+  const heard = createDeferred();
+  const listening = await worker.app
+    .get(NotificationManager)
+    .subscribe('behind', () => heard.resolve());
+  const packet = JSON.stringify({
+    pattern: 'control',
+    data: { type: 'restart', restartId, workflowId: 'flow' },
+  });
+  const lead = JSON.stringify({ restartId, holder: 'somebody' });
+  await fleet.redis.set(`${fleet.prefix}nf:workflow:{flow}:restart`, lead, 'PX', 60_000);
+  await bus.publish(`${fleet.prefix}nf:process:${processOf(worker)}`, packet);
+  await bus.publish(`${fleet.prefix}behind`, packet);
+  await heard.promise;
+  await listening.unsubscribe();
+}
+
 /** The least healthy workers that a function had while it was looked at, by a view that hears of every change. */
 async function watchLeast(app: INestApplicationContext): Promise<() => number> {
   const watcher = app.get(FunctionReadinessWatcher);
@@ -324,22 +343,40 @@ describe('a restart', () => {
     });
     await registryOf(app).coordinateRestart('flow');
     expect(hosts.map(({ reloads }) => reloads.length)).toEqual([1, 1]);
-    // Once more, by hand, when all is done; and what is heard behind it.
+    // Once more, by hand, when all is done: it is not even looked at.
     const [worker] = hosts as [Host];
     const restartId = jest.mocked(workflows.orderRestart).mock.calls[0]?.[1].restartId;
-    const behind = createDeferred();
-    const { bus } = backendOf(app);
-    jest.mocked(workflows.orderRestart).mockRestore();
-    await worker.app.get(NotificationManager).subscribe('behind', () => behind.resolve());
-    const data = { type: 'restart', restartId, workflowId: 'flow' };
-    const packet = JSON.stringify({ pattern: 'control', data });
-    const lead = JSON.stringify({ restartId, holder: 'somebody' });
-    await fleet.redis.set(`${fleet.prefix}nf:workflow:{flow}:restart`, lead, 'PX', 60_000);
-    await bus.publish(`${fleet.prefix}nf:process:${processOf(worker)}`, packet);
-    await bus.publish(`${fleet.prefix}behind`, packet);
-    await behind.promise;
-    const workers = worker.app.get(WorkerCoordinator).workers();
-    expect(workers.map(({ status }) => status)).toEqual(['ready', 'ready']);
+    const asked = jest.spyOn(backendOf(worker.app).workflows, 'leadsRestart');
+    await orderByHand(worker, restartId);
+    expect(asked).not.toHaveBeenCalled();
+  });
+
+  it('serves the order of another leader, which comes while it drains already, with one restart', async () => {
+    const stage = new Stage();
+    const reloads: WorkflowEvent[] = [];
+    const app = await fleet.start({
+      options: { workerId: 'w1' },
+      providers: [
+        stage.as({ name: 'a', workflowId: 'flow' }),
+        hearing('restarting', 'flow', (event) => reloads.push(event)),
+      ],
+    });
+    const statuses = (): string[] =>
+      app
+        .get(WorkerCoordinator)
+        .workers()
+        .map(({ status }) => status);
+    const call = registryOf(await leader()).call('a', {}, { workflowId: 'flow' });
+    const run = await stage.started();
+    const asked = jest.spyOn(backendOf(app).workflows, 'leadsRestart');
+    await orderByHand({ app, reloads }, 'one');
+    await eventually('it drains', () => statuses()[0] === 'draining');
+    await orderByHand({ app, reloads }, 'two');
+    expect(asked).toHaveBeenCalledTimes(1);
+    run.outcome.resolve('finished');
+    expect(await call).toBe('finished');
+    await eventually('it is back', () => statuses()[0] === 'ready');
+    expect(reloads).toHaveLength(1);
   });
 
   it('that nobody leads is not obeyed: who may cancel calls can send any order', async () => {
