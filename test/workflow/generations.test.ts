@@ -261,6 +261,8 @@ describe('a call that is bound to a generation', () => {
     await fleet.redis.acl('SETUSER', deaf, 'on', '>secret', '~*', '+@all', 'resetchannels');
     const connection = redisUrl().replace('redis://', `redis://${deaf}:secret@`);
     const app = await leader({ connection, pollIntervalMs: 20 });
+    // It has looked, and waits for nothing: nothing polls.
+    await registryOf(app).call('a', {}, { workflowId: 'flow' });
     await save(await leader(), 'v2');
     const group = await registryOf(app).atGeneration('flow');
     const waiting = versionOf(group, 'a');
@@ -268,6 +270,24 @@ describe('a call that is bound to a generation', () => {
     expect(await waiting).toBe('v2');
     await fleet.stop(app);
     await fleet.redis.acl('DELUSER', deaf);
+  });
+
+  it('goes to a worker that was unhealthy for a while: its life tells its generation', async () => {
+    await host('w1');
+    const registry = registryOf(await leader());
+    const group = await registry.atGeneration('flow');
+    await group.call('a');
+    const isAvailable = async (): Promise<boolean> =>
+      (await registry.getInstantWorkerStatus('a', 'flow')).available;
+    await registry.notifyWorkerHealth('a', 'flow', 'w1', false, 'busy');
+    await eventually('it is unhealthy', async () => !(await isAvailable()));
+    await expect(group.call('a', {}, { ifUnavailable: 'fail' })).rejects.toMatchObject({
+      code: 'NO_WORKER',
+    });
+    await registry.notifyWorkerHealth('a', 'flow', 'w1', true);
+    await eventually('it is healthy again', isAvailable);
+    const answer = await group.call<Answer>('a', {}, { ifUnavailable: 'fail' });
+    expect(answer.workerId).toBe('w1');
   });
 
   it('does not count on a worker of an older library', async () => {
