@@ -18,6 +18,7 @@ import { Fleet, redisUrl } from '../harness/apps.js';
 import { CommandLog } from '../harness/command-log.js';
 import { createDeferred, type Deferred } from '../harness/deferred.js';
 import { eventually } from '../harness/eventually.js';
+import { GatedBackend } from '../harness/gated-backend.js';
 import { hosting, Stage } from '../harness/host.js';
 import { callInGroups } from './groups.js';
 import { connections, hearing } from './hearing.js';
@@ -270,6 +271,26 @@ describe('a call that is bound to a generation', () => {
     expect(await waiting).toBe('v2');
     await fleet.stop(app);
     await fleet.redis.acl('DELUSER', deaf);
+  });
+
+  it('and the restart that it waits for find what they wait for although all news are lost', async () => {
+    for (const id of ['w1', 'w2']) await host(id);
+    const gates = new GatedBackend();
+    const { prefix: keyPrefix } = fleet;
+    const app = await gates.start(redisUrl(), { keyPrefix, worker: false, pollIntervalMs: 20 });
+    try {
+      await registryOf(app).waitForWorkflow('flow');
+      const arrive = gates.holdNews();
+      await save(app, 'v2');
+      const group = await registryOf(app).atGeneration('flow');
+      const waiting = versionOf(group, 'a');
+      expect((await registryOf(app).coordinateRestart('flow')).restarted).toHaveLength(2);
+      expect(await waiting).toBe('v2');
+      expect(gates.heldNews).toBeGreaterThan(0);
+      arrive();
+    } finally {
+      await app.close();
+    }
   });
 
   it('goes to a worker that was unhealthy for a while: its life tells its generation', async () => {
