@@ -70,14 +70,11 @@ async function measure(run: Run, settings: HostSettings, alone: Rates): Promise<
   await pause(run.quick ? 500 : SETTLE_MS);
   const cpuBefore = await host.ask('cpuMs');
   const startedAt = performance.now();
-  const rates = await commandsPerSecond(run);
+  const own = without(alone, await commandsPerSecond(run));
   const cpuMs = (await host.ask('cpuMs')) - cpuBefore;
-  run.measurements.add(metric.idleCommands(settings.functions), sumOf(rates) - sumOf(alone));
-  for (const [name, rate] of rates)
-    run.measurements.add(
-      metric.idleByName(settings.functions, name),
-      rate - (alone.get(name) ?? 0),
-    );
+  run.measurements.add(metric.idleCommands(settings.functions), sumOf(own));
+  for (const [name, rate] of own)
+    run.measurements.add(metric.idleByName(settings.functions, name), rate);
   run.measurements.add(
     metric.idleCpu(settings.functions),
     (cpuMs / (performance.now() - startedAt)) * 100,
@@ -97,6 +94,15 @@ async function commandsPerSecond({ stage, quick }: Run): Promise<Rates> {
   const { byName } = await count.stop();
   const seconds = (performance.now() - startedAt) / 1_000;
   return new Map(Object.entries(byName).map(([name, calls]) => [name, calls / seconds]));
+}
+
+/**
+ * What came on top. Nearly all that the others do comes with the supervisor's looks, each of which publishes once: a
+ * look more or less than before is no cost of the idle process.
+ */
+function without(alone: Rates, rates: Rates): Rates {
+  const looks = (rates.get('publish') ?? 0) / (alone.get('publish') ?? 1);
+  return new Map([...rates].map(([name, rate]) => [name, rate - looks * (alone.get(name) ?? 0)]));
 }
 
 function sumOf(rates: Rates): number {
