@@ -214,10 +214,11 @@ export class FunctionWatch {
   learn(news: WorkerNews, definition: string | undefined): void {
     if (this.isStopped()) return;
     const applied = this.view.applyNews(news);
+    const released = applied === 'applied' ? this.settleWaiters() : 0;
     this.context.debug(
-      () => `${news.workerId} is ${news.status} for ${this.name()}, by this process: ${applied}`,
+      () =>
+        `${news.workerId} is ${news.status} for ${this.name()}, by this process: ${applied}${releasing(released)}`,
     );
-    if (applied === 'applied') this.settleWaiters();
     if (definition !== undefined) this.followDefinition(definition);
   }
 
@@ -289,17 +290,18 @@ export class FunctionWatch {
       this.subscription !== undefined && this.context.notifications.state === 'connected';
     if (subscribed) this.transition('live');
     else this.degrade();
-    this.settleWaiters();
+    const released = this.settleWaiters();
+    if (released > 0) this.context.debug(() => `${this.name()} was read${releasing(released)}`);
   }
 
   private hear(notification: Notification): void {
     if (this.isStopped()) return;
     const applied = this.view.applyNotification(notification);
+    const released = applied === 'applied' ? this.settleWaiters() : 0;
     this.context.debug(
       () =>
-        `${notification.type} of ${oneLine(notification.workerId)} for ${this.name()}: ${applied}`,
+        `${notification.type} of ${oneLine(notification.workerId)} for ${this.name()}: ${applied}${releasing(released)}`,
     );
-    if (applied === 'applied') this.settleWaiters();
     if (applied === 'unknown-worker') void this.read();
     if (notification.type === 'ready') this.followDefinition(notification.definition ?? '');
   }
@@ -310,10 +312,11 @@ export class FunctionWatch {
     void this.read();
   }
 
-  private settleWaiters(): void {
-    if (this.waiters.size === 0) return;
+  /** Lets everyone go on who waits, if there is a worker; how many they were. */
+  private settleWaiters(): number {
+    if (this.waiters.size === 0) return 0;
     const worker = this.view.firstHealthy();
-    if (worker === undefined) return;
+    if (worker === undefined) return 0;
     const info = this.describe(worker);
     const released = [...this.waiters];
     this.waiters.clear();
@@ -321,9 +324,7 @@ export class FunctionWatch {
       waiter.release();
       waiter.resolve(info);
     }
-    this.context.debug(
-      () => `${this.name()} is ready on ${worker.workerId}: released ${released.length} waiter(s)`,
-    );
+    return released.length;
   }
 
   private describe(worker: KnownWorker): WorkerInfo {
@@ -347,6 +348,10 @@ export class FunctionWatch {
   private name(): string {
     return `${this.ref.functionName} (workflow ${this.ref.workflowId})`;
   }
+}
+
+function releasing(waiters: number): string {
+  return waiters === 0 ? '' : `, releases ${waiters} waiter(s)`;
 }
 
 function releaser(timer: Timer, signal: AbortSignal | undefined, abort: () => void): () => void {
