@@ -6,19 +6,11 @@ import { ClosedError, InvalidArgumentError } from '../common/errors.js';
 import type { Settings } from '../common/settings.js';
 import { messageOf, quote, show } from '../common/text.js';
 import { callIsolated, TypedEvents, type Dispose } from '../common/typed-events.js';
-import { parseCircuitNotification, type CircuitNotification } from '../protocol/circuit.js';
 import { encodeJson } from '../protocol/json.js';
 import type { Keys } from '../protocol/keys.js';
-import {
-  isMalformed,
-  parseNotification,
-  parsePacket,
-  type Malformed,
-  type Notification,
-} from '../protocol/notification.js';
-import type { WorkflowNotification } from '../protocol/workflow-event.js';
-import { parseWorkflowNotification } from '../protocol/workflow-notification.js';
+import { isMalformed } from '../protocol/notification.js';
 import type { ChannelListener, Subscription } from './channel-message.js';
+import { packetReader } from './packet-reader.js';
 import { Topics, type TopicKind } from './topics.js';
 
 /**
@@ -279,13 +271,14 @@ export class NotificationManager {
   }
 
   private receive(name: string, payload: string, pattern: string | undefined): void {
-    const listeners =
+    const audience =
       pattern === undefined
-        ? this.topics.listenersOf('channel', name)
-        : this.topics.listenersOf('pattern', pattern);
-    if (listeners === undefined) return;
+        ? this.topics.audienceOf('channel', name)
+        : this.topics.audienceOf('pattern', pattern);
+    if (audience === undefined) return;
     this.received += 1;
-    const parsed = this.parse(name, payload);
+    const read = audience.read ?? packetReader(this.keys, name);
+    const parsed = read(payload);
     const channel = this.keys.unprefixed(name);
     if (isMalformed(parsed)) {
       this.reportDropped(channel, parsed.malformed);
@@ -296,32 +289,12 @@ export class NotificationManager {
       pattern: pattern === undefined ? undefined : this.keys.unprefixedPattern(pattern),
       data: parsed.data,
     };
-    for (const listener of listeners) {
+    for (const listener of audience.listeners) {
       callIsolated(
         () => listener(message as never),
         (error) => this.logger.error(`A listener of ${quote(channel)} failed: ${messageOf(error)}`),
       );
     }
-  }
-
-  /** What a listener gets: of the library's own channels the checked news, else the data of the packet. */
-  private parse(name: string, payload: string): { readonly data: unknown } | Malformed {
-    const news = this.news(name, payload);
-    if (news === undefined) return parsePacket(payload);
-    return isMalformed(news) ? news : { data: news };
-  }
-
-  /** The checked news of one of the library's own channels; `undefined` for another channel. */
-  private news(
-    name: string,
-    payload: string,
-  ): Notification | CircuitNotification | WorkflowNotification | Malformed | undefined {
-    const address = this.keys.parseChannel(name);
-    if (address !== undefined) return parseNotification(address, payload);
-    const ref = this.keys.parseCircuitChannel(name);
-    if (ref !== undefined) return parseCircuitNotification(ref, payload);
-    const workflow = this.keys.parseWorkflowChannel(name);
-    return workflow && parseWorkflowNotification(workflow, payload);
   }
 
   private reportDropped(channel: string, reason: string): void {

@@ -4,14 +4,23 @@ import { isFunctionsError } from '../common/errors.js';
 import { messageOf, quote } from '../common/text.js';
 import type { Keys } from '../protocol/keys.js';
 import type { ChannelListener, Subscription } from './channel-message.js';
+import { packetReader, type PacketReader } from './packet-reader.js';
 
 /** What is subscribed to: a channel, or a glob pattern. */
 export type TopicKind = 'channel' | 'pattern';
 
 interface Topic {
   readonly listeners: Set<ChannelListener<never>>;
+  /** Made when it is subscribed to, so that a message need not wait for it; a pattern has many channels. */
+  readonly read: PacketReader | undefined;
   /** The acknowledgement on the current connection; absent when there is none asked for. */
   acknowledged: Promise<void> | undefined;
+}
+
+/** Who gets a message, and how it is read; a pattern's are read by their channel. */
+export interface Audience {
+  readonly listeners: readonly ChannelListener<never>[];
+  readonly read: PacketReader | undefined;
 }
 
 const NAMES_PER_COMMAND = 500;
@@ -59,9 +68,9 @@ export class Topics {
   }
 
   /** Who listens to it, at this moment; `undefined` when there is no such topic. */
-  listenersOf(kind: TopicKind, name: string): ChannelListener<never>[] | undefined {
+  audienceOf(kind: TopicKind, name: string): Audience | undefined {
     const topic = this.topics[kind].get(name);
-    return topic === undefined ? undefined : [...topic.listeners];
+    return topic && { listeners: [...topic.listeners], read: topic.read };
   }
 
   /** Adds a listener; resolves when the server has acknowledged, and keeps nothing when it does not. */
@@ -76,8 +85,7 @@ export class Topics {
     const missing: string[] = [];
     for (const name of names) {
       let topic = topics.get(name);
-      if (topic === undefined)
-        topics.set(name, (topic = { listeners: new Set(), acknowledged: undefined }));
+      if (topic === undefined) topics.set(name, (topic = this.open(kind, name)));
       topic.listeners.add(entry);
       if (topic.acknowledged === undefined) missing.push(name);
     }
@@ -89,6 +97,11 @@ export class Topics {
       throw error;
     }
     return { unsubscribe: () => this.remove(kind, names, entry) };
+  }
+
+  private open(kind: TopicKind, name: string): Topic {
+    const read = kind === 'channel' ? packetReader(this.keys, name) : undefined;
+    return { listeners: new Set(), read, acknowledged: undefined };
   }
 
   /** Asks Redis for topics and notes the promise on each; a failure lets the next subscriber ask again. */

@@ -101,26 +101,6 @@ export function isMalformed<T extends object>(value: T | Malformed): value is Ma
   return 'malformed' in value;
 }
 
-type Fields = readonly (readonly [name: string, type: string])[];
-
-const REQUIRED_FIELDS: Readonly<Record<NotificationType, Fields>> = {
-  ready: [],
-  shutdown: [['estimatedDowntimeMs', 'number']],
-  offline: [['reason', 'string']],
-  health: [['healthy', 'boolean']],
-};
-const OPTIONAL_FIELDS: Readonly<Record<NotificationType, Fields>> = {
-  ready: [
-    ['processId', 'string'],
-    ['definition', 'string'],
-    ['healthy', 'boolean'],
-    ['generation', 'number'],
-  ],
-  shutdown: [],
-  offline: [],
-  health: [['reason', 'string']],
-};
-
 function problemOf(address: ChannelAddress, data: Record<string, unknown>): string | undefined {
   if (data['type'] !== address.type) return `its type is not ${address.type}`;
   if (
@@ -130,17 +110,37 @@ function problemOf(address: ChannelAddress, data: Record<string, unknown>): stri
     return 'it names another function than its channel';
   }
   if (typeof data['workerId'] !== 'string' || data['workerId'] === '') return 'workerId is missing';
-  for (const field of ['epoch', 'seq', 'timestamp']) {
-    const value = data[field];
-    if (typeof value !== 'number' || !Number.isFinite(value) || value < 0)
-      return `${field} is not a number`;
+  if (!isCount(data['epoch'])) return 'epoch is not a number';
+  if (!isCount(data['seq'])) return 'seq is not a number';
+  if (!isCount(data['timestamp'])) return 'timestamp is not a number';
+  return detailProblemOf(address.type, data);
+}
+
+function isCount(value: unknown): boolean {
+  return typeof value === 'number' && Number.isFinite(value) && value >= 0;
+}
+
+/** What is wrong with what news of this kind carry. A waiting call waits for it: no tables, no loops. */
+function detailProblemOf(
+  type: NotificationType,
+  data: Record<string, unknown>,
+): string | undefined {
+  const isOptional = (field: string, expected: string): boolean =>
+    data[field] === undefined || typeof data[field] === expected;
+  switch (type) {
+    case 'ready':
+      if (!isOptional('processId', 'string')) return 'processId is not a string';
+      if (!isOptional('definition', 'string')) return 'definition is not a string';
+      if (!isOptional('generation', 'number')) return 'generation is not a number';
+      return isOptional('healthy', 'boolean') ? undefined : 'healthy is not a boolean';
+    case 'shutdown':
+      return typeof data['estimatedDowntimeMs'] === 'number'
+        ? undefined
+        : 'estimatedDowntimeMs is not a number';
+    case 'offline':
+      return typeof data['reason'] === 'string' ? undefined : 'reason is not a string';
+    case 'health':
+      if (typeof data['healthy'] !== 'boolean') return 'healthy is not a boolean';
+      return isOptional('reason', 'string') ? undefined : 'reason is not a string';
   }
-  for (const [field, type] of REQUIRED_FIELDS[address.type]) {
-    if (typeof data[field] !== type) return `${field} is not a ${type}`;
-  }
-  for (const [field, type] of OPTIONAL_FIELDS[address.type]) {
-    if (data[field] !== undefined && typeof data[field] !== type)
-      return `${field} is not a ${type}`;
-  }
-  return undefined;
 }

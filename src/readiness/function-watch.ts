@@ -249,10 +249,11 @@ export class FunctionWatch {
   learn(news: WorkerNews, definition: string | undefined): void {
     if (this.isStopped()) return;
     const applied = this.view.applyNews(news);
+    const released = applied === 'applied' ? this.settleWaiters() : 0;
     this.context.debug(
-      () => `${news.workerId} is ${news.status} for ${this.name()}, by this process: ${applied}`,
+      () =>
+        `${news.workerId} is ${news.status} for ${this.name()}, by this process: ${applied}${releasing(released)}`,
     );
-    if (applied === 'applied') this.settleWaiters();
     if (definition !== undefined) this.followDefinition(definition);
   }
 
@@ -320,17 +321,18 @@ export class FunctionWatch {
       this.subscription !== undefined && this.context.notifications.state === 'connected';
     if (subscribed) this.transition('live');
     else this.degrade();
-    this.settleWaiters();
+    const released = this.settleWaiters();
+    if (released > 0) this.context.debug(() => `${this.name()} was read${releasing(released)}`);
   }
 
   private hear(notification: Notification): void {
     if (this.isStopped()) return;
     const applied = this.view.applyNotification(notification);
+    const released = applied === 'applied' ? this.settleWaiters() : 0;
     this.context.debug(
       () =>
-        `${notification.type} of ${oneLine(notification.workerId)} for ${this.name()}: ${applied}`,
+        `${notification.type} of ${oneLine(notification.workerId)} for ${this.name()}: ${applied}${releasing(released)}`,
     );
-    if (applied === 'applied') this.settleWaiters();
     if (applied === 'unknown-worker') void this.read();
     if (notification.type === 'ready') this.followDefinition(notification.definition ?? '');
   }
@@ -341,15 +343,10 @@ export class FunctionWatch {
     void this.read();
   }
 
-  private settleWaiters(): void {
-    if (this.waiters.size === 0) return;
-    const released = [...this.waiters].filter((waiter) => waiter.look(this.view)).length;
-    if (released === 0) return;
-    this.context.debug(() => {
-      const worker = this.view.firstHealthy();
-      const now = worker === undefined ? 'has changed' : `is ready on ${worker.workerId}`;
-      return `${this.name()} ${now}: released ${released} waiter(s)`;
-    });
+  /** Lets those go on who find what they wait for; how many they were. */
+  private settleWaiters(): number {
+    if (this.waiters.size === 0) return 0;
+    return [...this.waiters].filter((waiter) => waiter.look(this.view)).length;
   }
 
   private describe(worker: KnownWorker): WorkerInfo {
@@ -373,6 +370,10 @@ export class FunctionWatch {
   private name(): string {
     return `${this.ref.functionName} (workflow ${this.ref.workflowId})`;
   }
+}
+
+function releasing(waiters: number): string {
+  return waiters === 0 ? '' : `, releases ${waiters} waiter(s)`;
 }
 
 function releaser(timer: Timer, signal: AbortSignal | undefined, abort: () => void): () => void {

@@ -139,19 +139,20 @@ export class ReadinessView {
     const { workerId, epoch, seq, timestamp } = notification;
     const isUnknown = !this.known.has(workerId) && timestamp >= this.syncedAt;
     if (isUnknown && notification.type === 'health') return 'unknown-worker';
-    return this.applyNews({ workerId, epoch, seq, timestamp, ...statusOf(notification) });
+    const { status, reason, generation } = statusOf(notification);
+    return this.applyNews({ workerId, epoch, seq, timestamp, status, reason, generation });
   }
 
   /** Applies what a change of the registry made of a worker: as good as its notification. */
-  applyNews({ timestamp, ...worker }: WorkerNews): 'applied' | 'stale' {
-    const before = this.known.get(worker.workerId);
-    const isStale = before === undefined ? timestamp < this.syncedAt : !isNewer(worker, before);
+  applyNews(news: WorkerNews): 'applied' | 'stale' {
+    const { workerId, epoch, seq, status, reason } = news;
+    const before = this.known.get(workerId);
+    const isStale = before === undefined ? news.timestamp < this.syncedAt : !isNewer(news, before);
     if (isStale) return 'stale';
-    this.sync?.touched.add(worker.workerId);
+    this.sync?.touched.add(workerId);
     // Only `ready` says it, and it holds for all of that life.
-    const generation =
-      worker.generation ?? (before?.epoch === worker.epoch ? before.generation : undefined);
-    this.known.set(worker.workerId, { ...worker, generation });
+    const generation = news.generation ?? (before?.epoch === epoch ? before.generation : undefined);
+    this.known.set(workerId, { workerId, epoch, seq, status, reason, generation });
     this.recount();
     return 'applied';
   }
