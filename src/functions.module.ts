@@ -25,6 +25,7 @@ import { InvalidOptionsError, type OptionViolation } from './common/errors.js';
 import type { Settings } from './common/settings.js';
 import { show } from './common/text.js';
 import { CallClient } from './execution/caller/call-client.js';
+import { CallProbes } from './execution/call-probes.js';
 import { CallConsumer } from './execution/worker/call-consumer.js';
 import {
   ALLOWED,
@@ -40,6 +41,8 @@ import { FunctionsHealthIndicator } from './health/functions-health-indicator.js
 import { createHealthController } from './health/health-controller.js';
 import { FunctionLifecycleNotifier } from './lifecycle/function-lifecycle-notifier.js';
 import { WorkerCoordinator } from './lifecycle/worker-coordinator.js';
+import { FunctionsMetrics } from './metrics/functions-metrics.js';
+import { MetricsEngine } from './metrics/metrics-engine.js';
 import { NotificationManager } from './notifications/notification-manager.js';
 import { isRecord } from './protocol/json.js';
 import { Keys } from './protocol/keys.js';
@@ -94,6 +97,7 @@ const EXPORTED = [
   FunctionRegistry,
   EnhancedFunctionRegistry,
   DeadLetters,
+  FunctionsMetrics,
   FunctionsHealthIndicator,
   FunctionsTransport,
   FunctionsClientProxy,
@@ -136,10 +140,12 @@ const PROVIDERS: Provider[] = [
   },
   {
     provide: CallConsumer,
-    inject: [BACKEND, SETTINGS, CLOCK],
-    useFactory: (backend: Backend, settings: Settings, clock: Clock) =>
-      new CallConsumer(backend, settings, clock),
+    inject: [BACKEND, SETTINGS, CLOCK, CallProbes],
+    useFactory: (backend: Backend, settings: Settings, clock: Clock, probes: CallProbes) =>
+      new CallConsumer(backend, settings, clock, probes),
   },
+  CallProbes,
+  MetricsEngine,
   HandlerExplorer,
   HandlerRegistrar,
   FunctionsRuntime,

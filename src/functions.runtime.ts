@@ -7,6 +7,8 @@ import { messageOf } from './common/text.js';
 import { CallClient } from './execution/caller/call-client.js';
 import { CallConsumer } from './execution/worker/call-consumer.js';
 import { WorkerCoordinator } from './lifecycle/worker-coordinator.js';
+import { FunctionsMetrics } from './metrics/functions-metrics.js';
+import { MetricsEngine } from './metrics/metrics-engine.js';
 import { NotificationManager } from './notifications/notification-manager.js';
 import { FunctionReadinessWatcher } from './readiness/function-readiness-watcher.js';
 import { REGISTERS_LATER } from './readiness/situation.js';
@@ -39,6 +41,8 @@ export class FunctionsRuntime {
     @Inject(CallClient) private readonly calls: CallClient,
     @Inject(CallConsumer) private readonly consumer: CallConsumer,
     @Inject(HandlerRegistrar) private readonly registrar: HandlerRegistrar,
+    @Inject(MetricsEngine) private readonly engine: MetricsEngine,
+    @Inject(FunctionsMetrics) private readonly metrics: FunctionsMetrics,
   ) {}
 
   /** Before the application's own hooks: connect, so that they can subscribe. */
@@ -51,6 +55,7 @@ export class FunctionsRuntime {
       this.coordinator.announce((ref) => this.registrar.hosts(ref));
     }
     this.introduce();
+    if (this.engine instanceof MetricsEngine) this.engine.start();
   }
 
   /** The watcher stands below the coordinator, and hears from it all the same. */
@@ -92,6 +97,7 @@ export class FunctionsRuntime {
   /** At the very end. */
   async close(): Promise<void> {
     this.hooksCheck?.cancel();
+    await this.step('metrics', () => this.closeMetrics());
     await this.step('caller', () => this.calls.close());
     await this.step('watcher', () =>
       this.watcher instanceof FunctionReadinessWatcher ? this.watcher.close() : undefined,
@@ -103,6 +109,11 @@ export class FunctionsRuntime {
       this.notifications instanceof NotificationManager ? this.notifications.close() : undefined,
     );
     await this.step('backend', () => this.backend.close());
+  }
+
+  private async closeMetrics(): Promise<void> {
+    if (this.metrics instanceof FunctionsMetrics) this.metrics.close();
+    if (this.engine instanceof MetricsEngine) await this.engine.close();
   }
 
   private async step(name: string, task: () => unknown): Promise<void> {

@@ -22,6 +22,7 @@ const ranks = new Map([
   ['execution', 6],
   ['registry', 7],
   ['transport', 8],
+  ['metrics', 8],
   ['health', 8],
   ['.', 9],
   ['conformance', 10],
@@ -38,7 +39,15 @@ const mayNameBackend = (file, backend) =>
   layerOf(file) === backend ||
   (backend === 'backend/memory' && ['.', 'testing'].includes(layerOf(file)));
 
-const nestLayers = new Set(['registry', 'transport', 'health', 'conformance', 'testing', '.']);
+const nestLayers = new Set([
+  'registry',
+  'transport',
+  'health',
+  'metrics',
+  'conformance',
+  'testing',
+  '.',
+]);
 const nestForAll = new Set([
   'Injectable',
   'Inject',

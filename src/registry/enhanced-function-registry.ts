@@ -12,6 +12,7 @@ import {
 import type { Settings } from '../common/settings.js';
 import { show } from '../common/text.js';
 import { CallClient, type CallResult } from '../execution/caller/call-client.js';
+import { CallProbes } from '../execution/call-probes.js';
 import type { DrainReport } from '../lifecycle/work-source.js';
 import { WorkerCoordinator } from '../lifecycle/worker-coordinator.js';
 import { functionRef, assertName, type FunctionRef } from '../protocol/function-ref.js';
@@ -57,8 +58,9 @@ export class EnhancedFunctionRegistry extends FunctionRegistry {
     @Inject(WorkerCoordinator) coordinator: WorkerCoordinator,
     @Inject(CallClient) calls: CallClient,
     @Inject(FunctionReadinessWatcher) private readonly watcher: FunctionReadinessWatcher,
+    @Inject(CallProbes) probes: CallProbes,
   ) {
-    super(backend, settings, clock, coordinator, calls);
+    super(backend, settings, clock, coordinator, calls, probes);
   }
 
   /**
@@ -202,6 +204,21 @@ export class EnhancedFunctionRegistry extends FunctionRegistry {
     assertCallOptions(options);
     const ref = this.refOf(fn, options.workflowId);
     const payload = this.encode(parameters, options);
+    const { caller } = this.probes;
+    if (caller === undefined) return this.route(callId, ref, parameters, payload, options);
+    return caller.follow({ callId, ref }, payload, (followed) =>
+      this.route(callId, ref, parameters, followed, options),
+    );
+  }
+
+  /** To a worker that is known, or as soon as there is one. */
+  private route(
+    callId: string,
+    ref: FunctionRef,
+    parameters: unknown,
+    payload: string,
+    options: CallOptions,
+  ): Promise<CallResult> {
     const watch = this.watcher.watch(ref);
     if (watch.view.healthy > 0 && watch.definitionKnown) {
       return this.checkAndSend(callId, ref, watch, parameters, payload, options);

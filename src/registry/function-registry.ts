@@ -17,6 +17,7 @@ import {
 import type { Settings } from '../common/settings.js';
 import { messageOf, show } from '../common/text.js';
 import { CallClient, type CallResult } from '../execution/caller/call-client.js';
+import { CallProbes } from '../execution/call-probes.js';
 import { WorkerCoordinator } from '../lifecycle/worker-coordinator.js';
 import { joinPayload } from '../protocol/call.js';
 import {
@@ -68,6 +69,7 @@ export class FunctionRegistry {
     @Inject(CLOCK) protected readonly clock: Clock,
     @Inject(WorkerCoordinator) protected readonly coordinator: WorkerCoordinator,
     @Inject(CallClient) protected readonly calls: CallClient,
+    @Inject(CallProbes) protected readonly probes: CallProbes,
   ) {}
 
   /**
@@ -254,10 +256,16 @@ export class FunctionRegistry {
     return this.outcome<T>(callId, async () => {
       const ref = functionRef(functionName, workflowId);
       assertTimeout('timeout', timeout);
+      const perform = async (payload: string): Promise<CallResult> => {
+        const definition = await this.pollUntilAvailable(ref, timeout);
+        this.assertParameters(ref, definition, parameters);
+        return this.send(callId, ref, payload, {});
+      };
       const payload = this.encode(parameters, { item });
-      const definition = await this.pollUntilAvailable(ref, timeout);
-      this.assertParameters(ref, definition, parameters);
-      return this.send(callId, ref, payload, {});
+      const { caller } = this.probes;
+      return caller === undefined
+        ? perform(payload)
+        : caller.follow({ callId, ref }, payload, perform);
     });
   }
 
@@ -323,6 +331,7 @@ export class FunctionRegistry {
     payload: string,
     options: CallOptions,
   ): Promise<CallResult> {
+    this.probes.caller?.sent(callId);
     return this.calls.submit({
       callId,
       ref,

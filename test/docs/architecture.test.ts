@@ -65,6 +65,10 @@ describe('docs/architecture.md', () => {
     const all = [
       ...keys.channels(functionRef('functionName', 'workflowId')),
       keys.control('sessionId'),
+      keys.telemetry('metrics', functionRef('functionName', 'workflowId')),
+      keys.telemetry('bottleneck', functionRef('functionName', 'workflowId')),
+      keys.listeners(),
+      keys.vitals(),
     ];
     expect(tableRows(text, 'channel').map((row) => bare(row['channel']))).toEqual(all);
   });
@@ -77,6 +81,7 @@ describe('docs/architecture.md', () => {
         ...['hosted', 'replies', 'control', 'processes', 'supervisor', 'channel', 'channels'],
         ...['delayed', 'aside', 'once', 'bells', 'grave', 'pool', 'poolDue', 'poolWake', 'deputy'],
         ...['delayedFunctions', 'unclaimed', 'unprefixed', 'prefixedPattern', 'unprefixedPattern'],
+        ...['telemetry', 'allTelemetry', 'listeners', 'vitals'],
       ].sort(),
     );
   });
