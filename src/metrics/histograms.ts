@@ -15,8 +15,9 @@ let library: Promise<HistogramLibrary> | undefined;
 
 /** Loads hdr-histogram-js, once. */
 export function loadHistograms(): Promise<HistogramLibrary> {
+  // A CommonJS package: what stands for it depends on who loads it.
   library ??= import('hdr-histogram-js').then(
-    (loaded) => (loaded as { default?: HistogramLibrary }).default ?? loaded,
+    (loaded) => (loaded as unknown as { default?: HistogramLibrary }).default ?? loaded,
   );
   return library;
 }
