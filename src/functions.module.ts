@@ -30,10 +30,13 @@ import { CallConsumer } from './execution/worker/call-consumer.js';
 import {
   ALLOWED,
   assertHealth,
+  assertMetrics,
   resolveHealth,
+  resolveMetrics,
   resolveOptions,
   type FunctionsOptions,
   type HealthOptions,
+  type MetricsOptions,
   type ResolvedOptions,
 } from './functions.options.js';
 import { FunctionsRuntime } from './functions.runtime.js';
@@ -42,7 +45,10 @@ import { createHealthController } from './health/health-controller.js';
 import { FunctionLifecycleNotifier } from './lifecycle/function-lifecycle-notifier.js';
 import { WorkerCoordinator } from './lifecycle/worker-coordinator.js';
 import { FunctionsMetrics } from './metrics/functions-metrics.js';
+import { BottleneckWatch } from './metrics/bottleneck-watch.js';
+import { createMetricsController } from './metrics/metrics-controller.js';
 import { MetricsEngine } from './metrics/metrics-engine.js';
+import { FunctionsPrometheus } from './metrics/functions-prometheus.js';
 import { NotificationManager } from './notifications/notification-manager.js';
 import { isRecord } from './protocol/json.js';
 import { Keys } from './protocol/keys.js';
@@ -52,6 +58,7 @@ import { EnhancedFunctionRegistry } from './registry/enhanced-function-registry.
 import { FunctionRegistry } from './registry/function-registry.js';
 import { HandlerExplorer } from './registry/handler-explorer.js';
 import { HandlerRegistrar } from './registry/handler-registrar.js';
+import { FunctionTracing } from './tracing/function-tracing.js';
 import { FunctionsClientProxy } from './transport/functions-client-proxy.js';
 import { FunctionsTransport } from './transport/functions-transport.js';
 
@@ -68,6 +75,8 @@ export interface FunctionsAsyncOptions extends Pick<ModuleMetadata, 'imports'> {
   readonly useExisting?: InjectionToken<FunctionsOptionsFactory>;
   /** The health controller: Nest needs to know its routes before it asks the factory, so it stands here. */
   readonly health?: boolean | HealthOptions;
+  /** The endpoint for Prometheus, for the same reason. */
+  readonly metrics?: boolean | MetricsOptions;
 }
 
 const RESOLVED = Symbol('nestjs-functions.ResolvedOptions');
@@ -146,11 +155,30 @@ const PROVIDERS: Provider[] = [
   },
   CallProbes,
   MetricsEngine,
+  BottleneckWatch,
   HandlerExplorer,
   HandlerRegistrar,
+  {
+    provide: FunctionsPrometheus,
+    inject: [SETTINGS, MetricsEngine],
+    useFactory: ({ metrics }: Settings, engine: MetricsEngine) =>
+      metrics === undefined ? undefined : FunctionsPrometheus.create(engine),
+  },
+  {
+    provide: FunctionTracing,
+    inject: [SETTINGS, BACKEND, CallProbes],
+    useFactory: (settings: Settings, { address }: Backend, probes: CallProbes) =>
+      settings.tracing ? FunctionTracing.create(settings, address, probes) : undefined,
+  },
   FunctionsRuntime,
   ...EXPORTED,
 ];
+
+/** Where the module's own controllers are; `undefined`: nowhere. */
+interface Paths {
+  readonly health: string | undefined;
+  readonly metrics: string | undefined;
+}
 
 /**
  * Holds the parts, for the whole application. It is global, so Nest initialises it before, and ends it
@@ -173,12 +201,15 @@ class FunctionsCoreModule implements OnModuleInit, OnApplicationShutdown {
   static create(
     resolved: Provider,
     imports: ModuleMetadata['imports'],
-    healthPath: string | undefined,
+    { health, metrics }: Paths,
   ): DynamicModule {
     return {
       module: FunctionsCoreModule,
       imports: [...(imports ?? []), DiscoveryModule, TerminusModule.forRoot({ logger: false })],
-      controllers: healthPath === undefined ? [] : [createHealthController(healthPath)],
+      controllers: [
+        ...(health === undefined ? [] : [createHealthController(health)]),
+        ...(metrics === undefined ? [] : [createMetricsController(metrics)]),
+      ],
       providers: [resolved, ...PROVIDERS],
       exports: [...EXPORTED, FunctionsRuntime],
     };
@@ -229,11 +260,10 @@ export class FunctionsModule implements OnApplicationBootstrap, OnModuleDestroy 
       module: FunctionsModule,
       providers: [CONFIGURED],
       imports: [
-        FunctionsCoreModule.create(
-          { provide: RESOLVED, useValue: resolved },
-          [],
-          resolved.settings.health?.path,
-        ),
+        FunctionsCoreModule.create({ provide: RESOLVED, useValue: resolved }, [], {
+          health: resolved.settings.health?.path,
+          metrics: resolved.settings.metrics?.path,
+        }),
       ],
     };
   }
@@ -246,14 +276,18 @@ export class FunctionsModule implements OnApplicationBootstrap, OnModuleDestroy 
   static forRootAsync(options: FunctionsAsyncOptions): DynamicModule {
     assertAsyncOptions(options);
     assertHealth(options.health);
-    const path = resolveHealth(options.health, '')?.path;
+    assertMetrics(options.metrics);
+    const paths = {
+      health: resolveHealth(options.health, '')?.path,
+      metrics: resolveMetrics(options.metrics)?.path,
+    };
     const [factory, ...others] = asyncProviders(options);
     return {
       module: FunctionsModule,
       providers: [CONFIGURED],
       imports: [
         {
-          ...FunctionsCoreModule.create(factory, options.imports, path),
+          ...FunctionsCoreModule.create(factory, options.imports, paths),
           providers: [factory, ...others, ...PROVIDERS],
         },
       ],
@@ -271,7 +305,7 @@ export class FunctionsModule implements OnApplicationBootstrap, OnModuleDestroy 
 
 const SOURCES = ['useFactory', 'useClass', 'useExisting'] as const;
 const ONE_SOURCE = 'one of useFactory, useClass, useExisting';
-const ASYNC_FIELDS: readonly string[] = ['imports', 'inject', ...SOURCES, 'health'];
+const ASYNC_FIELDS: readonly string[] = ['imports', 'inject', ...SOURCES, 'health', 'metrics'];
 
 /** @throws InvalidOptionsError */
 function assertAsyncOptions(options: unknown): asserts options is FunctionsAsyncOptions {
@@ -314,8 +348,7 @@ function asyncProviders(
   options: FunctionsAsyncOptions,
 ): [FactoryProvider<ResolvedOptions>, ...Provider[]] {
   const { useFactory, useClass, useExisting, inject = [] } = options;
-  const resolve = (given: FunctionsOptions): ResolvedOptions =>
-    withStaticHealth(given, options.health);
+  const resolve = (given: FunctionsOptions): ResolvedOptions => withStaticRoutes(given, options);
   if (useFactory !== undefined) {
     const call = useFactory as (...args: unknown[]) => FunctionsOptions | Promise<FunctionsOptions>;
     return [
@@ -350,19 +383,24 @@ function assertOptionsFactory(path: string, source: unknown): void {
   ]);
 }
 
-function withStaticHealth(
+function withStaticRoutes(
   given: FunctionsOptions,
-  health: FunctionsAsyncOptions['health'],
+  { health, metrics }: FunctionsAsyncOptions,
 ): ResolvedOptions {
-  if (given?.health !== undefined && given.health !== false) {
+  for (const name of ['health', 'metrics'] as const) {
+    if (given?.[name] === undefined || given[name] === false) continue;
     throw new InvalidOptionsError([
       {
-        path: 'health',
+        path: name,
         value: 'in the options that the factory made',
-        allowed:
-          'beside the factory: forRootAsync({ health: true, useFactory }), for Nest needs the routes before it',
+        allowed: `beside the factory: forRootAsync({ ${name}: true, useFactory }), for Nest needs the routes before it`,
       },
     ]);
   }
-  return resolveOptions(health === undefined ? given : { ...given, health });
+  if (health === undefined && metrics === undefined) return resolveOptions(given);
+  return resolveOptions({
+    ...given,
+    ...(health === undefined ? {} : { health }),
+    ...(metrics === undefined ? {} : { metrics }),
+  });
 }

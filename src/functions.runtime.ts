@@ -7,6 +7,7 @@ import { messageOf } from './common/text.js';
 import { CallClient } from './execution/caller/call-client.js';
 import { CallConsumer } from './execution/worker/call-consumer.js';
 import { WorkerCoordinator } from './lifecycle/worker-coordinator.js';
+import { BottleneckWatch } from './metrics/bottleneck-watch.js';
 import { FunctionsMetrics } from './metrics/functions-metrics.js';
 import { MetricsEngine } from './metrics/metrics-engine.js';
 import { NotificationManager } from './notifications/notification-manager.js';
@@ -43,6 +44,7 @@ export class FunctionsRuntime {
     @Inject(HandlerRegistrar) private readonly registrar: HandlerRegistrar,
     @Inject(MetricsEngine) private readonly engine: MetricsEngine,
     @Inject(FunctionsMetrics) private readonly metrics: FunctionsMetrics,
+    @Inject(BottleneckWatch) private readonly bottlenecks: BottleneckWatch,
   ) {}
 
   /** Before the application's own hooks: connect, so that they can subscribe. */
@@ -55,7 +57,7 @@ export class FunctionsRuntime {
       this.coordinator.announce((ref) => this.registrar.hosts(ref));
     }
     this.introduce();
-    if (this.engine instanceof MetricsEngine) this.engine.start();
+    if (this.engine instanceof MetricsEngine) this.engine.start(this.bottlenecks);
   }
 
   /** The watcher stands below the coordinator, and hears from it all the same. */

@@ -72,6 +72,12 @@ export type {
   ProcessFunctionMetrics,
   ProcessMetrics,
 } from './metrics/fleet-metrics.js';
+export type {
+  BacklogBottleneck,
+  BottleneckNotification,
+  SlowWorkerBottleneck,
+  StarvedCallerBottleneck,
+} from './protocol/bottleneck.js';
 export type { LatencySummary } from './metrics/histograms.js';
 export type {
   BacklogMetrics,

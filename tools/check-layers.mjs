@@ -23,6 +23,7 @@ const ranks = new Map([
   ['registry', 7],
   ['transport', 8],
   ['metrics', 8],
+  ['tracing', 8],
   ['health', 8],
   ['.', 9],
   ['conformance', 10],

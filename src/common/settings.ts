@@ -16,7 +16,14 @@ export interface Settings {
   readonly maxBacklog: number;
   readonly idempotencyTtlMs: number;
   readonly exposeStacks: boolean;
+  readonly tracing: boolean;
   readonly health: HealthSettings | undefined;
+  readonly metrics: MetricsSettings | undefined;
+}
+
+/** The `metrics` option, resolved. */
+export interface MetricsSettings {
+  readonly path: string;
 }
 
 /** The `health` option, resolved. */

@@ -1,4 +1,5 @@
 import type { FunctionRef } from '../protocol/function-ref.js';
+import type { FunctionContext } from './worker/function-context.js';
 
 /** A call as its caller names it. */
 export interface FollowedCall {
@@ -43,7 +44,7 @@ export interface WorkerProbe {
 }
 
 /** What runs a handler, as the registry gives it to the consumer. */
-export type Invoke<Context> = (parameters: unknown, context: Context) => Promise<unknown>;
+export type Invoke = (parameters: unknown, context: FunctionContext) => Promise<unknown>;
 
 /**
  * Where calls look for somebody who measures or traces them. Empty while nobody does: then a call costs a look here,
@@ -52,6 +53,8 @@ export type Invoke<Context> = (parameters: unknown, context: Context) => Promise
 export class CallProbes {
   caller: CallerProbe | undefined;
   worker: WorkerProbe | undefined;
+  /** Puts something around every handler, when it is registered. */
+  wrap: ((ref: FunctionRef, invoke: Invoke) => Invoke) | undefined;
   private readonly callers: CallerProbe[] = [];
 
   /** Lets a probe see the calls of this process, inside those that see them already. */

@@ -1,6 +1,7 @@
 import type { EndedRun } from '../execution/call-probes.js';
 import type { FunctionRef } from '../protocol/function-ref.js';
 import { countedCode, MAX_ERROR_CODES, OTHER_CODES } from '../protocol/metrics.js';
+import { RecentRuns } from './recent-runs.js';
 import { Latencies, type HistogramLibrary } from './histograms.js';
 
 /** Errors by code; handlers choose their codes, so there are only so many. */
@@ -36,6 +37,9 @@ export class FunctionMeter {
   readonly queue: Latencies;
   readonly run: Latencies;
 
+  /** Runs since the last look, while somebody looks. */
+  recent: RecentRuns | undefined;
+
   /** When something was measured last. */
   usedAt = 0;
 
@@ -52,6 +56,16 @@ export class FunctionMeter {
   /** Whether nothing is under way that would have to be counted here. */
   get isIdle(): boolean {
     return this.waiting === 0 && this.pending === 0;
+  }
+
+  takeRecent(): ReturnType<RecentRuns['take']> {
+    this.recent ??= new RecentRuns();
+    return this.recent.take();
+  }
+
+  noteRunTime(ms: number): void {
+    this.run.record(ms);
+    this.recent?.add(ms);
   }
 
   noteRun({ kind, code, attempt, failures }: EndedRun): void {

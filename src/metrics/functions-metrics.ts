@@ -8,9 +8,10 @@ import type { Settings } from '../common/settings.js';
 import { show } from '../common/text.js';
 import type { ChannelMessage, Subscription } from '../notifications/channel-message.js';
 import { NotificationManager } from '../notifications/notification-manager.js';
+import type { BottleneckNotification } from '../protocol/bottleneck.js';
 import { functionRef, type FunctionRef } from '../protocol/function-ref.js';
 import { isRecord } from '../protocol/json.js';
-import type { Keys } from '../protocol/keys.js';
+import type { Keys, TelemetryType } from '../protocol/keys.js';
 import type { FleetMetrics } from './fleet-metrics.js';
 import { FleetView } from './fleet-view.js';
 import { loadHistograms } from './histograms.js';
@@ -77,7 +78,7 @@ export class FunctionsMetrics {
         `whole milliseconds from 0 to ${MAX_MEASURE_MS}`,
       );
     const view = new FleetView(this.clock);
-    const end = await this.listen(ref, view);
+    const end = await this.listen('metrics', ref, (heard, data) => view.hear(heard, data));
     const ending = new AbortController();
     const cancel = (): void => ending.abort();
     this.open.add(cancel);
@@ -109,12 +110,34 @@ export class FunctionsMetrics {
       };
       const complete = (): void => subscriber.complete();
       const timer = this.clock.every(PUBLISH_INTERVAL_MS, tell);
-      const listening = this.listen(ref, view);
+      const listening = this.listen('metrics', ref, (heard, data) => view.hear(heard, data));
       listening.catch((error: unknown) => subscriber.error(error));
       this.open.add(complete);
       return () => {
         this.open.delete(complete);
         timer.cancel();
+        listening.then((end) => end()).catch(() => undefined);
+      };
+    });
+  }
+
+  /**
+   * Bottlenecks as they begin, last and end, for as long as there is a subscriber. The supervisor finds them, so one
+   * process at least has to take part in the supervision. Errors as {@link snapshot}.
+   *
+   * @throws InvalidArgumentError, InvalidNameError at once
+   */
+  bottlenecks(filter: MetricsFilter = {}): Observable<BottleneckNotification> {
+    const ref = this.check(filter, FILTER_FIELDS);
+    return new Observable<BottleneckNotification>((subscriber) => {
+      const complete = (): void => subscriber.complete();
+      const listening = this.listen('bottleneck', ref, (_, data) => {
+        if (isBottleneck(data)) subscriber.next(data);
+      });
+      listening.catch((error: unknown) => subscriber.error(error));
+      this.open.add(complete);
+      return () => {
+        this.open.delete(complete);
         listening.then((end) => end()).catch(() => undefined);
       };
     });
@@ -131,16 +154,17 @@ export class FunctionsMetrics {
   }
 
   private async listen(
+    type: TelemetryType,
     ref: FunctionRef | undefined,
-    view: FleetView,
+    hear: (ref: FunctionRef, data: unknown) => void,
   ): Promise<() => Promise<void>> {
     if (this.closed) throw new ClosedError('FunctionsMetrics');
-    const hear = ({ channel, data }: ChannelMessage): void => {
-      const heard = this.keys.parseTelemetry('metrics', this.keys.prefix + channel);
-      if (heard !== undefined) view.hear(heard, data);
+    const read = ({ channel, data }: ChannelMessage): void => {
+      const heard = this.keys.parseTelemetry(type, this.keys.prefix + channel);
+      if (heard !== undefined) hear(heard, data);
     };
     // The subscription first: what is published the moment that somebody listens should be heard.
-    const subscription = await this.subscribe(ref, hear);
+    const subscription = await this.subscribe(type, ref, read);
     const stop = this.engine.listen(ref?.id ?? 'all');
     return async () => {
       stop();
@@ -149,18 +173,16 @@ export class FunctionsMetrics {
   }
 
   private subscribe(
+    type: TelemetryType,
     ref: FunctionRef | undefined,
     hear: (message: ChannelMessage) => void,
   ): Promise<Subscription> {
     return ref === undefined
       ? this.notifications.subscribePattern(
-          this.keys.unprefixedPattern(this.keys.allTelemetry('metrics')),
+          this.keys.unprefixedPattern(this.keys.allTelemetry(type)),
           hear,
         )
-      : this.notifications.subscribe(
-          this.keys.unprefixed(this.keys.telemetry('metrics', ref)),
-          hear,
-        );
+      : this.notifications.subscribe(this.keys.unprefixed(this.keys.telemetry(type, ref)), hear);
   }
 
   private check(filter: MetricsFilter, fields: ReadonlySet<string>): FunctionRef | undefined {
@@ -172,4 +194,9 @@ export class FunctionsMetrics {
     if (workflowId === undefined) return undefined;
     throw new InvalidArgumentError('workflowId', show(workflowId), 'given with a functionName');
   }
+}
+
+/** One of a later version is for others. */
+function isBottleneck(data: unknown): data is BottleneckNotification {
+  return isRecord(data) && data['type'] === 'bottleneck' && data['version'] === 1;
 }

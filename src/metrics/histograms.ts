@@ -1,4 +1,4 @@
-import type { Histogram } from 'hdr-histogram-js';
+import type { Histogram, JsHistogram } from 'hdr-histogram-js';
 import type * as hdr from 'hdr-histogram-js';
 
 /** What {@link Latencies} need of the library; it is loaded when somebody measures. */
@@ -83,6 +83,25 @@ export class Latencies {
 
   percentileMs(percentile: number): number {
     return (this.histogram?.getValueAtPercentile(percentile) ?? 0) / 1_000;
+  }
+
+  /** How many were at most so long, for each of these, which ascend. */
+  countsUpTo(boundsMs: readonly number[]): number[] {
+    const histogram = this.histogram as JsHistogram | undefined;
+    const counts = boundsMs.map(() => 0);
+    if (histogram === undefined || histogram.totalCount === 0) return counts;
+    let bound = 0;
+    let total = 0;
+    const end = histogram.countsArrayIndex(histogram.maxValue);
+    for (let index = 0; index <= end && bound < counts.length; index += 1) {
+      const count = histogram.getCountAtIndex(index);
+      if (count === 0) continue;
+      const micros = histogram.valueFromIndex(index);
+      while (bound < counts.length && micros > (boundsMs[bound] ?? 0) * 1_000)
+        counts[bound++] = total;
+      total += count;
+    }
+    return counts.fill(total, bound);
   }
 
   summary(): LatencySummary {

@@ -27,7 +27,9 @@ const LINGER_MS = 10_000;
 export interface VitalsDuty {
   /** Whether this process is the one that looks for bottlenecks now. */
   isDetecting(isAnyHeard: boolean): boolean;
-  tick(meter: ProcessMeter, areVitalsHeard: boolean): Promise<void>;
+  tick(meter: ProcessMeter, areVitalsHeard: boolean): void;
+  /** Nobody listens any more. */
+  rest(): void;
   close(): Promise<void>;
 }
 
@@ -95,7 +97,7 @@ export class MetricsEngine {
   }
 
   /** Hears of listeners from here on; the module calls it. */
-  start(vitals?: VitalsDuty): void {
+  start(vitals: VitalsDuty): void {
     this.vitals = vitals;
     this.channel.start();
     if (this.coordinator instanceof WorkerCoordinator) this.coordinator.askAlso(this.stock);
@@ -144,6 +146,7 @@ export class MetricsEngine {
   private rest(): void {
     this.timer?.cancel();
     this.timer = undefined;
+    this.vitals?.rest();
     if (!this.always) this.measurement.stop();
   }
 
@@ -165,7 +168,7 @@ export class MetricsEngine {
     const meter = await this.measurement.start();
     if (meter === undefined || this.closed) return;
     await this.publisher.publish(meter);
-    await this.vitals?.tick(meter, areVitalsHeard);
+    this.vitals?.tick(meter, areVitalsHeard);
   }
 
   /** Says who listens here, and who was found listening. */

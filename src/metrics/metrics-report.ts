@@ -3,6 +3,7 @@ import type { FunctionLoad } from '../execution/worker/call-consumer.js';
 import type { FunctionRef } from '../protocol/function-ref.js';
 import {
   METRICS_VERSION,
+  type BacklogMetrics,
   type CallerMetrics,
   type LatencyRecord,
   type MetricsNotification,
@@ -72,10 +73,7 @@ export class MetricsReport {
         ...(worker === undefined
           ? {}
           : {
-              worker:
-                backlog === undefined
-                  ? worker
-                  : { ...worker, backlog: backlogOf(backlog, head.timestamp) },
+              worker: backlog === undefined ? worker : { ...worker, backlog },
             }),
       };
       return { ref: fn.ref, report };
@@ -99,15 +97,16 @@ export class MetricsReport {
     };
   }
 
-  /** What Redis does not say is left out: the rest is worth telling. */
-  private async backlogs(subjects: readonly Measured[]): Promise<Map<string, CallPressure>> {
+  /** Of those that are hosted here, by id. What Redis does not say is left out: the rest is worth telling. */
+  async backlogs(subjects: readonly Measured[]): Promise<Map<string, BacklogMetrics>> {
     const refs = subjects.filter(({ load }) => load !== undefined).map(({ meter }) => meter.ref);
     if (refs.length === 0) return new Map();
     const pressures = await this.calls.pressure(refs).catch((): CallPressure[] => []);
+    const now = this.process.redisNow();
     return new Map(
       refs.flatMap(({ id }, index) => {
         const pressure = pressures[index];
-        return pressure === undefined ? [] : [[id, pressure] as const];
+        return pressure === undefined ? [] : [[id, backlogOf(pressure, now)] as const];
       }),
     );
   }
@@ -142,11 +141,9 @@ function workerOf(fn: FunctionMeter, { running, queued }: FunctionLoad): WorkerM
   };
 }
 
-function backlogOf(
-  { calls, waiting, since }: CallPressure,
-  now: number,
-): NonNullable<WorkerMetrics['backlog']> {
-  return { calls, waiting, oldestMs: since === undefined ? 0 : Math.max(0, now - since) };
+function backlogOf({ calls, waiting, since }: CallPressure, now: number): BacklogMetrics {
+  const oldestMs = since === undefined ? 0 : Math.max(0, Math.round(now - since));
+  return { calls, waiting, oldestMs };
 }
 
 function recordOf(latencies: Latencies): LatencyRecord {

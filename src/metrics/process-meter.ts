@@ -74,7 +74,7 @@ export class ProcessMeter implements CallerProbe, WorkerProbe {
     const meter = this.of(ref);
     if (meter === undefined) return;
     meter.noteRun(run);
-    if (run.startedAt !== undefined) meter.run.record(this.clock.elapsed() - run.startedAt);
+    if (run.startedAt !== undefined) meter.noteRunTime(this.clock.elapsed() - run.startedAt);
   }
 
   /** Of every function that is measured. */
@@ -85,6 +85,11 @@ export class ProcessMeter implements CallerProbe, WorkerProbe {
   /** The measurement of a function that this process hosts, also before anything was measured. */
   hosted(ref: FunctionRef): FunctionMeter | undefined {
     return this.functions.get(ref.id) ?? this.make(ref);
+  }
+
+  /** Remembers runs one by one no more: nobody looks for bottlenecks. */
+  dropRecent(): void {
+    for (const meter of this.functions.values()) meter.recent = undefined;
   }
 
   /** How long the call that waits longest for a worker of each function has been waiting, in milliseconds. */

@@ -103,6 +103,10 @@ export class CallRun implements RunningCall, EchoSource, ContextChannel {
     return isMalformed(this.payload) ? NO_HEADERS : this.payload.headers;
   }
 
+  get trace(): unknown {
+    return isMalformed(this.payload) ? undefined : this.payload.trace;
+  }
+
   get attempt(): number {
     return this.entry.attempt;
   }

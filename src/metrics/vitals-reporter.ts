@@ -1,0 +1,70 @@
+import type { Clock, Timer } from '../common/clock.js';
+import type { NotificationManager } from '../notifications/notification-manager.js';
+import { MAX_VITALS, type FunctionVitals, type Vitals } from '../protocol/vitals.js';
+import type { Measured, MetricsReport, ReportingProcess } from './metrics-report.js';
+import type { ProcessMeter } from './process-meter.js';
+
+/** How often a process tells how it does while somebody looks for bottlenecks. */
+export const VITALS_INTERVAL_MS = 500;
+
+/** Tells who looks for bottlenecks how this process does. */
+export class VitalsReporter {
+  private timer: Timer | undefined;
+  private meter: ProcessMeter | undefined;
+
+  constructor(
+    private readonly notifications: NotificationManager,
+    private readonly clock: Clock,
+    private readonly process: ReportingProcess,
+    private readonly report: MetricsReport,
+    /** Without the prefix. */
+    private readonly channel: string,
+  ) {}
+
+  /** Tells from now on, until it is stopped. */
+  start(meter: ProcessMeter): void {
+    if (this.meter === meter && this.timer !== undefined) return;
+    this.stop();
+    this.meter = meter;
+    this.timer = this.clock.every(VITALS_INTERVAL_MS, () => this.tell(meter));
+  }
+
+  stop(): void {
+    this.timer?.cancel();
+    this.timer = undefined;
+    this.meter?.dropRecent();
+    this.meter = undefined;
+  }
+
+  /** A lost word is followed by the next one. */
+  private tell(meter: ProcessMeter): void {
+    const oldestWaits = meter.oldestWaits();
+    const functions = this.report
+      .subjects(meter)
+      .flatMap((fn) => vitalsOf(fn, oldestWaits.get(fn.meter) ?? 0))
+      .slice(0, MAX_VITALS);
+    if (functions.length === 0) return;
+    const { processId, workerId } = this.process;
+    const eventLoopLagMs = this.process.eventLoopLagMs();
+    const head = { type: 'vitals', version: 1, processId, workerId, eventLoopLagMs } as const;
+    const vitals: Vitals = { ...head, functions };
+    this.notifications.publish(this.channel, vitals).catch(() => undefined);
+  }
+}
+
+/** Of a function that nothing happens to there is nothing to tell. */
+function vitalsOf({ meter, load }: Measured, oldestWaitMs: number): FunctionVitals[] {
+  const { waiting, ref } = meter;
+  const { runs, medianMs } = meter.takeRecent();
+  const running = load?.running ?? 0;
+  const worker = runs + running > 0 ? { runs, medianMs, running } : undefined;
+  const caller = waiting > 0 ? { waiting, oldestWaitMs } : undefined;
+  if (worker === undefined && caller === undefined && load === undefined) return [];
+  return [
+    {
+      id: ref.id,
+      ...(worker === undefined ? {} : { worker }),
+      ...(caller === undefined ? {} : { caller }),
+    },
+  ];
+}
