@@ -1,19 +1,21 @@
 /** How an alarm changed: it began, goes on and is told again, or ended. */
 export type AlarmChange = 'began' | 'lasts' | 'ended';
 
-/** Looks in a row that have to find something. */
-const STRIKES = 2;
 /** How long nothing may be found for it to be over. */
 const CALM_MS = 2_000;
 /** How often it is told again while it lasts. */
 const REPEAT_MS = 1_000;
 
 /**
- * Something that is found by looking again and again. It takes two looks in a row to begin and two seconds of calm to
+ * Something that is found by looking again and again. It takes some looks in a row to begin and two seconds of calm to
  * end, so that what comes and goes is told once.
  */
 export class Alarm {
   private strikes = 0;
+
+  /** @param needed looks in a row that have to find something for it to begin */
+  constructor(private readonly needed: number) {}
+
   private begun = false;
   private foundAt = 0;
   private toldAt = 0;
@@ -26,7 +28,7 @@ export class Alarm {
   look(isFound: boolean, now: number): AlarmChange | undefined {
     if (isFound) this.foundAt = now;
     this.strikes = isFound ? this.strikes + 1 : 0;
-    if (!this.begun) return this.strikes >= STRIKES ? this.tell('began', now) : undefined;
+    if (!this.begun) return this.strikes >= this.needed ? this.tell('began', now) : undefined;
     if (!isFound && now - this.foundAt >= CALM_MS) return this.tell('ended', now);
     return now - this.toldAt >= REPEAT_MS ? this.tell('lasts', now) : undefined;
   }

@@ -9,8 +9,10 @@ export interface BacklogSample {
 
 /** How often backlogs are looked at. */
 export const SAMPLE_INTERVAL_MS = 250;
-/** A trend is that of so many steps: a second and a quarter. */
-const STEPS = 5;
+/** Two halves of a trend, which have to grow both: one alone is what a pause of a worker makes. */
+const HALF = 3;
+/** A trend is that of so many steps: a second and a half. */
+const STEPS = 2 * HALF;
 /** A step that took longer says that this process, or Redis, stood still: what piled up meanwhile is no trend. */
 const LONGEST_STEP_MS = 3 * SAMPLE_INTERVAL_MS;
 /** Fewer calls that no worker has taken are no bottleneck. */
@@ -38,24 +40,22 @@ export class BacklogTrend {
 
   /** Calls per second by which it grew; 0 as long as there is no trend. */
   get growthPerSecond(): number {
-    const first = this.samples[0];
-    const last = this.samples.at(-1);
-    if (first === undefined || last === undefined || this.samples.length <= STEPS) return 0;
-    return ((last.calls - first.calls) * 1_000) / (last.at - first.at);
+    return this.growth(0, STEPS);
   }
 
   isGrowing(servedPerSecond: number): boolean {
-    const { last, growthPerSecond } = this;
+    const { last } = this;
     if (last === undefined || this.samples.length <= STEPS) return false;
     if (last.waiting < MIN_WAITING || last.oldestMs < MIN_AGE_MS) return false;
     const least = Math.max(MIN_GROWTH_PER_SECOND, MIN_GROWTH_SHARE * servedPerSecond);
-    return growthPerSecond >= least && this.risesThroughout;
+    return this.growth(0, HALF) >= least && this.growth(HALF, STEPS) >= least;
   }
 
-  /** With each step: a worker that pauses for less than a second makes fewer steps rise. */
-  private get risesThroughout(): boolean {
-    return this.samples.every(
-      ({ calls }, index) => index === 0 || calls > (this.samples[index - 1]?.calls ?? 0),
-    );
+  /** Calls per second, from one sample to another: service comes in bursts, so single steps say little. */
+  private growth(from: number, to: number): number {
+    const first = this.samples[from];
+    const last = this.samples[to];
+    if (first === undefined || last === undefined) return 0;
+    return ((last.calls - first.calls) * 1_000) / (last.at - first.at);
   }
 }

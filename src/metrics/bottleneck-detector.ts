@@ -11,6 +11,9 @@ import { VITALS_INTERVAL_MS } from './vitals-reporter.js';
 const FRESH_MS = 2_500;
 /** A call that waits for a worker for so long makes its caller a starved one. */
 export const STARVED_MS = 500;
+/** Looks in a row that have to find it, at backlogs and at vitals. */
+const BACKLOG_LOOKS = 3;
+const VITALS_LOOKS = 2;
 /** Functions that are looked at, and processes per function, at the most. */
 export const MAX_FUNCTIONS = 200;
 const MAX_PROCESSES = 1_000;
@@ -135,6 +138,8 @@ export class BottleneckDetector {
       const place = places.get(processId);
       if (place === undefined || named.has(id)) continue;
       place.worker = undefined;
+      // Until its alarms have ended.
+      if (place.starved.isOn || place.slow.isOn) place.heardAt = now;
       const { workerId } = place;
       const figures = { waiting: 0, oldestWaitMs: 0 };
       const none = { medianMs: 0, peersMedianMs: 0, peers: 0, runsPerSecond: 0 };
@@ -169,7 +174,7 @@ export class BottleneckDetector {
       ref,
       places: new Map<string, Place>(),
       trend: new BacklogTrend(),
-      growing: new Alarm(),
+      growing: new Alarm(BACKLOG_LOOKS),
     };
     this.functions.set(id, watched);
     return watched;
@@ -189,8 +194,8 @@ function placeOf({ places }: Watched, processId: string): Place | undefined {
     workerId: '',
     heardAt: 0,
     worker: undefined,
-    slow: new Alarm(),
-    starved: new Alarm(),
+    slow: new Alarm(VITALS_LOOKS),
+    starved: new Alarm(VITALS_LOOKS),
   };
   places.set(processId, place);
   return place;

@@ -17,6 +17,9 @@ import { MetricsEngine, type VitalsDuty } from './metrics-engine.js';
 import type { ProcessMeter } from './process-meter.js';
 import { VitalsReporter } from './vitals-reporter.js';
 
+/** Bottlenecks whose beginning is remembered. */
+const MAX_REMEMBERED = 1_000;
+
 /**
  * Looks for bottlenecks while somebody listens and this process is the supervisor, and tells whoever is it how this
  * process does.
@@ -130,9 +133,14 @@ export class BottleneckWatch implements VitalsDuty {
   private tell({ ref, ...finding }: BottleneckFinding): void {
     const timestamp = Math.round(this.engine.process.redisNow());
     const key = findingKey({ ref, ...finding } as BottleneckFinding);
-    const since = this.since.get(key) ?? timestamp;
-    if (finding.state === 'ended') this.since.delete(key);
-    else this.since.set(key, since);
+    const since = finding.state === 'began' ? timestamp : (this.since.get(key) ?? timestamp);
+    this.since.delete(key);
+    if (finding.state !== 'ended') this.since.set(key, since);
+    // Those of processes that died were never ended.
+    for (const [oldest] of this.since) {
+      if (this.since.size <= MAX_REMEMBERED) break;
+      this.since.delete(oldest);
+    }
     const { functionName, workflowId } = ref;
     const notification = {
       type: 'bottleneck',

@@ -171,9 +171,9 @@ export class MetricsEngine {
     this.vitals?.tick(meter, areVitalsHeard);
   }
 
-  /** Says who listens here, and who was found listening. */
+  /** Says who listens here, and who was found listening: by those who host something, as it is they who ask. */
   private async announce(now: number, vitals: boolean): Promise<void> {
-    const untold = this.listeners.untold(now);
+    const untold = this.process.load().length > 0 ? this.listeners.untold(now) : [];
     const ids = new Set(untold === 'all' ? ['all'] : untold);
     for (const { functions } of this.wishes) ids.add(functions);
     if (ids.size === 0 && !vitals) return;

@@ -36,14 +36,13 @@ export class VitalsReporter {
     this.meter = undefined;
   }
 
-  /** A lost word is followed by the next one. */
+  /** A lost word is followed by the next one; one that names nothing says that all is well. */
   private tell(meter: ProcessMeter): void {
     const oldestWaits = meter.oldestWaits();
     const functions = this.report
       .subjects(meter)
       .flatMap((fn) => vitalsOf(fn, oldestWaits.get(fn.meter) ?? 0))
       .slice(0, MAX_VITALS);
-    if (functions.length === 0) return;
     const { processId, workerId } = this.process;
     const eventLoopLagMs = this.process.eventLoopLagMs();
     const head = { type: 'vitals', version: 1, processId, workerId, eventLoopLagMs } as const;

@@ -11,6 +11,7 @@ export const USERS = {
   worker: ['Every process', 'Hosting'],
   supervisor: ['Every process', 'Supervising'],
   operator: ['Every process', 'Dead letters'],
+  watcher: ['Every process', 'Watching metrics'],
 } as const satisfies Record<string, readonly AclBlock[]>;
 export type User = keyof typeof USERS;
 
@@ -20,6 +21,7 @@ export const ROLES: Readonly<Record<User, FunctionsOptions>> = {
   worker: { supervise: false },
   supervisor: { worker: false },
   operator: { worker: false, supervise: false },
+  watcher: { worker: false, supervise: false },
 };
 
 export const PASSWORD = 'a-password';

@@ -3,7 +3,8 @@ import type { Redis } from 'ioredis';
 import { readText } from '../docs/markdown.js';
 
 /** A block of rules in docs/security.md, by its heading. */
-export type AclBlock = 'Every process' | 'Calling' | 'Hosting' | 'Supervising' | 'Dead letters';
+export type AclBlock =
+  'Every process' | 'Calling' | 'Hosting' | 'Supervising' | 'Dead letters' | 'Watching metrics';
 
 /** What stands for the words in capitals. */
 export interface AclUser {

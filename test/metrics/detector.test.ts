@@ -137,7 +137,7 @@ describe('the detector of growing backlogs', () => {
 
   it('makes nothing of samples that came late: this process, or Redis, stood still', () => {
     const trend = new BacklogTrend();
-    for (let index = 0; index < 5; index += 1)
+    for (let index = 0; index < 6; index += 1)
       trend.add({ at: index * 250, calls: index * 50, waiting: index * 50, oldestMs: 1_000 });
     trend.add({ at: 3_000, calls: 500, waiting: 500, oldestMs: 1_000 });
     expect(trend.isGrowing(0)).toBe(false);
@@ -147,7 +147,7 @@ describe('the detector of growing backlogs', () => {
 
 describe('an alarm', () => {
   it('begins with the second look, is told each second, and ends after two seconds of calm', () => {
-    const alarm = new Alarm();
+    const alarm = new Alarm(2);
     const looks: [number, boolean, string | undefined][] = [
       [0, true, undefined],
       [250, true, 'began'],
