@@ -132,7 +132,7 @@ export class BottleneckWatch implements VitalsDuty {
 
   private tell({ ref, ...finding }: BottleneckFinding): void {
     const timestamp = Math.round(this.engine.process.redisNow());
-    const key = findingKey({ ref, ...finding } as BottleneckFinding);
+    const key = findingKey({ ref, ...finding });
     const since = finding.state === 'began' ? timestamp : (this.since.get(key) ?? timestamp);
     this.since.delete(key);
     if (finding.state !== 'ended') this.since.set(key, since);

@@ -40,7 +40,7 @@ async function start(env: Record<string, string>): Promise<TestProcess> {
     ...env,
   });
   processes.push(one);
-  await one.message({ type: 'ready' }.type as 'ready');
+  await one.message('ready');
   return one;
 }
 
