@@ -1,5 +1,8 @@
+import { Logger } from '@nestjs/common';
 import type { NotificationBus } from '../backend/notification-bus.js';
 import type { Clock } from '../common/clock.js';
+import { Complaint } from '../common/complaint.js';
+import { messageOf } from '../common/text.js';
 import type { ListenerQuestion } from '../lifecycle/health-news.js';
 import { functionRef, type FunctionRef } from '../protocol/function-ref.js';
 import type { Keys, TelemetryType } from '../protocol/keys.js';
@@ -19,6 +22,8 @@ const TYPES: readonly TelemetryType[] = ['metrics', 'bottleneck'];
  * asks (`probe`) finds out: how many received it says whether one of the patterns was meant.
  */
 export class StockListeners implements ListenerQuestion {
+  private readonly logger = new Logger('METRICS');
+  private readonly trouble = new Complaint((text) => this.logger.warn(text));
   private turn = 0;
   private asked = new Map<string, FunctionRef>();
 
@@ -47,7 +52,16 @@ export class StockListeners implements ListenerQuestion {
     return [...this.asked.keys()];
   }
 
+  /** A question that cannot be asked now is asked again with the next lease. */
   async heard(channels: readonly string[]): Promise<void> {
+    try {
+      await this.look(channels);
+    } catch (error) {
+      this.trouble.tell(`who listens to metrics is not found out: ${messageOf(error)}`);
+    }
+  }
+
+  private async look(channels: readonly string[]): Promise<void> {
     const { asked } = this;
     // All at once is what a pattern looks like, whatever it is for.
     const mayBePattern = channels.length > 0 && channels.length === asked.size;

@@ -181,7 +181,7 @@ describe('the comparison of workers', () => {
   it.each([
     ['alike', [10, 11, 12], 30],
     ['slow together', [200, 210, 220], 30],
-    ['twice as slow', [10, 20, 10], 30],
+    ['twice as slow', [40, 80, 40], 30],
     ['slow by less than what noise is', [1, 15, 1], 30],
     ['slow, by a run or two', [10, 200, 10], 2],
     ['alone', [500], 30],

@@ -4,7 +4,6 @@ import { Redis } from 'ioredis';
 import {
   EnhancedFunctionRegistry,
   FunctionsMetrics,
-  NotificationManager,
   type FleetMetrics,
   type MetricsNotification,
 } from '../../src/index.js';
@@ -154,25 +153,6 @@ describe('the view of a fleet', () => {
     await app.get(EnhancedFunctionRegistry).call('work');
     await eventually('it goes on', () => workOf(watch.last())?.runs === 1);
     expect(watch.last().processes.map(({ processId }) => processId)).not.toContain('newer');
-    watch.end();
-  });
-
-  it('is not set back by a report that comes late', async () => {
-    const app = await fleet.start({ providers: [hosting('work', () => 1)] });
-    const watch = watching(app);
-    await eventually('it reports', () => workOf(watch.last()) !== undefined);
-    const packets: MetricsNotification[] = [];
-    const channel = 'function:metrics:work:default';
-    await app.get(NotificationManager).subscribe<MetricsNotification>(channel, ({ data }) => {
-      packets.push(data);
-    });
-    await eventually('one is heard', () => packets.length > 0);
-    await app.get(EnhancedFunctionRegistry).call('work');
-    await eventually('it is told', () => workOf(watch.last())?.runs === 1);
-    const told = watch.last().timestamp;
-    await app.get(NotificationManager).publish(channel, packets[0]);
-    await eventually('time has passed', () => watch.last().timestamp > told);
-    expect(workOf(watch.last())?.runs).toBe(1);
     watch.end();
   });
 });

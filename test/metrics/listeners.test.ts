@@ -128,6 +128,9 @@ describe('latencies', () => {
     expect(merged.countsUpTo([400])).toEqual([3_000]);
     const within = merged.countsUpTo([100.9])[0] ?? 0;
     expect(Math.abs(within - (1_000 + 500 + 333))).toBeLessThan(20);
+    const few = new Latencies(library);
+    for (const ms of [1, 1, 1, 20, 20, 500]) few.record(ms);
+    expect(few.countsUpTo([0.5, 2, 10, 30, 1_000])).toEqual([0, 3, 3, 5, 6]);
   });
 
   it('longer than an hour, negative, or none count at the ends', async () => {
