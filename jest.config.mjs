@@ -8,6 +8,7 @@ export default {
   moduleNameMapper: {
     '^nestjs-functions$': '<rootDir>/src/index.ts',
     '^nestjs-functions/conformance$': '<rootDir>/src/conformance/index.ts',
+    '^nestjs-functions/testing$': '<rootDir>/src/testing/index.ts',
   },
   modulePathIgnorePatterns: ['<rootDir>/dist/', '<rootDir>/.cache/'],
   globalSetup: '<rootDir>/test/setup/global-setup.mjs',

@@ -79,7 +79,10 @@ export interface FunctionsAsyncOptions extends Pick<ModuleMetadata, 'imports'> {
   readonly metrics?: boolean | MetricsOptions;
 }
 
-const RESOLVED = Symbol('nestjs-functions.ResolvedOptions');
+/** The options as a factory of `forRootAsync` gave them. */
+export const GIVEN = Symbol('nestjs-functions.GivenOptions');
+/** The options, checked and completed. */
+export const RESOLVED = Symbol('nestjs-functions.ResolvedOptions');
 /** The runtime as the module class gets it: what stands for it until `forRoot` says how it is made, refuses. */
 const CONFIGURED_RUNTIME = Symbol('nestjs-functions.ConfiguredRuntime');
 
@@ -123,7 +126,8 @@ const PROVIDERS: Provider[] = [
     inject: [SETTINGS],
     useFactory: ({ keyPrefix }: Settings) => new Keys(keyPrefix),
   },
-  { provide: CLOCK, useValue: systemClock },
+  // A factory, and no value: Nest 11 lets a test override a value with another value only.
+  { provide: CLOCK, useFactory: (): Clock => systemClock },
   {
     provide: BACKEND,
     inject: [RESOLVED, KEYS, CLOCK],
@@ -149,9 +153,14 @@ const PROVIDERS: Provider[] = [
   },
   {
     provide: CallConsumer,
-    inject: [BACKEND, SETTINGS, CLOCK, CallProbes],
-    useFactory: (backend: Backend, settings: Settings, clock: Clock, probes: CallProbes) =>
-      new CallConsumer(backend, settings, clock, probes),
+    inject: [BACKEND, SETTINGS, CLOCK, CallProbes, CallClient],
+    useFactory: (
+      backend: Backend,
+      settings: Settings,
+      clock: Clock,
+      probes: CallProbes,
+      calls: CallClient,
+    ) => new CallConsumer(backend, settings, clock, probes, () => calls.unsettled()),
   },
   CallProbes,
   MetricsEngine,
@@ -247,7 +256,9 @@ export class FunctionsModule implements OnApplicationBootstrap, OnModuleDestroy 
         {
           path: 'FunctionsModule.forRoot()',
           value: `imported ${own.length} times`,
-          allowed: 'once, in the root module: its providers are global',
+          allowed:
+            'once, in the root module: its providers are global (a test takes an application that imports it over ' +
+            'with FunctionsTestingModule.override(), and needs no forRoot() beside it)',
         },
       ]);
     }
@@ -281,14 +292,18 @@ export class FunctionsModule implements OnApplicationBootstrap, OnModuleDestroy 
       health: resolveHealth(options.health, '')?.path,
       metrics: resolveMetrics(options.metrics)?.path,
     };
-    const [factory, ...others] = asyncProviders(options);
+    const resolved: FactoryProvider<ResolvedOptions> = {
+      provide: RESOLVED,
+      inject: [GIVEN],
+      useFactory: (given: FunctionsOptions) => withStaticRoutes(given, options),
+    };
     return {
       module: FunctionsModule,
       providers: [CONFIGURED],
       imports: [
         {
-          ...FunctionsCoreModule.create(factory, options.imports, paths),
-          providers: [factory, ...others, ...PROVIDERS],
+          ...FunctionsCoreModule.create(resolved, options.imports, paths),
+          providers: [...asyncProviders(options), resolved, ...PROVIDERS],
         },
       ],
     };
@@ -344,28 +359,17 @@ function violation(path: string, value: string, allowed: string): OptionViolatio
   return { path, value, allowed };
 }
 
-function asyncProviders(
-  options: FunctionsAsyncOptions,
-): [FactoryProvider<ResolvedOptions>, ...Provider[]] {
+/** What gives the options. */
+function asyncProviders(options: FunctionsAsyncOptions): Provider[] {
   const { useFactory, useClass, useExisting, inject = [] } = options;
-  const resolve = (given: FunctionsOptions): ResolvedOptions => withStaticRoutes(given, options);
-  if (useFactory !== undefined) {
-    const call = useFactory as (...args: unknown[]) => FunctionsOptions | Promise<FunctionsOptions>;
-    return [
-      {
-        provide: RESOLVED,
-        inject,
-        useFactory: async (...args: unknown[]) => resolve(await call(...args)),
-      },
-    ];
-  }
+  if (useFactory !== undefined) return [{ provide: GIVEN, inject, useFactory }];
   const token = (useExisting ?? useClass) as InjectionToken<FunctionsOptionsFactory>;
-  const factory: FactoryProvider<ResolvedOptions> = {
-    provide: RESOLVED,
+  const factory: FactoryProvider<FunctionsOptions> = {
+    provide: GIVEN,
     inject: [token],
-    useFactory: async (source: FunctionsOptionsFactory) => {
+    useFactory: (source: FunctionsOptionsFactory) => {
       assertOptionsFactory(useExisting === undefined ? 'useClass' : 'useExisting', source);
-      return resolve(await source.createFunctionsOptions());
+      return source.createFunctionsOptions();
     },
   };
   return useClass === undefined ? [factory] : [factory, useClass];

@@ -239,13 +239,18 @@ export function resolveOptions(
   if (violations.length > 0) throw new InvalidOptionsError(violations);
   const { health: _health, metrics: _metrics, connection: _connection, ...plain } = defined;
   const settings: Settings = {
-    workerId: `${hostname()}-${process.pid}-${randomBytes(3).toString('hex')}`,
+    workerId: createWorkerId(),
     ...DEFAULTS,
     ...(plain as Partial<typeof DEFAULTS>),
     health: resolveHealth(options.health, options.workflowId ?? DEFAULTS.workflowId),
     metrics: resolveMetrics(options.metrics),
   };
   return { connection, settings: Object.freeze(settings) };
+}
+
+/** The name of a process that was given none. */
+export function createWorkerId(): string {
+  return `${hostname()}-${process.pid}-${randomBytes(3).toString('hex')}`;
 }
 
 /** The health option, resolved; `undefined` when it is off. */

@@ -38,6 +38,9 @@ export async function privateApt(dir) {
     'Dir::Cache': join(dir, 'cache'),
     'APT::Sandbox::User': userName(),
     'Acquire::Retries': '3',
+    // A network that answers nothing is told from a slow one by then.
+    'Acquire::http::Timeout': '20',
+    'Acquire::https::Timeout': '20',
   };
   const options = Object.entries(settings).map(([name, value]) => `-o${name}=${value}`);
   return (args, cwd = dir) =>

@@ -22,6 +22,8 @@ export interface StartRedisOptions {
 /** A Redis that somebody else may own: stop() ends only one that was started here. */
 export interface ObtainedRedis {
   readonly url: string;
+  /** The user's, or started here: with a binary of the PATH, or one fetched into the cache. */
+  readonly origin: 'REDIS_URL' | 'path' | 'cache';
   stop(): Promise<void>;
 }
 
@@ -39,8 +41,8 @@ export interface StartedRedis extends ObtainedRedis {
 }
 
 /**
- * A redis-server of version 6.2 or newer: from the PATH, else from the checkout's cache, else
- * fetched into it. Rejects with instructions when there is none to be had.
+ * A redis-server of version 6.2 or newer: from the PATH, else from the checkout's cache (or the folder that
+ * REDIS_CACHE_DIR names), else fetched into it. Rejects with instructions when there is none to be had.
  */
 export function resolveRedisServer(options?: { readonly cacheDir?: string }): Promise<RedisBinary>;
 

@@ -17,7 +17,9 @@ import { promisify } from 'node:util';
 import { findOnPath, privateApt, unpack } from './debian-packages.mjs';
 
 const run = promisify(execFile);
-const defaultCacheDir = fileURLToPath(new URL('../.cache/redis', import.meta.url));
+/** REDIS_CACHE_DIR: for a checkout that cannot be written to, and for tests of a machine that has no copy yet. */
+const defaultCacheDir =
+  process.env.REDIS_CACHE_DIR || fileURLToPath(new URL('../.cache/redis', import.meta.url));
 
 const startTimeoutMs = 15_000;
 const stopTimeoutMs = 5_000;
@@ -216,7 +218,7 @@ export async function obtainRedis(options = {}) {
   const url = process.env.REDIS_URL;
   if (url === undefined || url === '') return startRedis(options);
   await expectAnswer(url);
-  return { url, stop: () => Promise.resolve() };
+  return { url, origin: 'REDIS_URL', stop: () => Promise.resolve() };
 }
 
 async function expectAnswer(url) {
@@ -252,6 +254,10 @@ class RedisServer {
 
   get url() {
     return `redis://127.0.0.1:${this.#port}`;
+  }
+
+  get origin() {
+    return this.#binary.origin;
   }
 
   get port() {

@@ -1,12 +1,13 @@
-import { Injectable } from '@nestjs/common';
+import { Inject, Injectable } from '@nestjs/common';
 import {
   EnhancedFunctionRegistry,
   FunctionRegistry,
   isFunctionsError,
   type CallOptions,
 } from 'nestjs-functions';
+import { TELL, type Tell } from './application.js';
 import { render, type RenderProgress } from './contract.js';
-import { now, tell, type CallerCommand, type CallReport, type StreamReport } from './messages.js';
+import { now, type CallerCommand, type CallReport, type StreamReport } from './messages.js';
 
 type Command<Name extends CallerCommand['do']> = Extract<CallerCommand, { do: Name }>;
 
@@ -22,6 +23,7 @@ export class CallMaker {
   constructor(
     private readonly enhanced: EnhancedFunctionRegistry,
     private readonly polling: FunctionRegistry,
+    @Inject(TELL) private readonly tell: Tell,
   ) {}
 
   async perform(command: CallerCommand): Promise<CallReport | StreamReport | undefined> {
@@ -76,7 +78,7 @@ export class CallMaker {
   }
 
   private tellRunning(call: number, { workerId }: RenderProgress): void {
-    tell({ event: 'running', call, workerId });
+    this.tell({ event: 'running', call, workerId });
   }
 
   /** A call every few milliseconds, and now and then a long one. */

@@ -1,5 +1,7 @@
-import type { Child } from './child.js';
+import { chooseBackend } from '../backend-choice.js';
+import type { Actor } from './actor.js';
 import { crashScene } from './scene-crash.js';
+import { handBackScene } from './scene-hand-back.js';
 import { readinessScene } from './scene-readiness.js';
 import { restartScene } from './scene-restart.js';
 import { Stage, type Check, type SceneResult } from './stage.js';
@@ -7,6 +9,13 @@ import { Timeline, type Row } from './timeline.js';
 
 const TIME_LIMIT_MS = 120_000;
 const HEADING: Row = ['', 'calls', 'lost', 'ran twice', 'median', 'max', 'measured'];
+
+/** What is different, by backend. */
+const DIFFERENCE = {
+  redis: 'the caller and every worker are processes of their own.',
+  memory:
+    'all in this one process, so no process can be killed and no connection lost; what that would show is not shown.',
+};
 
 const timeline = new Timeline();
 let stage: Stage | undefined;
@@ -19,13 +28,13 @@ async function end(code: number): Promise<never> {
 
 async function play(open: Stage): Promise<SceneResult> {
   await open.startCaller();
-  timeline.event('caller', `up (pid ${open.caller.pid}); hosts nothing, only calls`);
+  timeline.event('caller', `up (${open.caller.whereabouts}); hosts nothing, only calls`);
   open.watchHealth('caller');
-  const workers = new Map<string, Child>();
+  const workers = new Map<string, Actor>();
   const results = [
     await readinessScene(open),
     await restartScene(open, workers),
-    await crashScene(open, workers),
+    open.hasProcesses ? await crashScene(open, workers) : await handBackScene(open),
   ];
   return {
     rows: results.flatMap(({ rows }) => rows),
@@ -57,15 +66,18 @@ async function main(): Promise<void> {
     ['SIGTERM', 143],
   ] as const)
     process.once(signal, () => void end(code));
-  setTimeout(() => {
-    console.error(`The demo took longer than ${TIME_LIMIT_MS} ms: given up.`);
-    void end(1);
-  }, TIME_LIMIT_MS).unref();
+  const backend = await chooseBackend('demo').catch((error: Error) => {
+    console.error(error.message);
+    return end(1);
+  });
   try {
-    timeline.heading(
-      'nestjs-functions: a caller, three workers and a Redis, each a process of its own',
-    );
-    stage = await Stage.open(timeline);
+    timeline.line(`Runs on ${backend.what}: ${DIFFERENCE[backend.kind]}`);
+    setTimeout(() => {
+      console.error(`The demo took longer than ${TIME_LIMIT_MS} ms: given up.`);
+      void end(1);
+    }, TIME_LIMIT_MS).unref();
+    timeline.heading('nestjs-functions: a caller and three workers');
+    stage = await Stage.open(timeline, backend);
     const holds = report(stage, await play(stage));
     await end(holds ? 0 : 1);
   } catch (error) {

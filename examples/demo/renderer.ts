@@ -5,7 +5,7 @@ import MarkdownIt from 'markdown-it';
 import { FunctionContext, FunctionHandler } from 'nestjs-functions';
 import { render, RenderInput, type RenderProgress, type RenderResult } from './contract.js';
 import { now } from './messages.js';
-import { RunLog } from './run-log.js';
+import { RUN_LOG, type RunLog } from './run-log.js';
 
 export const OUTPUT_FOLDER = Symbol('OUTPUT_FOLDER');
 
@@ -15,7 +15,7 @@ export class Renderer {
   private readonly markdown = new MarkdownIt({ html: true, linkify: true });
 
   constructor(
-    private readonly runs: RunLog,
+    @Inject(RUN_LOG) private readonly runs: RunLog,
     @Inject(OUTPUT_FOLDER) private readonly folder: string,
   ) {}
 

@@ -14,7 +14,7 @@ interface Trial {
 
 /**
  * (a) Two calls are made while no worker exists, one waiting by notification and one by polling; then a
- * worker starts. Measured is its `ready` (Redis's clock, in whole milliseconds) to the handler's start
+ * worker starts. Measured is its `ready` (the backend's clock, in whole milliseconds) to the handler's start
  * (noted by the worker): both waits end with the same `ready`.
  */
 export async function readinessScene(stage: Stage): Promise<SceneResult> {
@@ -63,7 +63,7 @@ async function trial(stage: Stage, index: number): Promise<Trial> {
   const ready = stage.news('worker-1', 'ready');
   const worker = stage.startWorker('worker-1');
   const { timestamp } = await ready;
-  timeline.event('worker-1', `started (pid ${worker.pid}) and ready`);
+  timeline.event('worker-1', `started (${worker.whereabouts}) and ready`);
   const reports = await Promise.all(answers);
   for (const { ok, call, code, message } of reports)
     if (!ok) timeline.event('caller', `call ${call} failed: ${code}: ${message}`);

@@ -1,6 +1,6 @@
 import { setTimeout as pause } from 'node:timers/promises';
-import type { Child } from './child.js';
-import type { ChildEvent, StreamReport } from './messages.js';
+import type { Actor } from './actor.js';
+import type { ActorEvent, StreamReport } from './messages.js';
 import type { SceneResult, Stage } from './stage.js';
 import { max, median, ms } from './timeline.js';
 
@@ -10,7 +10,7 @@ const BOOK_EVERY = 25;
 const BOOK_PAGES = 40;
 const STEADY_MS = 600;
 
-type Drained = Extract<ChildEvent, { event: 'drained' }>;
+type Drained = Extract<ActorEvent, { event: 'drained' }>;
 
 /**
  * (b) All workers are restarted, one after another, under a steady stream of calls. The harder way round:
@@ -18,7 +18,7 @@ type Drained = Extract<ChildEvent, { event: 'drained' }>;
  */
 export async function restartScene(
   stage: Stage,
-  workers: Map<string, Child>,
+  workers: Map<string, Actor>,
 ): Promise<SceneResult> {
   const { caller, timeline, library } = stage;
   timeline.heading('(b) Rolling restart of all workers under a steady stream of calls');
@@ -46,7 +46,7 @@ export async function restartScene(
   return judge(stage, calls);
 }
 
-async function startAll(stage: Stage, workers: Map<string, Child>): Promise<void> {
+async function startAll(stage: Stage, workers: Map<string, Actor>): Promise<void> {
   await Promise.all(
     stage.workerNames.map(async (name) => {
       const ready = stage.news(name, 'ready');
@@ -57,26 +57,25 @@ async function startAll(stage: Stage, workers: Map<string, Child>): Promise<void
   );
 }
 
-async function restart(stage: Stage, workers: Map<string, Child>, name: string): Promise<void> {
+async function restart(stage: Stage, workers: Map<string, Actor>, name: string): Promise<void> {
   const { timeline } = stage;
   const worker = workers.get(name);
   if (worker === undefined) throw new Error(`${name} does not run`);
-  const isDrained = (event: ChildEvent): event is Drained => event.event === 'drained';
+  const isDrained = (event: ActorEvent): event is Drained => event.event === 'drained';
   const drained = stage.until(isDrained, `the drain of ${name}`);
   const offline = stage.news(name, 'offline');
-  timeline.event(name, `SIGTERM to pid ${worker.pid}`);
-  worker.signal('SIGTERM');
+  timeline.event(name, worker.dismiss());
   // One that dies instead of draining says nothing.
-  const report = await Promise.race([drained, worker.exited.then(() => undefined)]);
+  const report = await Promise.race([drained, worker.ended.then(() => undefined)]);
   const { reason } = await offline;
   timeline.event(name, `${textOf(report)}; offline: ${reason}`);
-  const code = await worker.exited;
+  const how = await worker.ended;
   const ready = stage.news(name, 'ready');
   const replacement = stage.startWorker(name);
   workers.set(name, replacement);
-  timeline.event(name, `exit code ${code}; replacement started`);
+  timeline.event(name, `${how}; replacement started`);
   await ready;
-  timeline.event(name, `ready (pid ${replacement.pid})`);
+  timeline.event(name, `ready (${replacement.whereabouts})`);
 }
 
 function textOf(report: Drained | undefined): string {

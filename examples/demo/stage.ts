@@ -2,22 +2,22 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { createServer, type AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { setTimeout as pause } from 'node:timers/promises';
 import type { Notification } from 'nestjs-functions';
-import { obtainRedis, type ObtainedRedis } from '../../tools/redis.mjs';
-import { Child } from './child.js';
+import type { BackendChoice } from '../backend-choice.js';
+import type { Actor } from './actor.js';
+import { ApplicationActor } from './application-actor.js';
 import type { DemoEnvironment } from './environment.js';
 import { HealthSampler } from './health-sampler.js';
-import type { ChildEvent } from './messages.js';
+import type { ActorEvent } from './messages.js';
 import { findPages, type Library } from './pages.js';
-import { RunLog } from './run-log.js';
-import type { Timeline } from './timeline.js';
-import { type Row } from './timeline.js';
+import { MemoryRunLog } from './memory-run-log.js';
+import { ProcessActor } from './process-actor.js';
+import { RedisRunLog } from './redis-run-log.js';
+import type { RunLog } from './run-log.js';
+import type { Row, Timeline } from './timeline.js';
 
 const WAIT_LIMIT_MS = 60_000;
 const WORKERS = 3;
-/** A Redis that went away is not cleaned. */
-const CLEAN_LIMIT_MS = 1_000;
 
 /** What a scene adds to the table and to the verdict. */
 export interface SceneResult {
@@ -32,20 +32,22 @@ export interface Check {
 }
 
 interface Parts {
-  readonly redis: ObtainedRedis;
-  readonly environment: Omit<DemoEnvironment, 'port' | 'workerId'>;
+  readonly backend: BackendChoice;
+  readonly environment: Omit<DemoEnvironment, 'role' | 'port' | 'workerId'>;
   readonly runs: RunLog;
   readonly ports: readonly number[];
   readonly library: Library;
 }
 
-/** Everything that runs: Redis, one caller, up to three workers. What is started here is stopped here. */
+/** Everything that runs: one caller, up to four workers. What is started here is stopped here, and the backend with it. */
 export class Stage {
   readonly workerNames = Array.from({ length: WORKERS }, (_, index) => `worker-${index + 1}`);
-  private readonly children = new Set<Child>();
+  /** A worker more, for the scene that needs one of another kind. */
+  readonly guestName = `worker-${WORKERS + 1}`;
+  private readonly actors = new Set<Actor>();
   private readonly samplers = new Map<string, HealthSampler>();
-  private readonly listeners = new Set<(event: ChildEvent) => void>();
-  private currentCaller: Child | undefined;
+  private readonly listeners = new Set<(event: ActorEvent) => void>();
+  private currentCaller: Actor | undefined;
   private closing: Promise<void> | undefined;
 
   private constructor(
@@ -53,18 +55,23 @@ export class Stage {
     private readonly parts: Parts,
   ) {}
 
-  static async open(timeline: Timeline): Promise<Stage> {
-    const redis = await obtainRedis();
+  static async open(timeline: Timeline, backend: BackendChoice): Promise<Stage> {
+    const { kind, connection } = backend;
     const keyPrefix = `demo-${process.pid}-${Date.now().toString(36)}:`;
     const runsKey = `${keyPrefix}runs`;
-    const runs = new RunLog(redis.url, runsKey);
-    const folder = await mkdtemp(join(tmpdir(), 'nestjs-functions-demo-'));
-    const environment = { redisUrl: redis.url, keyPrefix, runsKey, folder };
-    const [ports, library] = await Promise.all([freePorts(WORKERS + 1), findPages()]);
-    const stage = new Stage(timeline, { redis, environment, runs, ports, library });
-    const { host } = new URL(redis.url);
-    timeline.event('redis', `${await runs.serverVersion()} on ${host}`);
-    return stage;
+    const [runs, folder, ports, library] = await Promise.all([
+      kind === 'memory' ? new MemoryRunLog() : redisRunLog(connection, runsKey, timeline),
+      mkdtemp(join(tmpdir(), 'nestjs-functions-demo-')),
+      freePorts(WORKERS + 2),
+      findPages(),
+    ]);
+    const environment = { connection, keyPrefix, runsKey, folder };
+    return new Stage(timeline, { backend, environment, runs, ports, library });
+  }
+
+  /** Whether actors are processes, which can be killed. */
+  get hasProcesses(): boolean {
+    return this.parts.backend.kind === 'redis';
   }
 
   get runs(): RunLog {
@@ -75,25 +82,24 @@ export class Stage {
     return this.parts.library;
   }
 
-  get caller(): Child {
+  get caller(): Actor {
     if (this.currentCaller === undefined) throw new Error('the caller is not started');
     return this.currentCaller;
   }
 
   async startCaller(): Promise<void> {
-    this.currentCaller = this.spawn('caller', './caller.ts', 0);
+    this.currentCaller = this.engage('caller', { role: 'caller' });
     await this.until(({ event }) => event === 'up', 'the caller to be up');
   }
 
-  /** Starts a worker process; its `ready` is news. */
-  startWorker(name: string): Child {
-    return this.spawn(name, './worker.ts', this.workerNames.indexOf(name) + 1);
+  /** Starts a worker; its `ready` is news. */
+  startWorker(name: string, drainTimeoutMs?: number): Actor {
+    return this.engage(name, { role: 'worker', drainTimeoutMs });
   }
 
   /** Samples /health/ready of a process, and prints every change. */
   watchHealth(name: string): void {
-    const slot = this.workerNames.indexOf(name) + 1;
-    const sampler = new HealthSampler(this.parts.ports[slot] ?? 0, ({ code, reason }) =>
+    const sampler = new HealthSampler(this.portOf(name), ({ code, reason }) =>
       this.timeline.event(name, `/health/ready ${code}${reason === '' ? '' : ` (${reason})`}`),
     );
     this.samplers.set(name, sampler);
@@ -104,11 +110,11 @@ export class Stage {
     return this.samplers;
   }
 
-  /** The next event of any child that fits. */
-  until<T extends ChildEvent>(fits: (event: ChildEvent) => event is T, what: string): Promise<T>;
-  until(fits: (event: ChildEvent) => boolean, what: string): Promise<ChildEvent>;
-  until(fits: (event: ChildEvent) => boolean, what: string): Promise<ChildEvent> {
-    const awaited = new Promise<ChildEvent>((resolve, reject) => {
+  /** The next event of any actor that fits. */
+  until<T extends ActorEvent>(fits: (event: ActorEvent) => event is T, what: string): Promise<T>;
+  until(fits: (event: ActorEvent) => boolean, what: string): Promise<ActorEvent>;
+  until(fits: (event: ActorEvent) => boolean, what: string): Promise<ActorEvent> {
+    const awaited = new Promise<ActorEvent>((resolve, reject) => {
       const timer = setTimeout(
         () => finish(() => reject(new Error(`waited ${WAIT_LIMIT_MS} ms for ${what}`))),
         WAIT_LIMIT_MS,
@@ -119,7 +125,7 @@ export class Stage {
         this.listeners.delete(listener);
         settle();
       };
-      const listener = (event: ChildEvent): void => {
+      const listener = (event: ActorEvent): void => {
         if (fits(event)) finish(() => resolve(event));
       };
       this.listeners.add(listener);
@@ -133,46 +139,57 @@ export class Stage {
     workerId: string,
     type: T,
   ): Promise<Extract<Notification, { type: T }>> {
-    const isNews = (event: ChildEvent): event is Extract<ChildEvent, { event: 'news' }> =>
+    const isNews = (event: ActorEvent): event is Extract<ActorEvent, { event: 'news' }> =>
       event.event === 'news' && event.news.workerId === workerId && event.news.type === type;
     const { news } = await this.until(isNews, `${type} of ${workerId}`);
     return news as Extract<Notification, { type: T }>;
   }
 
-  on(listener: (event: ChildEvent) => void): () => void {
+  on(listener: (event: ActorEvent) => void): () => void {
     this.listeners.add(listener);
     return () => this.listeners.delete(listener);
   }
 
-  /** Ends all processes by their pids, then Redis; safe to call twice. */
+  /** Ends all actors, then what they ran on; safe to call twice. */
   close(): Promise<void> {
     this.closing ??= this.closeOnce();
     return this.closing;
   }
 
   private async closeOnce(): Promise<void> {
-    const { runs, environment, redis } = this.parts;
+    const { runs, environment, backend } = this.parts;
     await Promise.all([...this.samplers.values()].map((sampler) => sampler.stop()));
-    await Promise.all([...this.children].map((child) => child.stop()));
-    await Promise.race([runs.removeKeys(environment.keyPrefix), pause(CLEAN_LIMIT_MS)]).catch(
-      () => undefined,
-    );
-    runs.close();
+    await Promise.all([...this.actors].map((actor) => actor.stop()));
+    await runs.close(environment.keyPrefix);
     await rm(environment.folder, { recursive: true, force: true });
-    await redis.stop();
+    await backend.stop();
   }
 
-  private spawn(name: string, file: string, slot: number): Child {
+  private engage(name: string, part: Pick<DemoEnvironment, 'role' | 'drainTimeoutMs'>): Actor {
     if (this.closing !== undefined) throw new Error('the demo has ended');
-    const port = this.parts.ports[slot] ?? 0;
-    const child = new Child(name, file, { ...this.parts.environment, workerId: name, port });
-    this.children.add(child);
-    void child.exited.then(() => this.children.delete(child));
-    child.on((event) => {
+    const { environment, runs } = this.parts;
+    const mine = { ...environment, ...part, workerId: name, port: this.portOf(name) };
+    const actor = this.hasProcesses
+      ? new ProcessActor(name, mine)
+      : new ApplicationActor(name, mine, runs);
+    this.actors.add(actor);
+    void actor.ended.then(() => this.actors.delete(actor));
+    actor.on((event) => {
       for (const listener of [...this.listeners]) listener(event);
     });
-    return child;
+    return actor;
   }
+
+  /** The caller's is the first. */
+  private portOf(name: string): number {
+    return this.parts.ports[[...this.workerNames, this.guestName].indexOf(name) + 1] ?? 0;
+  }
+}
+
+async function redisRunLog(url: string, key: string, timeline: Timeline): Promise<RunLog> {
+  const runs = new RedisRunLog(url, key);
+  timeline.event('redis', `version ${await runs.serverVersion()}`);
+  return runs;
 }
 
 /** Ports that nobody listens on now. */

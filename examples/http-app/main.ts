@@ -26,7 +26,7 @@ const WORKERS = Number(process.env['WORKERS'] ?? (ALONE ? 2 : 0));
 class AppModule {}
 
 async function main(company: Company): Promise<void> {
-  await company.bringRedis();
+  await company.bringBackend();
   const workers = company.startWorkers(WORKERS);
   workers.catch(() => undefined); // awaited below, when the server listens
   const app = await NestFactory.create<NestExpressApplication>(AppModule, {
@@ -70,7 +70,7 @@ Try:
 
 const company = new Company();
 main(company).catch(async (error: unknown) => {
-  console.error(error);
+  console.error(company.hasBackend ? error : (error as Error).message);
   await company.leave();
   process.exit(1);
 });

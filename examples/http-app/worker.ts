@@ -1,11 +1,8 @@
 import 'reflect-metadata';
-import { Logger, Module } from '@nestjs/common';
+import { Logger } from '@nestjs/common';
 import { NestFactory } from '@nestjs/core';
-import { FunctionsModule, WorkerCoordinator } from 'nestjs-functions';
-import { Renderer } from './renderer.js';
-
-@Module({ imports: [FunctionsModule.forRoot()], providers: [Renderer] })
-class WorkerModule {}
+import { WorkerCoordinator } from 'nestjs-functions';
+import { WorkerModule } from './worker.module.js';
 
 /** A worker process: no HTTP, only the function. On SIGTERM it finishes what it runs, and exits with 0. */
 async function main(): Promise<void> {

@@ -109,21 +109,36 @@ export interface Taken {
   readonly more: boolean;
 }
 
+/** What a wait for a bell brought. */
+export interface Bell {
+  /** Whether one rang: something is due. */
+  readonly rang: boolean;
+  /** Calls that were given to who waited, within its offer; this consumer owns them. */
+  readonly calls: readonly RawCall[];
+}
+
 /** A consumer's blocking read, on a connection of its own. */
 export interface CallReader {
   /** Takes calls of the pools' functions that have any; never waits. */
   take(read: PoolRead): Promise<Taken>;
   /** Whether a function of these pools may have calls that nobody took: less to ask than {@link take} is. */
   isDue(pools: readonly string[]): Promise<boolean>;
-  /** Waits until a bell of these pools rings, `blockMs` at the most; whether one did. */
-  waitForBell(pools: readonly string[], blockMs: number): Promise<boolean>;
+  /**
+   * Waits until a bell of these pools rings, or calls are given to it, `blockMs` at the most.
+   *
+   * @param places calls that may be given to it meanwhile, of whatever functions of the pools; a backend need not give
+   *   any. The offer holds on after the wait, until {@link take} or {@link withdraw}.
+   */
+  waitForBell(pools: readonly string[], blockMs: number, places: number): Promise<Bell>;
+  /** Takes the offer of the last wait back; what was given meanwhile. */
+  withdraw(): Promise<readonly RawCall[]>;
   /**
    * Up to `count` calls of each function, new ones; waits `blockMs` when there is none. 0: does not wait.
    *
    * @throws BackendRefusedError of kind `NOGROUP` where a function's group is gone
    */
   read(refs: readonly FunctionRef[], count: number, blockMs: number): Promise<RawCall[]>;
-  /** Calls that were delivered to this consumer and not settled. */
+  /** Calls that were delivered to this consumer and not settled. Takes an offer back: what was given is among them. */
   pending(refs: readonly FunctionRef[]): Promise<RawCall[]>;
   /** Ends a waiting read early; `true` when one was waiting. */
   wake(): Promise<boolean>;

@@ -1,6 +1,9 @@
 /** Bounds that every backend keeps, so that an application meets the same ones on each. */
 
-/** A reply stream that holds more takes no progress. Final answers are not cut: there are as many as calls that wait. */
+/**
+ * A reply stream that holds so many values takes no progress. Final answers are not cut: there are as many as calls that
+ * wait.
+ */
 export const PROGRESS_CAP = 10_000;
 /** A function's dead letters are cut at about this many. */
 export const DEAD_LETTER_CAP = 10_000;

@@ -1,4 +1,4 @@
-import { isError } from './text.js';
+import { backendName, backendPlace, isError } from './text.js';
 
 /**
  * Every failure of the library is a {@link FunctionsError}: a class per failure, a stable `code`, the
@@ -263,8 +263,8 @@ export class ReadinessTimeoutError extends FunctionsError {
       ERROR_CODES.READINESS_TIMEOUT,
       `No worker of ${functionName} (workflow ${workflowId}) became ready within ${timeoutMs} ms: ${situation}` +
         (cause === undefined
-          ? '. Check that a worker process with this exact function name and workflowId runs on the same Redis ' +
-            'and keyPrefix, or raise readinessTimeoutMs.'
+          ? '. Check that a worker process with this exact function name and workflowId uses the same ' +
+            'connection and keyPrefix, or raise readinessTimeoutMs.'
           : ''),
       { details: { functionName, workflowId, timeoutMs, situation }, retryable: true, cause },
     );
@@ -366,18 +366,26 @@ export class DrainingError extends FunctionsError {
 /** Redis cannot be reached, refuses this client, or did not answer in time. */
 export class BackendUnavailableError extends FunctionsError {
   constructor(operation: string, where: string, cause?: unknown) {
-    const problem = reasonOf(cause);
-    const why = problem === undefined ? '' : ` (${problem})`;
-    super(
-      ERROR_CODES.BACKEND_UNAVAILABLE,
-      isReply(cause)
-        ? `${operation} failed: Redis at ${where} refuses this client${why}. Check user, password, permissions ` +
-            'and database number in the connection option, or REDIS_URL; the library tries again by itself.'
-        : `${operation} got no answer from Redis at ${where}${why}. Check that it runs there and that the ` +
-            'connection option, or REDIS_URL, names it, as rediss:// where it speaks TLS; the library reconnects by itself.',
-      { details: { operation, where }, retryable: true, cause },
-    );
+    const options = { details: { operation, where }, retryable: true, cause };
+    super(ERROR_CODES.BACKEND_UNAVAILABLE, unavailableText(operation, where, cause), options);
   }
+}
+
+function unavailableText(operation: string, where: string, cause: unknown): string {
+  const problem = reasonOf(cause);
+  const why = problem === undefined ? '' : ` (${problem})`;
+  const place = backendPlace(where);
+  if (isReply(cause))
+    return (
+      `${operation} failed: ${place} refuses this client${why}. Check user, password, permissions ` +
+      'and database number in the connection option, or REDIS_URL; the library tries again by itself.'
+    );
+  const cure =
+    backendName(where) === 'Redis'
+      ? 'Check that it runs there and that the connection option, or REDIS_URL, names it, as rediss:// where it ' +
+        'speaks TLS; the library reconnects by itself.'
+      : 'The library tries again by itself.';
+  return `${operation} got no answer from ${place}${why}. ${cure}`;
 }
 
 /** What Redis answers that does not pass by itself, and what can be done about it. */
@@ -390,7 +398,7 @@ const LASTING: Readonly<Record<string, string>> = {
   ERR: '',
 };
 const PASSING: Readonly<Record<string, string>> = {
-  OOM: 'Redis is full: raise its maxmemory, or take something out.',
+  OOM: 'It is full: raise its maxmemory, or take something out.',
   READONLY: 'It is a replica: name the primary in the connection option, or REDIS_URL.',
   MISCONF: 'It cannot write to its disk.',
   NOREPLICAS: 'It lacks replicas.',
@@ -413,7 +421,7 @@ export class BackendRefusedError extends FunctionsError {
     const cure = LASTING[kind] ?? PASSING[kind] ?? '';
     super(
       ERROR_CODES.BACKEND_REFUSED,
-      `${operation} was refused by Redis at ${where} (${reply}).${cure === '' ? '' : ` ${cure}`}`,
+      `${operation} was refused by ${backendPlace(where)} (${reply}).${cure === '' ? '' : ` ${cure}`}`,
       { details: { operation, where, kind }, retryable: kind in PASSING },
     );
     this.kind = kind;

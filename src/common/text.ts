@@ -27,6 +27,21 @@ export function quote(text: string): string {
   return `${JSON.stringify(cut)}${suffix}`;
 }
 
+/** What a backend is called in a text: `Redis`, or, of another one, its address. */
+export function backendName(address: string): string {
+  return isRedis(address) ? 'Redis' : address;
+}
+
+/** The same with where it is: `Redis at redis://127.0.0.1:6379`. */
+export function backendPlace(address: string): string {
+  return isRedis(address) ? `Redis at ${address}` : address;
+}
+
+/** An URL, or the path of a socket. */
+function isRedis(address: string): boolean {
+  return /^(rediss?:\/)?\//.test(address);
+}
+
 /** Whether a value is an error, of whichever realm: what Node makes is no `Error` of a Jest test, or of a vm context. */
 export function isError(value: unknown): value is Error {
   return value instanceof Error || types.isNativeError(value);

@@ -3,11 +3,26 @@ import { encodeProgress, encodeResult, entryTime, partsOf } from '../protocol/ca
 import { functionRef } from '../protocol/function-ref.js';
 import { DEAD_LETTER_CAP, PROGRESS_CAP } from '../backend/limits.js';
 import type { ConformanceCase } from './conformance-case.js';
-import { failure, failureNote, outcomeOf } from './member.js';
+import { failure, failureNote, outcomeOf, type Member } from './member.js';
+import { atOnce } from './patience.js';
 import { portCases } from './scene.js';
 
 /** A stream may be cut in steps. */
 const SLACK = 1_000;
+
+/** How many values of progress come before so many results, of which there are no more. */
+async function progressBefore(caller: Member, results: number): Promise<number> {
+  const kinds = { p: 0, r: 0 };
+  for (let reads = 0; kinds.r < results && reads < 100; reads += 1)
+    for (const { reply } of await caller.replies.read(1_000))
+      kinds[reply.slice(6, 7) as 'p' | 'r'] += 1;
+  assert.equal(kinds.r, results, 'the answer is there');
+  return kinds.p;
+}
+
+function assertCapped(count: number): void {
+  assert.ok(Math.abs(count - PROGRESS_CAP) <= SLACK, `${count} values`);
+}
 
 export const boundCases: readonly ConformanceCase[] = [
   ...portCases('Bounded', {
@@ -66,24 +81,36 @@ export const boundCases: readonly ConformanceCase[] = [
         await caller.submit(ref, 'c1');
         const call = await worker.takeOne(ref);
         const progress = outcomeOf(call, 'progress', encodeProgress('1'));
-        // One by one: what is said in one go may lie in the stream as one entry.
-        for (let count = 0; count < PROGRESS_CAP + 2 * SLACK; count += 500)
+        // However they are said: many in one go, or each by itself.
+        for (let count = 0; count < PROGRESS_CAP; count += 500)
+          await worker.sayAll(Array.from({ length: 500 }, () => progress));
+        for (let count = 0; count < 2 * SLACK; count += 500)
           await Promise.all(Array.from({ length: 500 }, () => worker.sayAll([progress])));
         await worker.say(call, 'settle', encodeResult('1', 'w'));
-        const kinds = new Map<string, number>();
-        for (let reads = 0; !kinds.has('r') && reads < 100; reads += 1) {
-          for (const { reply } of await caller.replies.read(1_000)) {
-            const kind = reply.slice(6, 7);
-            kinds.set(kind, (kinds.get(kind) ?? 0) + 1);
-          }
-        }
-        assert.equal(kinds.get('r'), 1, 'the answer is there');
-        const count = kinds.get('p') ?? 0;
-        assert.ok(
-          count >= PROGRESS_CAP - SLACK && count <= PROGRESS_CAP + SLACK,
-          `${count} values`,
-        );
+        assertCapped(await progressBefore(caller, 1));
       },
+
+    'who shares a call and does not read is told no progress above the cap either': async (
+      scene,
+    ) => {
+      const { ref } = scene;
+      const worker = await scene.worker();
+      const reading = await scene.caller();
+      const idle = await scene.caller();
+      const key = { idempotencyKey: 'k' };
+      await reading.submit(ref, 'c1', key);
+      await idle.submit(ref, 'c2', key);
+      const call = await worker.takeOne(ref);
+      const progress = outcomeOf(call, 'progress', encodeProgress('1'));
+      for (let count = 0; count < PROGRESS_CAP + 2 * SLACK; count += 500) {
+        await worker.sayAll(Array.from({ length: 500 }, () => progress));
+        for (let heard = 0; heard < 500;)
+          heard += (await atOnce('progress', reading.replies.read(1_000))).length;
+        await reading.replies.trim();
+      }
+      await worker.say(call, 'settle', encodeResult('1', 'w'));
+      assertCapped(await progressBefore(idle, 1));
+    },
 
     'dead letters are cut at their cap, the oldest first': async (scene) => {
       const { ref } = scene;

@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import type { RawCall } from '../backend/call-streams.js';
 import { encodeProgress, encodeResult, entryTime } from '../protocol/call.js';
 import { functionRef } from '../protocol/function-ref.js';
 import { Keys } from '../protocol/keys.js';
@@ -19,6 +20,34 @@ export const callCases: readonly ConformanceCase[] = [
       await caller.submit(ref, 'c1');
       const [raw] = await atOnce('the call is delivered', read);
       assert.equal(raw && given(raw).callId, 'c1');
+    },
+
+    'who waits longest is served first': async (scene) => {
+      const { ref } = scene;
+      const workers = [];
+      for (let n = 0; n < 5; n += 1) workers.push(await scene.worker());
+      const caller = await scene.member();
+      // In another order each time: it is not that of their connections.
+      for (const line of [
+        workers,
+        workers.toReversed(),
+        [...workers.slice(2), ...workers.slice(0, 2)],
+      ]) {
+        const reads: Promise<RawCall[]>[] = [];
+        for (const { reader, backend } of line) {
+          reads.push(begun(reader.read([ref], 1, LONG_BLOCK_MS)));
+          // What was sent before it has come by the time that it is answered.
+          await backend.ping();
+          await backend.ping();
+        }
+        const ids = line.map((_, index) => `c${index}`);
+        for (const id of ids) await caller.submit(ref, id);
+        const served = await atOnce('all are served', Promise.all(reads));
+        assert.deepEqual(
+          served.map(([raw]) => raw && given(raw).callId),
+          ids,
+        );
+      }
     },
 
     'a caller that waits gets its reply the moment it is written': async (scene) => {

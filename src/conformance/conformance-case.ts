@@ -13,10 +13,15 @@ export interface BackendUnderTest {
   forget?(keys: Keys): Promise<void>;
   /** Destroys the consumer group of a function. Without it such cases are left out. */
   destroyGroup?(keys: Keys, ref: FunctionRef): Promise<void>;
+  /**
+   * Puts something else in the place of a function's calls, as somebody who takes their key for theirs does; what it
+   * resolves to takes it away again. Without it, or where nobody can do that, such cases are left out.
+   */
+  spoil?(keys: Keys, ref: FunctionRef): Promise<() => Promise<void>>;
 }
 
 /** What can be taken away from a backend on purpose. */
-export type Fault = 'forget' | 'destroyGroup';
+export type Fault = 'forget' | 'destroyGroup' | 'spoil';
 
 /** A promise of docs/guarantees.md that a case belongs to. */
 export type GuaranteedPromise =

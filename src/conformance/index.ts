@@ -2,6 +2,7 @@ import { applicationCases } from './application-cases.js';
 import { boundCases } from './bound-cases.js';
 import { callCases } from './call-cases.js';
 import type { BackendUnderTest, ConformanceCase } from './conformance-case.js';
+import { connectionCases } from './connection-cases.js';
 import { fleetCases } from './fleet-cases.js';
 import { handOverCases } from './hand-over-cases.js';
 import { newsCases } from './news-cases.js';
@@ -19,14 +20,15 @@ export const conformanceCases: readonly ConformanceCase[] = [
   ...sharedCases,
   ...retryCases,
   ...fleetCases,
+  ...connectionCases,
   ...poolCases,
   ...boundCases,
   ...applicationCases,
 ];
 
 /**
- * The cases that a backend can be held to: all, or, where it cannot be made to forget, or to lose a group, those that
- * need no such fault.
+ * The cases that a backend can be held to: all, or, where it cannot be made to forget, to lose a group, or to hold
+ * what is not its own, those that need no such fault.
  *
  * @example
  * ```ts

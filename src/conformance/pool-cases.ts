@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import type { PoolRead } from '../backend/call-streams.js';
 import { functionRef } from '../protocol/function-ref.js';
 import type { ConformanceCase } from './conformance-case.js';
-import type { Member } from './member.js';
+import { given, type Member } from './member.js';
 import { atOnce, becomes, begun, LONG_BLOCK_MS, SHORT_BLOCK_MS } from './patience.js';
 import { portCases, type Scene } from './scene.js';
 
@@ -17,18 +17,19 @@ async function pooled(scene: Scene): Promise<Member> {
   return worker;
 }
 
+const LOOK: PoolRead = { pools: [POOL], limit: 100, functions: 64, perFunction: 10, rooms: [] };
+
 async function take(
   worker: Member,
   more: Partial<PoolRead> = {},
 ): Promise<{ names: string[]; more: boolean }> {
-  const read = { pools: [POOL], limit: 100, functions: 64, perFunction: 10, rooms: [], ...more };
-  const taken = await worker.reader.take(read);
+  const taken = await worker.reader.take({ ...LOOK, ...more });
   return { names: taken.calls.map(({ ref }) => ref.functionName).sort(), more: taken.more };
 }
 
 /** Whether the bell rings for a process that waits for it. */
-function rings(worker: Member, blockMs = SHORT_BLOCK_MS): Promise<boolean> {
-  return worker.reader.waitForBell([POOL], blockMs);
+async function rings(worker: Member, blockMs = SHORT_BLOCK_MS): Promise<boolean> {
+  return (await worker.reader.waitForBell([POOL], blockMs, 0)).rang;
 }
 
 export const poolCases: readonly ConformanceCase[] = [
@@ -37,9 +38,9 @@ export const poolCases: readonly ConformanceCase[] = [
       const worker = await pooled(scene);
       assert.deepEqual(await take(worker), { names: [], more: false });
       assert.equal(await worker.reader.isDue([POOL, 'another']), false);
-      const bell = begun(worker.reader.waitForBell([POOL, 'another'], LONG_BLOCK_MS));
+      const bell = begun(worker.reader.waitForBell([POOL, 'another'], LONG_BLOCK_MS, 0));
       await (await scene.member()).submit(f2, 'c1');
-      assert.equal(await atOnce('the bell rings', bell), true);
+      assert.equal((await atOnce('the bell rings', bell)).rang, true);
       assert.equal(await worker.reader.isDue(['another']), false);
       assert.equal(await worker.reader.isDue(['another', POOL]), true);
       assert.deepEqual(await take(worker), { names: ['f2'], more: false });
@@ -85,9 +86,58 @@ export const poolCases: readonly ConformanceCase[] = [
 
     'who waits for the bell is woken, also without a call': async (scene) => {
       const worker = await pooled(scene);
-      const bell = begun(worker.reader.waitForBell([POOL], LONG_BLOCK_MS));
+      const bell = begun(worker.reader.waitForBell([POOL], LONG_BLOCK_MS, 0));
       await becomes('it is woken', async () => (await worker.reader.wake()) || undefined);
-      assert.equal(await atOnce('the wait ends', bell), false);
+      assert.equal((await atOnce('the wait ends', bell)).rang, false);
+    },
+
+    'calls are given to who waits within its offer, or it takes them, each once': async (scene) => {
+      const worker = await pooled(scene);
+      const caller = await scene.member();
+      for (const places of [0, 2, 10]) {
+        assert.deepEqual(await take(worker), { names: [], more: false });
+        const bell = begun(worker.reader.waitForBell([POOL], LONG_BLOCK_MS, places));
+        const ids = [f1, f2, f3, f3].map((ref, n) => caller.callOf(ref, `c${places}-${n}`));
+        await caller.submitAll(ids);
+        const { rang, calls } = await atOnce('it is told', bell);
+        assert.ok(rang || calls.length > 0);
+        assert.ok(calls.length <= places, `${calls.length} calls for ${places} places`);
+        const got = [...calls, ...(await worker.reader.withdraw())];
+        const rest = await worker.reader.take(LOOK);
+        const names = [...got, ...rest.calls].map(({ ref }) => ref.functionName).sort();
+        assert.deepEqual(names, ['f1', 'f2', 'f3', 'f3']);
+        const owned = await worker.reader.pending(refs);
+        assert.equal(owned.length, 4, 'it owns all that it got');
+        for (const call of owned) await worker.say(given(call), 'settle');
+      }
+    },
+
+    'an offer holds on after the wait until it is taken back': async (scene) => {
+      const worker = await pooled(scene);
+      const caller = await scene.member();
+      const endWait = async (): Promise<void> => {
+        // Without a token of a call that was taken since.
+        assert.deepEqual((await take(worker)).names, []);
+        const bell = begun(worker.reader.waitForBell([POOL], LONG_BLOCK_MS, 5));
+        await becomes('it is woken', async () => (await worker.reader.wake()) || undefined);
+        assert.deepEqual(await atOnce('the wait ends', bell), { rang: false, calls: [] });
+      };
+      await endWait();
+      await caller.submit(f1, 'taken');
+      assert.deepEqual((await take(worker)).names, ['f1'], 'by a look');
+      await endWait();
+      await caller.submit(f2, 'withdrawn');
+      const got = [...(await worker.reader.withdraw()), ...(await worker.reader.take(LOOK)).calls];
+      assert.deepEqual(
+        got.map(({ ref }) => ref.functionName),
+        ['f2'],
+        'by itself',
+      );
+      await endWait();
+      await caller.submit(f3, 'pending');
+      const before = await worker.reader.pending([f3]);
+      const after = await worker.reader.take(LOOK);
+      assert.equal(before.length + after.calls.length, 1, 'by a look at what is pending');
     },
 
     'a call that is handed over rings the bell': async (scene) => {

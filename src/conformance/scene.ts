@@ -49,6 +49,11 @@ export class Scene {
     await this.backend.destroyGroup?.(this.keys, this.ref);
   }
 
+  /** The result takes away what lies in the place of the function's calls. */
+  async spoil(): Promise<() => Promise<void>> {
+    return (await this.backend.spoil?.(this.keys, this.ref)) ?? (() => Promise.resolve());
+  }
+
   async close(): Promise<void> {
     await Promise.all(this.members.map((member) => member.vanish()));
   }

@@ -4,7 +4,7 @@ import type { Backend } from '../backend/backend.js';
 import { BACKEND, CLOCK, SETTINGS } from '../backend/tokens.js';
 import { within, type Clock } from '../common/clock.js';
 import type { Settings } from '../common/settings.js';
-import { messageOf } from '../common/text.js';
+import { backendName, messageOf } from '../common/text.js';
 import { CallConsumer } from '../execution/worker/call-consumer.js';
 import { WorkerCoordinator } from '../lifecycle/worker-coordinator.js';
 import { functionRef } from '../protocol/function-ref.js';
@@ -90,7 +90,9 @@ export class FunctionsHealthIndicator {
           ? `its lease could not be kept for ${Math.round(sinceBeatMs)} ms`
           : undefined;
     const problem =
-      (redisProblem === undefined ? undefined : `Redis does not answer: ${redisProblem}`) ??
+      (redisProblem === undefined
+        ? undefined
+        : `${backendName(this.backend.address)} does not answer: ${redisProblem}`) ??
       stateProblem ??
       (lacking === undefined
         ? undefined
@@ -113,7 +115,7 @@ export class FunctionsHealthIndicator {
       workerId,
       status: registered ? status : 'not registered',
       ...(reason === undefined ? {} : { reason }),
-      ...(registered ? {} : { lacks: 'its registration in Redis' }),
+      ...(registered ? {} : { lacks: 'its registration' }),
       ...(broken.has(ref.id) ? { lacks: 'a stream: its key in Redis holds something else' } : {}),
     }));
   }
@@ -188,6 +190,6 @@ function stateText(state: string): string {
     case 'stopped':
       return 'this process is shutting down';
     default:
-      return 'this process is not registered in Redis yet';
+      return 'this process is not registered yet';
   }
 }

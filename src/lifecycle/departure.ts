@@ -3,7 +3,7 @@ import type { Backend } from '../backend/backend.js';
 import { reachable } from '../backend/reachable.js';
 import type { Clock } from '../common/clock.js';
 import type { Settings } from '../common/settings.js';
-import { messageOf } from '../common/text.js';
+import { backendName, messageOf } from '../common/text.js';
 import { labelOf } from '../protocol/function-ref.js';
 import type { LocalRegistration } from './local-workers.js';
 import type { Membership } from './membership.js';
@@ -77,7 +77,9 @@ export class Departure {
     const registered = registrations.filter(({ epoch }) => epoch !== undefined);
     if (registered.length === 0) return;
     if (!(await reachable(this.backend, this.clock, LEAVE_WAIT_MS))) {
-      this.logger.warn(`could not ${what} of ${registered.length} worker(s): Redis is away`);
+      this.logger.warn(
+        `could not ${what} of ${registered.length} worker(s): ${backendName(this.backend.address)} is away`,
+      );
       this.complete = false;
       return;
     }

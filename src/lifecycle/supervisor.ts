@@ -12,7 +12,7 @@ import { OFFICE_LEASES, OfficeCandidate, TURN_INTERVALS_MS } from './office-cand
 
 /** A process whose subscription is gone gets this long to come back before it is taken for dead. */
 export const ABSENCE_GRACE_MS = 120;
-/** After the supervisor's own connection came back, everybody gets this long to return. */
+/** After the supervisor's own connection came back, those that were not there get this long to return. */
 export const RETURN_GRACE_MS = 2_000;
 /** A condemned session is forgotten when every read that it may have left in Redis has ended. */
 export const LINGER_MS = 3_000;
@@ -29,6 +29,10 @@ const LEASE_LOOK_FACTOR = 15;
  * milliseconds, while one that merely lost its subscriber, or whose event loop is blocked, keeps the others.
  * Or when its lease ran out: a frozen process keeps its sockets. The step that ends a session checks the
  * evidence again, so a return in the last moment wins.
+ *
+ * Interleavings with a return of Redis, of this process's connection, or of its time to run: whom the first look
+ * afterwards does not find may be on the way back and gets RETURN_GRACE_MS, and leases are not looked at meanwhile.
+ * Whom it finds, and who is gone later, is judged as always.
  *
  * Interleaving with a read that a lost session has left in Redis (where this user may not see connections): it can
  * be served a call that was just handed over. So the session is not forgotten before such a read must have
@@ -58,6 +62,8 @@ export class Supervisor {
   private turning: Promise<void> | undefined;
   private looks = 0;
   private quietUntil = 0;
+  /** Whom no look of a quiet time has found yet: they may be on their way back. */
+  private awaited: ReadonlySet<string> | undefined;
   private dispose: Dispose | undefined;
   /** Its Redis user lacks the rights; so it is until the next connection. */
   private refused = false;
@@ -139,6 +145,7 @@ export class Supervisor {
 
   private beQuiet(): void {
     this.quietUntil = this.clock.now() + RETURN_GRACE_MS;
+    this.awaited = undefined;
     this.absentSince.clear();
   }
 
@@ -196,15 +203,23 @@ export class Supervisor {
     for (const ref of view.due) void this.promote(ref);
     for (const ref of view.unclaimed) void this.adopt(ref);
     const now = this.clock.now();
-    if (now < this.quietUntil || now - askedAt > STALL_MS) return;
+    if (now - askedAt > STALL_MS) return;
+    const isQuiet = now < this.quietUntil;
+    const awaited = view.absent.filter((id) => this.awaited?.has(id) ?? true);
+    this.awaited = new Set(awaited);
+    this.judgeAbsence(isQuiet ? view.absent.filter((id) => !awaited.includes(id)) : view.absent);
+    if (!isQuiet) for (const suspect of view.lapsed) void this.end(suspect, 'lease');
+  }
+
+  private judgeAbsence(absent: readonly string[]): void {
+    const now = this.clock.now();
     for (const suspect of this.absentSince.keys())
-      if (!view.absent.includes(suspect)) this.absentSince.delete(suspect);
-    for (const suspect of view.absent) {
+      if (!absent.includes(suspect)) this.absentSince.delete(suspect);
+    for (const suspect of absent) {
       const since = this.absentSince.get(suspect);
       if (since === undefined) this.absentSince.set(suspect, now);
       else if (now - since >= ABSENCE_GRACE_MS) void this.end(suspect, 'presence');
     }
-    for (const suspect of view.lapsed) void this.end(suspect, 'lease');
   }
 
   /** Calls that should be put back by now, and cannot be found. */

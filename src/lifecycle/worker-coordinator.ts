@@ -9,7 +9,7 @@ import { createDeferred } from '../common/deferred.js';
 import { Complaint } from '../common/complaint.js';
 import { BackendUnavailableError, ClosedError, isRefused } from '../common/errors.js';
 import type { Settings } from '../common/settings.js';
-import { messageOf } from '../common/text.js';
+import { backendName, messageOf } from '../common/text.js';
 import { TypedEvents, type Dispose } from '../common/typed-events.js';
 import { NotificationManager } from '../notifications/notification-manager.js';
 import { encodeName, labelOf, type FunctionRef } from '../protocol/function-ref.js';
@@ -242,7 +242,7 @@ export class WorkerCoordinator {
         () => new BackendUnavailableError('joining', this.backend.address),
       ).catch((error: unknown) =>
         this.logger.warn(
-          `${messageOf(error)} The application starts; its functions register when Redis answers.`,
+          `${messageOf(error)} The application starts; its functions register when it answers.`,
         ),
       ),
     );
@@ -407,7 +407,9 @@ export class WorkerCoordinator {
 
   private async handleLoss({ sessionId }: ProcessSession, fate: SessionFate): Promise<void> {
     const why =
-      fate === 'condemned' ? `it was declared dead${this.lateness()}` : 'Redis was emptied';
+      fate === 'condemned'
+        ? `it was declared dead${this.lateness()}`
+        : `${backendName(this.backend.address)} was emptied`;
     this.logger.warn(`the lease of ${sessionId} is gone (${why}): registering anew`);
     this.membership.forgetSession();
     this.events.emit('lost', { sessionId });

@@ -186,7 +186,13 @@ export class NotificationManager {
     );
   }
 
-  /** As {@link subscribe}, for a glob pattern: `function:ready:*`. */
+  /**
+   * As {@link subscribe}, for a glob pattern: `function:ready:*`.
+   *
+   * It is heard below the `keyPrefix`, and `*` hears everything that begins with it. An application without a prefix
+   * hears every channel of the Redis with `*`, those of other prefixes and applications too: nothing tells them from its
+   * own. (`function:*` hears the library's own channels without a prefix alone.)
+   */
   async subscribePattern<T = unknown>(
     pattern: string,
     listener: ChannelListener<T>,

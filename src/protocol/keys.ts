@@ -119,7 +119,12 @@ export class Keys {
     return `${this.prefix}nf:process:{${sessionId}}:grave`;
   }
 
-  /** Head of the two keys of a pool, the processes that host the same many functions: `:due` and `:wake`. */
+  /** List of calls that were given to a session which waited for a bell. */
+  given(sessionId: string): string {
+    return `${this.prefix}nf:process:{${sessionId}}:given`;
+  }
+
+  /** Head of the keys of a pool, the processes that host the same many functions: `:due`, `:wake`, `:offers`. */
   pool(poolId: string): string {
     return `${this.prefix}nf:pool:{${poolId}}`;
   }
@@ -132,6 +137,11 @@ export class Keys {
   /** List whose elements each wake one process of the pool. */
   poolWake(poolId: string): string {
     return `${this.pool(poolId)}:wake`;
+  }
+
+  /** Sorted set of sessions that wait for the bell and offer to take calls at once. */
+  poolOffers(poolId: string): string {
+    return `${this.pool(poolId)}:offers`;
   }
 
   /** Sorted set of the functions that have delayed calls, by when the first is due. */

@@ -189,9 +189,9 @@ export class FunctionWatch {
     const known =
       this.context.explain(ref) ??
       (view.synced ? situationOf(view.workers(), view.definition) : undefined);
-    if (problem === undefined) return known ?? 'the registry in Redis could not be read yet';
+    if (problem === undefined) return known ?? 'the registry could not be read yet';
     return known === undefined
-      ? `the registry in Redis could not be read: ${messageOf(problem)}`
+      ? `the registry could not be read: ${messageOf(problem)}`
       : `${known} (as far as it is known here: ${messageOf(problem)})`;
   }
 

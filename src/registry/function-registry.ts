@@ -372,7 +372,7 @@ export class FunctionRegistry {
       if (left <= 0) {
         const situation =
           snapshot === undefined
-            ? `the registry in Redis could not be read: ${messageOf(problem)}`
+            ? `the registry could not be read: ${messageOf(problem)}`
             : this.coordinator.willHost(ref)
               ? REGISTERS_LATER
               : situationOf(snapshot.workers, snapshot.definition);

@@ -1,17 +1,17 @@
 import { beforeEach, describe, expect, it } from '@jest/globals';
 import fc from 'fast-check';
 import { Deadlines, type Expiring } from '../../src/common/deadlines.js';
-import { ManualClock } from '../harness/manual-clock.js';
+import { TestClock } from '../../src/testing/test-clock.js';
 
 interface Item extends Expiring {
   readonly name: string;
 }
 
-let clock: ManualClock;
+let clock: TestClock;
 let expired: string[];
 let deadlines: Deadlines<Item>;
 beforeEach(() => {
-  clock = new ManualClock();
+  clock = new TestClock('frozen');
   expired = [];
   deadlines = new Deadlines<Item>(clock, ({ name }) => expired.push(name));
 });
@@ -25,22 +25,22 @@ function add(name: string, ms: number): Item {
 describe('deadlines', () => {
   it('are told when they pass, not before, each once', () => {
     add('a', 100);
-    clock.advance(50);
+    clock.tick(50);
     add('b', 100);
-    clock.advance(49);
+    clock.tick(49);
     expect(expired).toEqual([]);
-    clock.advance(1);
+    clock.tick(1);
     expect(expired).toEqual(['a']);
-    clock.advance(49);
+    clock.tick(49);
     expect(expired).toEqual(['a']);
-    clock.advance(1_000);
+    clock.tick(1_000);
     expect(expired).toEqual(['a', 'b']);
   });
 
   it('of one duration have one timer, which is gone when they are', () => {
     for (let n = 0; n < 1_000; n += 1) add(`${n}`, 100);
     expect(clock.pending).toBe(1);
-    clock.advance(100);
+    clock.tick(100);
     expect(expired).toHaveLength(1_000);
     expect(clock.pending).toBe(0);
   });
@@ -49,7 +49,7 @@ describe('deadlines', () => {
     const items = [add('a', 100), add('b', 100), add('c', 100)];
     for (const index of [1, 0, 2]) deadlines.remove(items[index] as Item);
     deadlines.remove(items[1] as Item);
-    clock.advance(100);
+    clock.tick(100);
     expect(expired).toEqual([]);
     expect(clock.pending).toBe(0);
   });
@@ -65,22 +65,22 @@ describe('deadlines', () => {
     nested.add({ name: 'a' }, 100);
     other = { name: 'b' };
     nested.add(other, 100);
-    clock.advance(100);
+    clock.tick(100);
     expect(expired).toEqual(['a']);
-    clock.advance(100);
+    clock.tick(100);
     expect(expired).toEqual(['a', 'late']);
   });
 
   it.each([3_600_000, -3_600_000])('pass although the host’s clock is set by %s ms', (ms) => {
     add('a', 100);
-    clock.advance(50);
-    clock.set(ms);
+    clock.tick(50);
+    clock.shift(ms);
     add('b', 100);
-    clock.advance(49);
+    clock.tick(49);
     expect(expired).toEqual([]);
-    clock.advance(1);
+    clock.tick(1);
     expect(expired).toEqual(['a']);
-    clock.advance(50);
+    clock.tick(50);
     expect(expired).toEqual(['a', 'b']);
   });
 
@@ -89,7 +89,7 @@ describe('deadlines', () => {
     add('b', 200);
     deadlines.clear();
     expect(clock.pending).toBe(0);
-    clock.advance(500);
+    clock.tick(500);
     expect(expired).toEqual([]);
   });
 
@@ -101,7 +101,7 @@ describe('deadlines', () => {
     });
     fc.assert(
       fc.property(fc.array(step, { maxLength: 60 }), (steps) => {
-        clock = new ManualClock();
+        clock = new TestClock('frozen');
         const told: string[] = [];
         const expected: string[] = [];
         const all = new Deadlines<Item>(clock, ({ name }) => told.push(`${name}@${clock.now()}`));
@@ -119,9 +119,9 @@ describe('deadlines', () => {
             all.remove(victim);
             gone.add(victim.name);
           }
-          clock.advance(turn);
+          clock.tick(turn);
         }
-        clock.advance(100);
+        clock.tick(100);
         expect([...told].sort()).toEqual([...expected].sort());
         expect(clock.pending).toBe(0);
       }),

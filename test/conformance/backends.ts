@@ -6,7 +6,7 @@ import type { BackendUnderTest } from '../../src/conformance/index.js';
 import { redisUrl } from '../harness/apps.js';
 
 /** A backend of this project, as the suite gets it. */
-export interface OwnBackend extends Required<BackendUnderTest> {
+export interface OwnBackend extends BackendUnderTest {
   readonly title: string;
   /** Removes what the cases stored. */
   close(): Promise<void>;
@@ -29,6 +29,10 @@ export function onRedis(): OwnBackend {
     forget: (keys) => remove(keys.prefix),
     destroyGroup: async (keys, ref) => {
       await redis.xgroup('DESTROY', keys.calls(ref), 'workers');
+    },
+    spoil: async (keys, ref) => {
+      await redis.set(keys.calls(ref), 'taken');
+      return async () => void (await redis.del(keys.calls(ref)));
     },
     close: async () => {
       for (const prefix of prefixes) await remove(prefix);

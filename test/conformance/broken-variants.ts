@@ -4,6 +4,7 @@ import type {
   CallStreams,
   Outcome,
   ReplyReader,
+  RawCall,
 } from '../../src/backend/call-streams.js';
 import type { DeadLetterStore, RawDeadLetter } from '../../src/backend/dead-letter-store.js';
 import type { FleetStore } from '../../src/backend/fleet-store.js';
@@ -115,6 +116,16 @@ export const brokenVariants: readonly BrokenVariant[] = [
       return good.read(refs, count, 0);
     },
   })),
+  reader('who waits looks now and then instead of standing in line', (good) => ({
+    read: async (refs, count, blockMs) => {
+      const until = Date.now() + blockMs;
+      for (;;) {
+        const found = await good.read(refs, count, 0);
+        if (found.length > 0 || Date.now() >= until) return found;
+        await pause(1 + Math.random() * 20);
+      }
+    },
+  })),
   replies('a caller is woken late', (good) => ({
     read: async (blockMs) => {
       if (blockMs < 1_000) return good.read(blockMs);
@@ -126,15 +137,50 @@ export const brokenVariants: readonly BrokenVariant[] = [
   reader('the bell is heard late', (good) => ({
     waitForBell: async (_, blockMs) => {
       await pause(blockMs);
-      return good.waitForBell(['nobody'], 1);
+      return good.waitForBell(['nobody'], 1, 0);
     },
   })),
   reader('the bell does not say that it rang', (good) => ({
     waitForBell: async (...wait) => {
-      await good.waitForBell(...wait);
-      return false;
+      return { ...(await good.waitForBell(...wait)), rang: false };
     },
   })),
+  reader('more is given than was offered', (good) => ({
+    waitForBell: async (...wait) => {
+      const { calls } = await good.waitForBell(...wait);
+      const [pools] = wait;
+      const read = { pools, limit: 100, functions: 64, perFunction: 100, rooms: [] };
+      return { rang: false, calls: [...calls, ...(await good.take(read)).calls] };
+    },
+  })),
+  reader('what was given is told again', (good) => {
+    let told: readonly RawCall[] = [];
+    return {
+      waitForBell: async (...wait) => {
+        const [pools, , limit] = wait;
+        const bell = await good.waitForBell(...wait);
+        if (limit === 0) return bell;
+        const read = { pools, limit, functions: 64, perFunction: 1, rooms: [] };
+        told = [...bell.calls, ...(await good.take(read)).calls].slice(0, limit);
+        return { rang: bell.rang, calls: told };
+      },
+      withdraw: async () => [...told, ...(await good.withdraw())],
+    };
+  }),
+  reader('a call that comes between two waits is lost', (good) => {
+    let waited = false;
+    return {
+      waitForBell: async (...wait) => {
+        const bell = await good.waitForBell(...wait);
+        waited = wait[2] > 0 && !bell.rang;
+        return bell;
+      },
+      take: async (read) => {
+        const { calls, more } = await good.take(read);
+        return { calls: waited ? calls.slice(1) : calls, more };
+      },
+    };
+  }),
   reader('nothing is ever due', () => ({ isDue: () => Promise.resolve(false) })),
   reader('a look at the pool says that nothing is left', (good) => ({
     take: async (read) => ({ ...(await good.take(read)), more: false }),
@@ -495,6 +541,29 @@ export const brokenVariants: readonly BrokenVariant[] = [
     },
   })),
 
+  reader('a reset leaves the connection as it is', () => ({ reset: () => undefined })),
+  replies('a reset of the read of replies leaves the connection as it is', () => ({
+    reset: () => undefined,
+  })),
+  reader('all connections of a reader are one', () => ({ connections: () => 1 })),
+  replies('all connections of a read of replies are one', () => ({ connections: () => 1 })),
+  reader('a consumer does not learn what it has', () => ({ pending: () => Promise.resolve([]) })),
+  replies('what came while a read of replies was reset is lost', (good) => {
+    let connections = 0;
+    return {
+      read: async (blockMs) => {
+        const read = await good.read(blockMs);
+        const isNew = good.connections() > 1 && connections !== good.connections();
+        connections = good.connections();
+        return isNew ? [] : read;
+      },
+    };
+  }),
+
+  // Bad input
+  calls('every function is broken', () => ({ broken: (refs) => Promise.resolve([...refs]) })),
+  calls('no function is ever broken', () => ({ broken: () => Promise.resolve([]) })),
+
   // Pub/sub
   bus('nobody is heard to listen', () => ({ heard: () => Promise.resolve([]) })),
 
@@ -505,6 +574,19 @@ export const brokenVariants: readonly BrokenVariant[] = [
   outcomes('progress knows no bound', (outcome) =>
     outcome.kind === 'progress' ? { ...outcome, kind: 'answer' } : outcome,
   ),
+  replies('who shares a call and does not read has all its progress kept', (good) => {
+    let begun = false;
+    return {
+      read: async (blockMs) => {
+        const read = await good.read(blockMs);
+        const [oldest] = read;
+        if (begun || oldest === undefined) return read;
+        begun = true;
+        // More than it would have heard, had it read from the beginning.
+        return read.length < 900 ? read : [...Array<typeof oldest>(2_000).fill(oldest), ...read];
+      },
+    };
+  }),
   deadLetters('dead letters are not cut', (good) => {
     const first = new Map<string, RawDeadLetter>();
     return {

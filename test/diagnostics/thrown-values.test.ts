@@ -1,13 +1,16 @@
-import { afterEach, describe, expect, it } from '@jest/globals';
+import { afterEach, beforeEach, describe, expect, it } from '@jest/globals';
+import { Test } from '@nestjs/testing';
 import { EnhancedFunctionRegistry } from '../../src/index.js';
-import { rootModule } from '../harness/apps.js';
+import { FunctionsTestingModule, TestFleet } from '../../src/testing/index.js';
 import { CapturingLogger } from '../harness/capturing-logger.js';
 import { hosting } from '../harness/host.js';
-import { NestApps } from '../harness/nest-apps.js';
 
 const SECRET = 'PSST-19';
-const apps = new NestApps();
-afterEach(() => apps.close());
+let fleet: TestFleet;
+beforeEach(() => {
+  fleet = new TestFleet();
+});
+afterEach(() => fleet.close());
 
 /** What a worker warns of when its handler throws a value. */
 async function warningsOf(value: unknown): Promise<string[]> {
@@ -15,8 +18,9 @@ async function warningsOf(value: unknown): Promise<string[]> {
   const handler = hosting('work', () => {
     throw value;
   });
-  const module = rootModule(apps.options(), { providers: [handler] });
-  const app = await apps.context(module, logger);
+  const imports = [FunctionsTestingModule.forRoot({ fleet })];
+  const builder = Test.createTestingModule({ imports, providers: [handler] });
+  const app = await fleet.start(builder.setLogger(logger));
   await app
     .get(EnhancedFunctionRegistry)
     .call('work')

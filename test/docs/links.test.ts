@@ -22,6 +22,7 @@ describe('the pages', () => {
         'docs/guarantees.md',
         'docs/options.md',
         'docs/security.md',
+        'docs/testing.md',
       ]),
     );
   });

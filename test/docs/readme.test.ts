@@ -2,15 +2,16 @@ import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from '@jest/globals';
-import ts from 'typescript';
 import { startRedis, type StartedRedis } from '../../tools/redis.mjs';
 import { ExampleProcess } from '../examples/example-process.js';
+import { typeErrors } from './type-errors.js';
 
 const ROOT = fileURLToPath(new URL('../..', import.meta.url));
 const readme = readFileSync(join(ROOT, 'README.md'), 'utf8');
 const manifest = JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8')) as {
   scripts: Record<string, string>;
   peerDependencies: Record<string, string>;
+  peerDependenciesMeta: Record<string, { optional?: boolean }>;
   dependencies?: Record<string, string>;
 };
 
@@ -29,13 +30,16 @@ import {
   ArgumentsHost, Body, Catch, Controller, HttpException, Injectable, Module, Post,
 } from '@nestjs/common';
 import { BaseExceptionFilter, NestFactory } from '@nestjs/core';
+import { expect, it } from '@jest/globals';
 import { EventPattern, Payload } from '@nestjs/microservices';
+import { Test } from '@nestjs/testing';
 import { IsInt, IsUrl, Max } from 'class-validator';
 import {
   defineFunction, EnhancedFunctionRegistry, FunctionContext, FunctionHandler, FunctionsError, FunctionsModule,
   FunctionsTransport, type FunctionsMetrics,
   isFunctionsError, type FunctionLifecycleNotifier, type NotificationManager,
 } from 'nestjs-functions';
+import { FunctionsTestingModule, TestFleet } from 'nestjs-functions/testing';
 declare class ConfigService { getOrThrow(key: string): string; }
 declare const functions: EnhancedFunctionRegistry;
 declare const metrics: FunctionsMetrics;
@@ -55,22 +59,6 @@ function program(): string {
     code.includes('export ') ? code : inside(code, index),
   );
   return [PRELUDE, ...parts].join('\n');
-}
-
-/** Type errors of files, with the checkout's own settings. */
-function typeErrors(files: readonly string[]): string[] {
-  const { config } = ts.readConfigFile(join(ROOT, 'tsconfig.json'), (path) =>
-    ts.sys.readFile(path),
-  ) as { config: { include?: string[]; files?: readonly string[] } };
-  const { options } = ts.parseJsonConfigFileContent(
-    { ...config, include: [], files },
-    ts.sys,
-    ROOT,
-  );
-  const diagnostics = ts.getPreEmitDiagnostics(ts.createProgram([...files], options));
-  return diagnostics
-    .filter(({ file }) => file === undefined || files.includes(file.fileName))
-    .map(({ messageText }) => ts.flattenDiagnosticMessageText(messageText, '\n'));
 }
 
 describe('the README', () => {
@@ -102,11 +90,11 @@ describe('the README', () => {
     expect(manifest.scripts['test']).toBeDefined();
   });
 
-  it('installs every peer that is always needed; what the package brings itself is pinned', () => {
-    // Those that an option asks for are named where it is explained.
-    const asked = ['@opentelemetry/api', 'prom-client'];
+  it('installs every peer that is needed, and there is nothing else to install', () => {
+    // Redis comes first in the README; what else is optional stands where it is needed.
+    const { ioredis: _, ...optional } = manifest.peerDependenciesMeta;
     const peers = Object.keys(manifest.peerDependencies)
-      .filter((name) => !asked.includes(name))
+      .filter((name) => optional[name]?.optional !== true)
       .sort();
     const installs = blocks('sh')
       .map((block) => block.replaceAll('\\\n', ' '))

@@ -13,7 +13,8 @@ const IMPORTS = ['tools/register-ts.mjs', 'test/examples/from-source.mjs'].flatM
 export class ExampleProcess {
   private readonly child: ChildProcess;
   private readonly ended: Promise<number | string>;
-  private text = '';
+  /** What it printed so far, errors included. */
+  text = '';
 
   constructor(file: string, args: readonly string[], env: Record<string, string>) {
     this.child = spawn(process.execPath, [...IMPORTS, file, ...args], {

@@ -209,7 +209,8 @@ describe('a caller that was cancelled', () => {
 describe('a call that was handed over', () => {
   it('keeps its first deadline', async () => {
     const [first, second] = [new Stage(), new Stage()];
-    const drainTimeoutMs = 400;
+    // What a deadline counted anew would be later by. (From a second on it would count from when the call was sent.)
+    const drainTimeoutMs = 800;
     const worker = await fleet.start({
       providers: [first.as('work')],
       options: { drainTimeoutMs },

@@ -7,6 +7,8 @@ import {
 } from '../../src/index.js';
 import { DIRECT_READ_LIMIT } from '../../src/execution/worker/lanes.js';
 import { Fleet, redisUrl } from '../harness/apps.js';
+import { scripts } from '../../src/backend/redis/scripts.js';
+import { TcpProxy } from '../harness/tcp-proxy.js';
 import { CommandLog } from '../harness/command-log.js';
 import { condemnAll } from '../harness/condemn.js';
 import { eventually } from '../harness/eventually.js';
@@ -77,6 +79,52 @@ describe('a process with many functions', () => {
     const reads = await log.mentioning(`${fleet.prefix}nf:{f39:default}:calls`);
     log.close();
     expect(reads.filter(({ name }) => name === 'xreadgroup')).toEqual([]);
+  });
+
+  it('is given a lone call while it waits, instead of being told to ask for it', async () => {
+    await fleet.start({ providers: many('a') });
+    const registry = await caller();
+    await registry.call('f0');
+    const log = await CommandLog.start(redisUrl());
+    for (let n = 0; n < 20; n += 1) await registry.call(nameOf(n));
+    const asked = (await log.mentioning(scripts.take.sha)).filter(({ args }) =>
+      args.some((arg) => arg.startsWith(fleet.prefix)),
+    );
+    log.close();
+    // Now and then it does not wait yet when the next call comes.
+    expect(asked.length).toBeLessThan(10);
+  });
+
+  it('runs a call once that was given to it on a connection which broke', async () => {
+    const proxy = await TcpProxy.start(redisUrl());
+    const stage = new Stage();
+    const worker = await fleet.start({
+      providers: many('a', [stage.as('f0')], ['f0']),
+      options: { connection: proxy.url },
+    });
+    const registry = await caller();
+    await registry.call('f1');
+    const offers = async (): Promise<number> => {
+      const pools = (await fleet.keys()).filter((key) => key.endsWith(':offers'));
+      return pools.length === 0 ? 0 : fleet.redis.exists(...pools);
+    };
+    await eventually('it waits', async () => (await offers()) === 1);
+    proxy.hold();
+    const call = registry.call('f0');
+    const stream = `${fleet.prefix}nf:{f0:default}:calls`;
+    await eventually('it is given the call', async () => {
+      const [pending] = (await fleet.redis.xpending(stream, 'workers')) as [number];
+      return pending === 1;
+    });
+    proxy.cut();
+    proxy.release();
+    await stage.started();
+    stage.finishAll('done');
+    await expect(call).resolves.toBe('done');
+    await registry.call('f1');
+    expect(stage.runs).toHaveLength(1);
+    await fleet.stop(worker);
+    await proxy.close();
   });
 
   it('finds a call whose token went to a process that stood still then, although nothing rang since', async () => {

@@ -198,7 +198,8 @@ describe('the context of a handler', () => {
       callId: expect.stringMatching(/^[\w-]{22}\.\d+$/),
     });
     expect(leftMs).toBeGreaterThan(50_000);
-    expect(leftMs).toBeLessThanOrEqual(60_050);
+    // Redis's clock is known to within the time that asking for it took, which on a busy machine is some.
+    expect(leftMs).toBeLessThan(65_000);
   });
 
   it('sends progress in order, all of it before the result', async () => {

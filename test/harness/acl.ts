@@ -4,7 +4,13 @@ import { readText } from '../docs/markdown.js';
 
 /** A block of rules in docs/security.md, by its heading. */
 export type AclBlock =
-  'Every process' | 'Calling' | 'Hosting' | 'Supervising' | 'Dead letters' | 'Watching metrics';
+  | 'Every process'
+  | 'Calling'
+  | 'Giving calls'
+  | 'Hosting'
+  | 'Supervising'
+  | 'Dead letters'
+  | 'Watching metrics';
 
 /** What stands for the words in capitals. */
 export interface AclUser {

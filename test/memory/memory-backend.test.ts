@@ -3,10 +3,10 @@ import { MemoryBackend } from '../../src/backend/memory/memory-backend.js';
 import { partsOf } from '../../src/protocol/call.js';
 import { functionRef } from '../../src/protocol/function-ref.js';
 import { Keys } from '../../src/protocol/keys.js';
-import { ManualClock } from '../harness/manual-clock.js';
+import { TestClock } from '../../src/testing/test-clock.js';
 
 const ref = functionRef('work', 'default');
-const clock = new ManualClock();
+const clock = new TestClock('frozen');
 const open = new Set<MemoryBackend>();
 
 function backend(name = 'unit'): MemoryBackend {
@@ -42,7 +42,7 @@ describe('leases', () => {
     await workers.join('b', 300, false);
     await fleet.elect('b', { supervisorMs: 10_000, deputyMs: 1_000 });
     for (let passed = 0; passed < 500; passed += 100) {
-      clock.advance(100);
+      clock.tick(100);
       await workers.heartbeat({ sessionId: 'b', epoch: 1 }, 'pb', 300);
     }
     expect((await fleet.look('b', 10_000, true))?.lapsed).toEqual(['a']);
@@ -72,7 +72,7 @@ describe('a read that waits', () => {
     const { calls } = backend();
     await calls.ensureGroups([ref], 'a');
     const read = calls.openReader('a').read([ref], 10, 50);
-    clock.advance(50);
+    clock.tick(50);
     expect(await read).toEqual([]);
     expect(clock.pending).toBe(0);
   });
@@ -89,7 +89,7 @@ describe('what is kept', () => {
       const outcome = { ref, entryId: raw?.entryId ?? '', callId: `c${n}`, replyTo: '' };
       const once = { key: `k${n}`, keepMs: 1_000 };
       await calls.conclude([{ ...outcome, kind: 'settle', reply: '{"k":"r","d":1}', once }], 'a');
-      clock.advance(10);
+      clock.tick(10);
     }
     // A hundred live at any time.
     expect(server.space('').shared.size).toBeLessThan(500);

@@ -275,6 +275,65 @@ describe('a pattern', () => {
   );
 });
 
+describe('the pattern * of one tenant', () => {
+  /** What is heard of what a tenant, its neighbours, and nobody in particular publish, by the prefix of who listens. */
+  async function heardWith(keyPrefix: string, names: readonly string[]): Promise<string[]> {
+    const manager = await startManager(keyPrefix);
+    const heard: string[] = [];
+    await manager.subscribePattern('*', ({ channel }) => heard.push(channel));
+    for (const name of names)
+      await fleet.redis.publish(name, JSON.stringify({ pattern: name, data: 1 }));
+    await eventually('the last one is heard', () => heard.some((name) => name.endsWith('end')));
+    // Workers that start and go on this server besides are none of this test's.
+    return heard.filter((name) => /(app|ready|end)$/.test(name));
+  }
+
+  it('hears what begins with its own keyPrefix, and no other tenant', async () => {
+    const [own, other, longer] = ['one:', 'two:', 'one-more:'].map((name) => fleet.prefix + name);
+    const names = [`${other}app`, `${longer}app`, `${own}app`, 'app', `${own}end`];
+    expect(await heardWith(`${own}`, names)).toEqual(['app', 'end']);
+  });
+
+  it('hears a tenant whose keyPrefix begins with its own', async () => {
+    const own = `${fleet.prefix}shop`;
+    expect(await heardWith(own, [`${own}2:app`, `${own}:end`])).toEqual(['2:app', ':end']);
+  });
+
+  it('hears every tenant when it has no keyPrefix, as foreign channels', async () => {
+    const other = `${fleet.prefix}two:`;
+    const names = [`${other}app`, `${other}function:ready:x:ready`, 'end'];
+    expect(await heardWith('', names)).toEqual(names);
+  });
+
+  it.each(['function:*', 'function:ready:*'])(
+    'is not needed for the news of functions without a keyPrefix: %s hears no tenant',
+    async (pattern) => {
+      const manager = await startManager('');
+      const heard: string[] = [];
+      await manager.subscribePattern(pattern, ({ channel }) => heard.push(channel));
+      const packet = (name: string): string =>
+        JSON.stringify({
+          pattern: name,
+          data: {
+            ...{
+              type: 'ready',
+              functionName: 'x',
+              workflowId: 'y',
+              workerId: 'w',
+              epoch: 1,
+              seq: 1,
+            },
+            ...{ timestamp: 1, processId: 'p', definition: '', healthy: true },
+          },
+        });
+      for (const name of [`${fleet.prefix}function:ready:x:y`, 'function:ready:x:y'])
+        await fleet.redis.publish(name, packet(name));
+      await eventually('its own is heard', () => heard.length > 0);
+      expect(heard).toEqual(['function:ready:x:y']);
+    },
+  );
+});
+
 describe('a listener that fails', () => {
   it.each([
     [

@@ -1,7 +1,7 @@
 /**
  * Installs the packed package into two applications as users have them, compiles them against its
- * types and runs them on a real Redis and on memory://: Nest 11 in CommonJS with ioredis 5, and Nest 12 in ESM with
- * ioredis 6. Needs no build: packing builds.
+ * types, runs them on a real Redis and on memory://, and runs their tests with Jest and the testing kit: Nest 11 in
+ * CommonJS with ioredis 5, and Nest 12 in ESM with ioredis 6. Needs no build: packing builds.
  */
 import { execFile } from 'node:child_process';
 import { cp, mkdir, mkdtemp, readFile, readdir, rm, writeFile } from 'node:fs/promises';
@@ -9,6 +9,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { obtainRedis } from '../../tools/redis.mjs';
+import { jestPackages, writeJestProject } from './jest-project.mjs';
 
 const root = fileURLToPath(new URL('../..', import.meta.url));
 const manifest = JSON.parse(await readFile(join(root, 'package.json'), 'utf8'));
@@ -36,6 +37,7 @@ const apps = [
       '@nestjs/core': '11.2.10',
       '@nestjs/microservices': '11.2.6',
       '@nestjs/terminus': '11.1.1',
+      '@nestjs/testing': '11.2.6',
       ioredis: '5.11.1',
       ...common,
     },
@@ -50,6 +52,7 @@ const apps = [
       '@nestjs/core': pinned('@nestjs/core'),
       '@nestjs/microservices': pinned('@nestjs/microservices'),
       '@nestjs/terminus': pinned('@nestjs/terminus'),
+      '@nestjs/testing': pinned('@nestjs/testing'),
       ioredis: pinned('ioredis'),
       ...common,
     },
@@ -95,7 +98,9 @@ async function checkFiles(listing) {
   const scripts = (await readdir(join(root, 'src'), { recursive: true }))
     .filter((file) => file.endsWith('.lua'))
     .map((file) => `dist/${file}`);
-  const wanted = ['package.json', 'README.md', 'LICENSE', 'dist/index.js', 'dist/index.d.ts'];
+  const entries = ['index', 'conformance/index', 'testing/index'];
+  const built = entries.flatMap((entry) => [`dist/${entry}.js`, `dist/${entry}.d.ts`]);
+  const wanted = ['package.json', 'README.md', 'LICENSE', ...built];
   const missing = [...wanted, ...scripts].filter((file) => !files.includes(file));
   const extra = files.filter((file) => !wanted.includes(file) && !file.startsWith('dist/'));
   if (scripts.length === 0) missing.push('dist/**/*.lua');
@@ -107,7 +112,11 @@ async function install(app, dir, tarball) {
   await mkdir(dir, { recursive: true });
   await cp(fileURLToPath(new URL('./app', import.meta.url)), join(dir, 'src'), { recursive: true });
   const dependencies = { ...app.dependencies, [manifest.name]: `file:${tarball}` };
+  const { overrides } = manifest;
+  const devDependencies = Object.fromEntries(jestPackages.map((name) => [name, pinned(name)]));
   const own = { name: app.folder, private: true, type: app.type, dependencies };
+  Object.assign(own, { devDependencies, overrides });
+  await writeJestProject(dir, app.type);
   await writeFile(join(dir, 'package.json'), JSON.stringify(own, null, 2));
   const compilerOptions = {
     target: 'ES2023',
@@ -172,12 +181,23 @@ async function start(app, dir, url) {
   }
 }
 
+/** Their own tests, as `npm test` of such a project runs them. */
+async function test(app, dir) {
+  const flags = app.type === 'module' ? ['--experimental-vm-modules'] : [];
+  const args = [...flags, 'node_modules/jest/bin/jest.js', '--ci', '--detectOpenHandles'];
+  const { code, output } = await run(process.execPath, args, { cwd: dir, timeoutMs: 120_000 });
+  const isClean = code === 0 && /Tests: +2 passed, 2 total/.test(output);
+  if (!isClean || /open handle/.test(output))
+    throw new Error(`${app.name}: its tests with Jest, exit code ${code}:\n${output}`);
+}
+
 async function check(app, dir, tarball, redisUrl) {
   await install(app, dir, tarball);
   await checkTree(app, dir);
   await compile(app, dir);
   await start(app, dir, redisUrl);
   await start(app, dir, 'memory://');
+  await test(app, dir);
   console.log(`${app.name}: ok`);
 }
 

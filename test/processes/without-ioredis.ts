@@ -1,15 +1,10 @@
 /** One application, on REDIS_URL, in a process that cannot load ioredis; sends what a call gave, and ends by itself. */
 import 'reflect-metadata';
-import { register } from 'node:module';
 import { Module } from '@nestjs/common';
 import { NestFactory } from '@nestjs/core';
+import { forbidIoredis } from './forbid-ioredis.js';
 
-const hooks = `export function resolve(specifier, context, next) {
-  if (/^ioredis(\\/|$)/.test(specifier))
-    throw Object.assign(new Error("Cannot find package 'ioredis'"), { code: 'ERR_MODULE_NOT_FOUND' });
-  return next(specifier, context);
-}`;
-register(`data:text/javascript,${encodeURIComponent(hooks)}`);
+forbidIoredis();
 const tell = (message: object): void => void process.send?.(message);
 
 const { EnhancedFunctionRegistry, FunctionHandler, FunctionsModule } =

@@ -258,7 +258,7 @@ describe('when Redis itself goes away', () => {
       cause: { code: 'BACKEND_UNAVAILABLE' },
       details: {
         situation: expect.stringMatching(
-          /^the registry in Redis could not be read: .* no answer from Redis at redis:\/\/127/,
+          /^the registry could not be read: .* no answer from Redis at redis:\/\/127/,
         ),
       },
     });

@@ -68,9 +68,13 @@ export class BenchWorker {
     return this.process.pid;
   }
 
-  async order(type: 'pause' | 'resume' | 'leave' | 'join'): Promise<void> {
+  async order(type: 'pause' | 'resume' | 'leave' | 'join' | 'role'): Promise<unknown> {
     const token = randomUUID();
     this.process.send({ type, token });
-    await this.process.message(token, 30_000);
+    return (await this.process.message<{ type: string; answer: unknown }>(token, 30_000)).answer;
+  }
+
+  async supervises(): Promise<boolean> {
+    return (await this.order('role')) === true;
   }
 }

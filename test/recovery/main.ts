@@ -66,6 +66,8 @@ const { version: redisVersion } = await resolveRedisServer();
 try {
   say('process death ...');
   const death = await processDeath(redis.url, trials);
+  say('process death of the supervisor ...');
+  const headless = await processDeath(redis.url, trials, true);
   say('freeze ...');
   const frozen = await freeze(redis.url, trials);
   say('readiness ...');
@@ -91,6 +93,7 @@ try {
   }
   add('process death -> its call runs elsewhere', death.elsewhere, 250, theirs.death);
   add('process death -> at-most-once caller told', death.told, 250);
+  add('death of the supervising worker -> its call runs elsewhere', headless.elsewhere, undefined);
   add('freeze -> its call runs elsewhere', frozen, DEFAULT_LEASE_MS + 1_000, theirs.frozen);
   add('worker ready -> waiting call starts', ready, undefined, theirs.ready);
   add('Redis back, empty -> a call is done', back, 2_000, theirs.back);

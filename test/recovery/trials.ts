@@ -32,11 +32,13 @@ class BenchFleet {
     readonly registry: EnhancedFunctionRegistry,
   ) {}
 
-  static async start(url: string, workers: number): Promise<BenchFleet> {
+  /** @param supervises the caller, whom nobody kills; else one of the workers */
+  static async start(url: string, workers: number, supervises = true): Promise<BenchFleet> {
     const fleet = new Fleet(url);
-    const caller = await fleet.start({ options: { worker: false } });
+    const caller = await fleet.start({ options: { worker: false, supervise: supervises } });
     const bench = new BenchFleet(fleet, url, caller.get(EnhancedFunctionRegistry));
-    await eventually('the caller supervises', () => caller.get(WorkerCoordinator).isSupervisor);
+    if (supervises)
+      await eventually('the caller supervises', () => caller.get(WorkerCoordinator).isSupervisor);
     await Promise.all(Array.from({ length: workers }, () => bench.add()));
     return bench;
   }
@@ -54,6 +56,20 @@ class BenchFleet {
 
   remove(worker: BenchWorker): void {
     this.workers.splice(this.workers.indexOf(worker), 1);
+  }
+
+  /** Makes the worker that supervises the first one, once it has a deputy. */
+  async putSupervisorFirst(): Promise<void> {
+    await eventually('one supervises, and has a deputy', async () => {
+      const offices = [`${this.fleet.prefix}nf:supervisor`, `${this.fleet.prefix}nf:deputy`];
+      if ((await this.fleet.redis.exists(...offices)) < offices.length) return false;
+      const roles = await Promise.all(this.workers.map((worker) => worker.supervises()));
+      const found = this.workers[roles.indexOf(true)];
+      if (found === undefined) return false;
+      this.remove(found);
+      this.workers.unshift(found);
+      return true;
+    });
   }
 
   /** Lets a call be held by the first worker while all others look away. */
@@ -74,12 +90,17 @@ class BenchFleet {
   }
 }
 
-/** kill -9 of a worker in mid-call: until its call runs elsewhere, and until an at-most-once caller is told. */
+/**
+ * kill -9 of a worker in mid-call: until its call runs elsewhere, and until an at-most-once caller is told.
+ *
+ * @param ofSupervisor of the very worker that looks after the dead; its deputy has to see that first
+ */
 export async function processDeath(
   url: string,
   trials: number,
+  ofSupervisor = false,
 ): Promise<{ elsewhere: number[]; told: number[] }> {
-  const fleet = await BenchFleet.start(url, 2);
+  const fleet = await BenchFleet.start(url, ofSupervisor ? 3 : 2, !ofSupervisor);
   const elsewhere: number[] = [];
   const told: number[] = [];
   try {
@@ -87,6 +108,7 @@ export async function processDeath(
       const [plain, once] = [randomUUID(), randomUUID()];
       const calls: Promise<unknown>[] = [];
       let toldAt = 0;
+      if (ofSupervisor) await fleet.putSupervisorFirst();
       const victim = await fleet.holdOnFirst([plain, once], (id) => {
         const delivery = id === once ? 'at-most-once' : 'at-least-once';
         const call = fleet.registry.call('hold', { id }, { delivery });

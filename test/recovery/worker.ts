@@ -53,9 +53,11 @@ const orders: Record<string, () => Promise<unknown>> = {
   pause: () => registry.notifyWorkerHealth('hold', 'default', workerId, false, 'the bench'),
   resume: () => registry.notifyWorkerHealth('hold', 'default', workerId, true),
   leave: () => registry.coordinateShutdown('paced', 'default', workerId),
+  /** Tells whether this process supervises the fleet. */
+  role: () => Promise.resolve(app.get(WorkerCoordinator).isSupervisor),
   join: () => registry.registerWorkerWithInstantNotification(workerId, 'paced', 'default'),
 };
 process.on('message', ({ type, token }: { type: string; token: string }) => {
-  void orders[type]?.().then(() => tell({ type: token }));
+  void orders[type]?.().then((answer) => tell({ type: token, answer }));
 });
 tell({ type: 'ready' });

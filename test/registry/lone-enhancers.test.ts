@@ -1,4 +1,4 @@
-import { afterEach, describe, expect, it } from '@jest/globals';
+import { afterAll, describe, expect, it } from '@jest/globals';
 import {
   Catch,
   Scope,
@@ -14,12 +14,13 @@ import {
   type Type,
 } from '@nestjs/common';
 import { APP_FILTER, APP_GUARD, APP_INTERCEPTOR, APP_PIPE } from '@nestjs/core';
+import { Test } from '@nestjs/testing';
 import { of, type Observable } from 'rxjs';
 import { EnhancedFunctionRegistry, FunctionHandler, type FunctionsError } from '../../src/index.js';
-import { Fleet } from '../harness/apps.js';
+import { FunctionsTestingModule, TestFleet } from '../../src/testing/index.js';
 
-const fleet = new Fleet();
-afterEach(() => fleet.close());
+const fleet = new TestFleet();
+afterAll(() => fleet.close());
 
 class Guard implements CanActivate {
   canActivate(): boolean {
@@ -88,9 +89,15 @@ const CASES = PLACES.flatMap((place) =>
 
 describe('the only enhancer of a handler', () => {
   it.each(CASES)('applies: %s, %s', async (kind, place) => {
-    const app = await fleet.start({ providers: parts(kind, place) });
+    const app = await fleet.start(
+      Test.createTestingModule({
+        imports: [FunctionsTestingModule.forRoot({ fleet })],
+        providers: parts(kind, place),
+      }),
+    );
     const call = app.get(EnhancedFunctionRegistry).call('work', { fail: kind === 'filter' });
     const outcome = await call.catch((error: unknown) => (error as FunctionsError).code);
+    await app.close();
     expect(outcome).toBe(KINDS[kind].outcome);
   });
 });

@@ -97,6 +97,7 @@ describe('a user of docs/security.md is refused', () => {
   ];
   const REFUSED: Readonly<Record<User, string[][]>> = {
     caller: [...everybody, ...supervision, ...ofWorkers, ...readsCalls, ...deadLetters, ...answers],
+    giver: [...everybody, ...supervision, ...ofWorkers, ...deadLetters, ...answers],
     worker: [...everybody, ...supervision, ...deadLetters],
     supervisor: [...everybody, ...ofWorkers.slice(0, 7), ...deadLetters],
     operator: [...everybody, ...supervision, ...ofWorkers, ...readsCalls, ...answers],

@@ -298,7 +298,7 @@ describe('a fleet whose users have the rules of docs/security.md', () => {
 
   it('reads many functions by their bell', async () => {
     const names = Array.from({ length: DIRECT_READ_LIMIT + 2 }, (_, index) => `f${index}`);
-    const registry = await fleet.caller();
+    const registry = (await fleet.startAs('giver')).get(EnhancedFunctionRegistry);
     const host = (): Promise<INestApplicationContext> =>
       fleet.startAs(
         'worker',
@@ -311,6 +311,29 @@ describe('a fleet whose users have the rules of docs/security.md', () => {
     await expect(Promise.all(many)).resolves.toHaveLength(300);
     await fleet.stop(first);
     expect(await Promise.all(names.map((name) => registry.call(name)))).toEqual(names);
+    const given = (): Promise<number> => fleet.callCount('blpop');
+    const before = await given();
+    await eventually('it waits, and is given a call', async () => {
+      await registry.call('f1');
+      return (await given()) > before;
+    });
+  });
+
+  it('rings for many functions, by a user that may not give calls, and is refused once', async () => {
+    const names = Array.from({ length: DIRECT_READ_LIMIT + 2 }, (_, index) => `f${index}`);
+    await fleet.startAs(
+      'worker',
+      names.map((name) => hosting(name, () => name)),
+    );
+    const registry = await fleet.caller();
+    await eventually('it waits and offers to take calls', async () => {
+      await registry.call('f0');
+      return (await fleet.refusals()).length > 0;
+    });
+    for (const name of names) await expect(registry.call(name)).resolves.toBe(name);
+    expect(await fleet.refusedCount('xreadgroup')).toBe(1);
+    expect(await fleet.refusals()).toEqual(['caller: command xreadgroup (lua)']);
+    await fleet.redis.acl('LOG', 'RESET');
   });
 
   it('tells health to those who listen, and leaves a function out whose key holds something else', async () => {

@@ -9,6 +9,11 @@ export class AnswerQueue {
   private tasks: (() => void)[] = [];
   private readonly flushTask = (): void => this.flush();
 
+  /** Whether something is on its way. */
+  get isBusy(): boolean {
+    return this.tasks.length > 0;
+  }
+
   /** Runs a task in the next turn, after those that were added before. */
   add(task: () => void): void {
     if (this.tasks.push(task) === 1) setImmediate(this.flushTask);

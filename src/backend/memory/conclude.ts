@@ -1,12 +1,12 @@
 import { CALL_FIELDS } from '../../protocol/call.js';
 import { decodeJson } from '../../protocol/json.js';
 import type { Concluded, Outcome } from '../call-streams.js';
-import { MAX_ASIDE, PROGRESS_CAP } from '../limits.js';
+import { MAX_ASIDE } from '../limits.js';
 import type { QueuedCall } from './call-queue.js';
 import { CallFields } from './call-fields.js';
 import type { MemoryFunction } from './memory-function.js';
 import { sharedKey, type MemorySpace } from './memory-space.js';
-import { tell } from './tell.js';
+import { tell, tellProgress } from './tell.js';
 
 /** Carries outcomes out, in their order. One whose call is gone changes nothing. */
 export function conclude(
@@ -17,7 +17,7 @@ export function conclude(
 ): Concluded {
   const lost: number[] = [];
   for (const [index, outcome] of outcomes.entries()) {
-    if (outcome.kind === 'progress') tellProgress(space, outcome);
+    if (outcome.kind === 'progress') sayProgress(space, outcome);
     else if (!carryOut(space, outcome, consumer, warn)) lost.push(index);
   }
   return { lost, again: [], why: '' };
@@ -53,10 +53,10 @@ function carryOut(
   }
 }
 
-function tellProgress(space: MemorySpace, outcome: Outcome): void {
+function sayProgress(space: MemorySpace, outcome: Outcome): void {
   const fn = space.find(outcome.ref);
-  if (fn === undefined || (space.repliesOf(outcome.replyTo)?.size ?? 0) >= PROGRESS_CAP) return;
-  tell(space, fn, { ...outcome, key: outcome.once?.key }, outcome.reply);
+  if (fn === undefined) return;
+  tellProgress(space, fn, { ...outcome, key: outcome.once?.key }, outcome.reply);
 }
 
 function answer(space: MemorySpace, fn: MemoryFunction, outcome: Outcome): void {
@@ -105,7 +105,7 @@ function bury(
   entry.set('reason', 'RETRIES_EXHAUSTED');
   const { addressee } = entry;
   tell(space, fn, addressee, reply);
-  fn.letters.add(entry.flat(), space.now());
+  space.bury(fn, entry.flat());
   fn.queue.remove(call.id);
   if (addressee.key !== undefined) space.shared.delete(sharedKey(fn.ref, addressee.key));
 }

@@ -11,14 +11,11 @@ export class Letters {
     return this.letters.size;
   }
 
-  add(fields: readonly string[], now: number): void {
-    const id = this.ids.next(now);
-    this.letters.set(id, { id, fields });
-    if (this.letters.size <= DEAD_LETTER_CAP) return;
-    for (const oldest of this.letters.keys()) {
-      this.letters.delete(oldest);
-      break;
-    }
+  add(fields: readonly string[], now: number): RawDeadLetter {
+    const letter = { id: this.ids.next(now), fields };
+    this.letters.set(letter.id, letter);
+    if (this.letters.size > DEAD_LETTER_CAP) this.dropOldest();
+    return letter;
   }
 
   get(id: string): RawDeadLetter | undefined {
@@ -37,5 +34,12 @@ export class Letters {
       if (id === '' || compareIds(letter.id, id) > 0) found.push(letter);
     }
     return found;
+  }
+
+  private dropOldest(): void {
+    for (const oldest of this.letters.keys()) {
+      this.letters.delete(oldest);
+      break;
+    }
   }
 }

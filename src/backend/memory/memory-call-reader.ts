@@ -1,5 +1,5 @@
 import type { FunctionRef } from '../../protocol/function-ref.js';
-import type { CallReader, PoolRead, RawCall, Taken } from '../call-streams.js';
+import type { Bell, CallReader, PoolRead, RawCall, Taken } from '../call-streams.js';
 import { Blocked } from './blocked.js';
 import type { MemoryConnection } from './memory-connection.js';
 import { noGroup, type BlockedRead, type MemoryFunction } from './memory-function.js';
@@ -45,10 +45,11 @@ export class MemoryCallReader extends MemoryReader<RawCall[]> implements CallRea
     return this.begin((space) => pools.some((poolId) => space.pool(poolId).isDue));
   }
 
-  waitForBell(pools: readonly string[], blockMs: number): Promise<boolean> {
-    return this.begin<boolean>((space) => {
+  /** Who is woken takes calls in the same tick: there is nothing to gain by giving them. */
+  waitForBell(pools: readonly string[], blockMs: number): Promise<Bell> {
+    return this.begin<Bell>((space) => {
       const bells = pools.map((poolId) => space.pool(poolId));
-      if (bells.some((pool) => pool.takeToken())) return true;
+      if (bells.some((pool) => pool.takeToken())) return { rang: true, calls: [] };
       let rang = false;
       const ring = (): void => {
         rang = true;
@@ -56,8 +57,12 @@ export class MemoryCallReader extends MemoryReader<RawCall[]> implements CallRea
       };
       const blocked = this.wait(blockMs, () => bells.forEach((pool) => pool.stopWaiting(ring)));
       for (const pool of bells) pool.wait(ring);
-      return blocked.promise.then(() => rang);
+      return blocked.promise.then(() => ({ rang, calls: [] }));
     });
+  }
+
+  withdraw(): Promise<readonly RawCall[]> {
+    return Promise.resolve([]);
   }
 
   pending(refs: readonly FunctionRef[]): Promise<RawCall[]> {

@@ -14,7 +14,10 @@ export class MemoryPubSub {
     { readonly matches: RegExp; readonly subscribers: Set<Subscriber> }
   >();
 
-  constructor(private readonly answers: AnswerQueue) {}
+  constructor(
+    private readonly answers: AnswerQueue,
+    private readonly published: (channel: string, payload: string) => void,
+  ) {}
 
   /** How many receive it: one that has a channel and a pattern that fits gets it twice. */
   publish(channel: string, payload: string): number {
@@ -28,6 +31,7 @@ export class MemoryPubSub {
       if (!matches.test(channel)) continue;
       for (const subscriber of subscribers) deliver(subscriber, pattern);
     }
+    this.published(channel, payload);
     return receivers;
   }
 

@@ -1,5 +1,6 @@
 import type { Clock } from '../../common/clock.js';
 import { functionRef, type FunctionRef } from '../../protocol/function-ref.js';
+import type { RawDeadLetter } from '../dead-letter-store.js';
 import { REPLY_STREAM_TTL_MS } from '../limits.js';
 import { ExpiringMap } from './expiring-map.js';
 import { MemoryFunction, type SharedCall } from './memory-function.js';
@@ -23,7 +24,10 @@ export class MemorySpace {
   private readonly pools = new Map<string, Pool>();
   private readonly replies: ExpiringMap<ReplyStream>;
 
-  constructor(private readonly clock: Clock) {
+  constructor(
+    private readonly clock: Clock,
+    private readonly buried: (ref: FunctionRef, letter: RawDeadLetter) => void = () => undefined,
+  ) {
     this.sessions = new Sessions(clock);
     this.shared = new ExpiringMap(clock);
     this.lastEpochs = new ExpiringMap(clock);
@@ -113,6 +117,11 @@ export class MemorySpace {
 
   keepReplies(processId: string): void {
     this.replies.touch(processId, REPLY_STREAM_TTL_MS);
+  }
+
+  /** Puts a call that is given up to the function's dead letters. */
+  bury(fn: MemoryFunction, fields: readonly string[]): void {
+    this.buried(fn.ref, fn.letters.add(fields, this.now()));
   }
 
   /** Notes when a function's first delayed call is due. */

@@ -76,7 +76,7 @@ function place(
 
 function bury(space: MemorySpace, fn: MemoryFunction, entry: CallFields, losses: number): void {
   entry.set('reason', 'MAX_DELIVERIES');
-  fn.letters.add(entry.flat(), space.now());
+  space.bury(fn, entry.flat());
   fail(space, fn, entry, {
     code: 'MAX_DELIVERIES',
     message:

@@ -5,13 +5,19 @@ import { isRefused } from '../../common/errors.js';
 import type { FunctionRef } from '../../protocol/function-ref.js';
 import type { Keys } from '../../protocol/keys.js';
 import { parseFunctionId } from '../../protocol/keys.js';
-import type { CallReader, PoolRead, RawCall, Taken } from '../call-streams.js';
+import type { Bell, CallReader, PoolRead, RawCall, Taken } from '../call-streams.js';
+import { CALL_FIELDS } from '../../protocol/call.js';
 import type { RedisConnection } from './redis-connection.js';
 import { around } from './redis-worker-store.js';
 import { runScript, scripts } from './scripts.js';
 
 /** The one consumer group of every function. */
 export const GROUP = 'workers';
+
+/** Calls that are given to one process at once, at the most. */
+const MAX_GIVEN = 64;
+const NOTHING: Bell = { rang: false, calls: [] };
+const RANG: Bell = { rang: true, calls: [] };
 
 type Entries = [id: string, fields: string[] | null][];
 type StreamAnswer = [key: string, entries: Entries][] | null;
@@ -26,6 +32,10 @@ export class RedisCallReader implements CallReader {
   private readonly logger = new Logger('REDIS');
   private readonly trouble = new Complaint((text) => this.logger.warn(text));
   private readonly callsParts: readonly [string, string];
+  /** The pool whose bell it waits for, or waited for, with an offer to take calls. */
+  private offered: string | undefined;
+  /** Whether this connection's server knows the script and lets this user offer. */
+  private offering: 'untried' | 'works' | 'refused' = 'untried';
   /** Of the functions that were taken so far. */
   private readonly refs = new Map<string, FunctionRef>();
 
@@ -39,6 +49,7 @@ export class RedisCallReader implements CallReader {
     connection.onReady(() => {
       this.clientId = undefined;
       this.unwakeable = false;
+      this.offering = 'untried';
       return connection.client.client('ID').then(
         (id) => (this.clientId = id),
         (error: unknown) => this.tellUnwakeable(connection.translate('CLIENT ID', error)),
@@ -98,8 +109,14 @@ export class RedisCallReader implements CallReader {
     let more = false;
     for (const poolId of pools) {
       if (calls.length >= limit) return { calls, more: true };
+      const takesBack = this.offered === poolId;
       const answer = (await this.script(
-        [this.keys.poolDue(poolId), this.keys.poolWake(poolId)],
+        [
+          this.keys.poolDue(poolId),
+          this.keys.poolWake(poolId),
+          this.keys.poolOffers(poolId),
+          this.keys.given(this.consumer),
+        ],
         [
           GROUP,
           this.consumer,
@@ -107,11 +124,14 @@ export class RedisCallReader implements CallReader {
           limit - calls.length,
           functions,
           perFunction,
+          takesBack ? 1 : 0,
           ...places,
         ],
-      )) as [number, ...(string | Entries)[]];
+      )) as [number, string[], ...(string | Entries)[]];
+      if (takesBack) this.offered = undefined;
+      for (const given of answer[1]) calls.push(...(await this.given(given)));
       if (answer[0] === 1) more = true;
-      for (let i = 1; i + 1 < answer.length; i += 2) {
+      for (let i = 2; i + 1 < answer.length; i += 2) {
         const ref = this.refOf(answer[i] as string);
         if (ref === undefined) continue;
         for (const [entryId, fields] of answer[i + 1] as Entries)
@@ -137,16 +157,93 @@ export class RedisCallReader implements CallReader {
     }
   }
 
-  async waitForBell(pools: readonly string[], blockMs: number): Promise<boolean> {
+  async waitForBell(pools: readonly string[], blockMs: number, places: number): Promise<Bell> {
+    const [pool] = pools;
+    // A process that has several pools would take from each what it has room for in all.
+    if (pool !== undefined && pools.length === 1 && places > 0)
+      await this.offer(pool, blockMs, Math.min(places, MAX_GIVEN));
     this.reading = true;
     try {
+      const given = this.keys.given(this.consumer);
       const keys = pools.map((poolId) => this.keys.poolWake(poolId));
-      return (await this.connection.client.blpop(...keys, blockMs / 1_000)) !== null;
+      const popped = await this.connection.client.blpop(given, ...keys, blockMs / 1_000);
+      if (popped === null) return NOTHING;
+      return popped[0] === given ? { rang: false, calls: await this.given(popped[1]) } : RANG;
     } catch (error) {
       throw this.connection.translate('BLPOP', error);
     } finally {
       this.reading = false;
     }
+  }
+
+  /** Travels with the wait that follows, once the script is known there. */
+  private async offer(pool: string, blockMs: number, places: number): Promise<void> {
+    if (this.offering === 'refused') return;
+    this.offered = pool;
+    const args = [this.consumer, blockMs, places];
+    const sent = runScript(
+      this.connection.client,
+      scripts.offer,
+      [this.keys.poolOffers(pool)],
+      args,
+    ).then(
+      () => (this.offering = 'works'),
+      () => this.refuseOffers(),
+    );
+    if (this.offering === 'untried') await sent;
+  }
+
+  /** The bell rings for all calls then. */
+  private refuseOffers(): void {
+    this.offering = 'refused';
+    this.offered = undefined;
+  }
+
+  async withdraw(): Promise<readonly RawCall[]> {
+    const pool = this.offered;
+    if (pool === undefined) return [];
+    const given = this.keys.given(this.consumer);
+    const [, texts] = await this.connection.command('withdraw', (client) =>
+      Promise.all([
+        client.zrem(this.keys.poolOffers(pool), this.consumer),
+        client.lrange(given, 0, -1),
+        client.del(given),
+      ]),
+    );
+    this.offered = undefined;
+    return (await Promise.all(texts.map((text) => this.given(text)))).flat();
+  }
+
+  /** What was given stays pending for this consumer. */
+  private async forgetOffer(): Promise<void> {
+    const pool = this.offered;
+    this.offered = undefined;
+    if (pool === undefined || !this.commands.isReady()) return;
+    await this.commands
+      .command('withdraw', (client) =>
+        Promise.all([
+          client.zrem(this.keys.poolOffers(pool), this.consumer),
+          client.del(this.keys.given(this.consumer)),
+        ]),
+      )
+      .catch(() => undefined);
+  }
+
+  /** Calls out of what was given: lines of function id, entry id and call. */
+  private async given(text: string): Promise<RawCall[]> {
+    const calls: RawCall[] = [];
+    for (const line of text.split('\n')) {
+      const idEnd = line.indexOf('\t');
+      const entryEnd = line.indexOf('\t', idEnd + 1);
+      const ref = this.refOf(line.slice(0, idEnd));
+      if (ref === undefined) continue;
+      if (entryEnd < 0) calls.push(...(await this.pendingOf([ref])));
+      else {
+        const fields = [CALL_FIELDS.call, line.slice(entryEnd + 1)];
+        calls.push({ ref, entryId: line.slice(idEnd + 1, entryEnd), fields });
+      }
+    }
+    return calls;
   }
 
   private async script(
@@ -161,6 +258,11 @@ export class RedisCallReader implements CallReader {
   }
 
   async pending(refs: readonly FunctionRef[]): Promise<RawCall[]> {
+    await this.withdraw();
+    return this.pendingOf(refs);
+  }
+
+  private async pendingOf(refs: readonly FunctionRef[]): Promise<RawCall[]> {
     const streams = refs.map((ref) => this.keys.calls(ref));
     const answer = await this.connection.command('XREADGROUP', (client) =>
       client.xreadgroup(
@@ -211,6 +313,7 @@ export class RedisCallReader implements CallReader {
         .command('CLIENT KILL', (client) => client.client('KILL', 'ID', id))
         .catch(() => undefined);
     }
+    await this.forgetOffer();
     this.connection.close();
   }
 }

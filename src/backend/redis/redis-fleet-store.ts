@@ -133,7 +133,7 @@ export class RedisFleetStore implements FleetStore {
       client
         .multi()
         .hdel(this.keys.processes(), sessionId)
-        .del(this.keys.hosted(sessionId), this.keys.lease(sessionId))
+        .del(this.keys.hosted(sessionId), this.keys.lease(sessionId), this.keys.given(sessionId))
         .set(this.keys.grave(sessionId), '', 'PX', GRAVE_MS)
         .exec(),
     );

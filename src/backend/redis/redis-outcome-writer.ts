@@ -49,11 +49,15 @@ export class RedisOutcomeWriter {
       if (mine.why !== '') total.why = mine.why;
     };
     for (const [index, outcome] of outcomes.entries()) {
-      characters += outcome.reply.length;
-      const isFull = batch.length === OUTCOMES_PER_SCRIPT || characters > CHARACTERS_PER_SCRIPT;
+      const { length } = outcome.reply;
+      const isFull =
+        batch.length === OUTCOMES_PER_SCRIPT || characters + length > CHARACTERS_PER_SCRIPT;
       if (isFull || isSpecial(outcome)) await flush();
-      if (!isSpecial(outcome)) batch.push(index);
-      else await this.noteSpecial(outcome, index, total);
+      if (isSpecial(outcome)) await this.noteSpecial(outcome, index, total);
+      else {
+        batch.push(index);
+        characters += length;
+      }
     }
     await flush();
     return total;

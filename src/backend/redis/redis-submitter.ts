@@ -1,6 +1,9 @@
-import { encodeCall, encodeCalls } from '../../protocol/call.js';
+import { isRefused } from '../../common/errors.js';
+import { CALL_FIELDS, encodeCall, encodeCalls } from '../../protocol/call.js';
 import type { Keys } from '../../protocol/keys.js';
 import type { Submission, Submitted, SubmitTerms } from '../call-streams.js';
+import { GROUP } from './redis-call-reader.js';
+import { LoneCalls } from './lone-calls.js';
 import type { RedisConnection } from './redis-connection.js';
 import { around } from './redis-worker-store.js';
 import { runScript, scripts } from './scripts.js';
@@ -12,16 +15,26 @@ const CHARACTERS_PER_SCRIPT = 16 * 1024 * 1024;
 /** Adds calls to their streams; those of one batch in one script, each function's in their order. */
 export class RedisSubmitter {
   private readonly replyParts: readonly [string, string];
+  private readonly givenParts: readonly [string, string];
+  private readonly lone: LoneCalls;
+  /** Whether this user may deliver calls to processes that offer to take them; asked once a connection. */
+  private mayGive = true;
 
   constructor(
     private readonly commands: RedisConnection,
     private readonly keys: Keys,
   ) {
     this.replyParts = around(keys.replies('\0'));
+    this.givenParts = around(keys.given('\0'));
+    this.lone = new LoneCalls(commands, keys);
+    commands.onReady(() => (this.mayGive = true));
   }
 
   async submit(calls: readonly Submission[], terms: SubmitTerms): Promise<Submitted[]> {
-    if (calls.length === 0) return [];
+    const [call] = calls;
+    if (call === undefined) return [];
+    if (calls.length === 1 && isPlain(call) && this.lone.take(call.ref, terms.maxBacklog))
+      return this.submitAlone(call, terms);
     if (isOneRun(calls)) return this.submitBatch(calls, terms);
     const results: Promise<Submitted[]>[] = [];
     // All are sent before the first is answered: their order in the streams is the order here.
@@ -36,22 +49,35 @@ export class RedisSubmitter {
     return (await Promise.all(results)).flat();
   }
 
+  private async submitAlone(call: Submission, terms: SubmitTerms): Promise<Submitted[]> {
+    try {
+      const key = this.keys.calls(call.ref);
+      const id = await this.commands.client.xadd(key, '*', CALL_FIELDS.call, encodeCall(call));
+      return [id as string];
+    } catch (error) {
+      const problem = this.commands.translate('submit', error);
+      if (!isRefused(problem)) throw problem;
+      // Nothing was written: the script says how it is refused.
+      return this.submitBatch([call], terms);
+    }
+  }
+
   private async submitBatch(
     calls: readonly Submission[],
     { maxBacklog }: SubmitTerms,
   ): Promise<Submitted[]> {
     const groups = groupsOf(calls);
     const keys: string[] = [];
-    const args: (string | number)[] = [maxBacklog];
+    const args: (string | number)[] = [maxBacklog, GROUP, this.mayGive ? 1 : 0, ...this.givenParts];
     for (const group of groups) {
       keys.push(this.keys.calls((group[0] as Submission).ref));
       args.push(encodeCalls(group));
     }
     try {
-      const answer = await runScript(this.commands.client, scripts.submit, keys, args);
-      return inOrder(calls, groups, answer as (string | string[])[], (told) =>
-        this.toSubmitted(told),
-      );
+      const script = runScript(this.commands.client, scripts.submit, keys, args);
+      const answer = (await script) as (string | string[])[];
+      if (answer.length > groups.length) this.mayGive = false;
+      return inOrder(calls, groups, answer, (told) => this.toSubmitted(told));
     } catch (error) {
       throw this.commands.translate('submit', error);
     }
@@ -77,6 +103,11 @@ export class RedisSubmitter {
     if (answer.startsWith('!full ')) return { backlog: Number(answer.slice('!full '.length)) };
     return answer.startsWith('!') ? this.commands.refusal('submit', answer.slice(1)) : answer;
   }
+}
+
+/** Whether nothing but an entry has to be written for it. */
+function isPlain({ again, idempotencyKey }: Submission): boolean {
+  return !again && idempotencyKey === undefined;
 }
 
 /** Whether calls can be written by one script: nearly always. */

@@ -19,7 +19,7 @@ import {
   RemoteFunctionError,
   WorkerLostError,
 } from '../../common/errors.js';
-import { messageOf } from '../../common/text.js';
+import { backendName, messageOf } from '../../common/text.js';
 import { callIsolated, type Dispose } from '../../common/typed-events.js';
 import { parseReply, type Delivery, type Reply } from '../../protocol/call.js';
 import type { FunctionRef } from '../../protocol/function-ref.js';
@@ -185,6 +185,11 @@ export class CallClient {
     if (!this.closed) this.listen();
   }
 
+  /** Calls that are out and not settled. */
+  unsettled(): Iterable<{ readonly callId: string; readonly ref: FunctionRef }> {
+    return this.pending.values();
+  }
+
   stats(): CallClientStats {
     return {
       pending: this.pending.size,
@@ -283,7 +288,7 @@ export class CallClient {
     const { ref, timeoutMs } = call.request;
     const stage =
       call.entryId === undefined
-        ? 'it could not be written to Redis'
+        ? `it could not be written to ${backendName(this.backend.address)}`
         : 'no worker finished it in time';
     this.giveUp(
       call,
@@ -382,14 +387,15 @@ export class CallClient {
   private submitForgotten(): void {
     const forgotten = [...this.pending.values()].filter((call) => call.entryId !== undefined);
     if (forgotten.length === 0) return;
-    this.logger.warn(`Redis has forgotten ${forgotten.length} call(s): writing them again`);
+    const name = backendName(this.backend.address);
+    this.logger.warn(`${name} has forgotten ${forgotten.length} call(s): writing them again`);
     for (const call of forgotten) {
       call.entryId = undefined;
       call.again = true;
       const { ref, delivery } = call.request;
       if (delivery === 'at-least-once') this.parked.push(call);
       else {
-        const cause = new Error('Redis was emptied');
+        const cause = new Error(`${name} was emptied`);
         this.take(call)?.reject(new OutcomeUnknownError(ref.functionName, ref.workflowId, cause));
       }
     }
@@ -402,7 +408,7 @@ export class CallClient {
     if (this.readSinceTrim < TRIM_AFTER && (count > 0 || this.readSinceTrim === 0)) return;
     this.readSinceTrim = 0;
     replies.trim().catch((error: unknown) => {
-      if (isRefused(error)) this.tidyTrouble.tell(`replies pile up in Redis: ${error.message}`);
+      if (isRefused(error)) this.tidyTrouble.tell(`replies pile up: ${error.message}`);
       this.logger.debug(`the reply stream could not be trimmed: ${messageOf(error)}`);
     });
   }

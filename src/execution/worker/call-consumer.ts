@@ -23,6 +23,7 @@ import { CallRunner } from './call-runner.js';
 import { HeldCalls } from './held-calls.js';
 import type { HostedFunction } from './hosted-function.js';
 import { Lanes, type Lane } from './lanes.js';
+import { PlaceWatch, type OwnCall } from './place-watch.js';
 import { ReadLoop } from './read-loop.js';
 import type { RunningCall } from './running-call.js';
 import { Settler } from './settler.js';
@@ -82,6 +83,7 @@ export class CallConsumer implements WorkSource {
   private readonly runner: CallRunner;
   private readonly running = new Set<RunningCall>();
   private readonly held = new HeldCalls();
+  private readonly places: PlaceWatch;
   private troubled: () => void = () => undefined;
   private sessionId = '';
   /** The present session, or the last one between two. */
@@ -102,8 +104,13 @@ export class CallConsumer implements WorkSource {
     private readonly settings: Settings,
     private readonly clock: Clock,
     probes: CallProbes,
+    /** Calls that this process made, and that are not settled. */
+    ownCalls: () => Iterable<OwnCall>,
   ) {
     this.lanes = new Lanes(settings.concurrency);
+    this.places = new PlaceWatch(this.lanes, this.running, settings.concurrency, ownCalls, (text) =>
+      this.logger.warn(text),
+    );
     this.reads = new ReadLoop(this.lanes, clock, settings.leaseMs, {
       accept: (calls) => this.accept(calls),
       recover: (reader) => this.recover(reader),
@@ -177,6 +184,7 @@ export class CallConsumer implements WorkSource {
   pulse(offsetMs: number): void {
     this.offsetMs = offsetMs;
     this.reads.pulse();
+    this.places.look();
     if (this.hasBroken) void this.findBroken().catch(() => undefined);
   }
 

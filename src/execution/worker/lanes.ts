@@ -308,6 +308,13 @@ export class Lanes {
     return { kind: 'pools', read, blocks: closed === 0 };
   }
 
+  /** Calls of whatever pooled functions that could start now, none beyond its function's places. */
+  get places(): number {
+    let places = Math.min(this.concurrency - this.running - this.queued, this.smallestPooled);
+    for (const lane of this.occupied) places = Math.min(places, this.roomOf(lane));
+    return Math.max(0, places);
+  }
+
   private takesAll(): boolean {
     for (const lane of this.occupied) if (this.roomOf(lane) === 0) return false;
     return true;

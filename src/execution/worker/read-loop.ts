@@ -69,6 +69,8 @@ export class ReadLoop {
   /** Reads nothing until the next pulse. */
   private fenced = false;
   private lookMs = FIRST_LOOK_MS;
+  /** Its last wait brought calls, and left the bell alone: nothing is due. */
+  private given = false;
   /** Waits for a bell that were in vain, since there was something to look at. */
   private vain = 0;
   /** Counts changes: one that comes while it looks at the pools is looked at before it waits. */
@@ -206,8 +208,12 @@ export class ReadLoop {
   private async turn(reader: CallReader): Promise<void> {
     this.fenced = this.clock.now() - this.pulsedAt > this.leaseMs * LEASE_PART;
     const plan = this.fenced ? undefined : this.lanes.plan();
-    if (plan === undefined) await this.change();
-    else if (plan.kind === 'streams') await this.readStreams(reader, plan);
+    if (plan === undefined) {
+      const { changes } = this;
+      const given = await reader.withdraw();
+      if (given.length > 0 && this.reader === reader) this.intake.accept(given);
+      else if (this.changes === changes) await this.change();
+    } else if (plan.kind === 'streams') await this.readStreams(reader, plan);
     else await this.readPools(reader, plan);
   }
 
@@ -221,25 +227,34 @@ export class ReadLoop {
 
   private async readPools(reader: CallReader, plan: PoolPlan): Promise<void> {
     const { changes } = this;
-    const look = this.vain > 0 ? this.lookAgain(reader, plan) : reader.take(plan.read);
-    const { calls, more } = await this.waiting({ ...plan, blocks: false }, look);
-    if (this.reader !== reader) return;
-    if (calls.length > 0) {
-      this.lookMs = FIRST_LOOK_MS;
-      this.intake.accept(calls);
-      await tickSent();
-      if (more || !plan.blocks || this.lanes.isFull) return;
-    } else if (this.changes !== changes) return;
-    if (this.stopping || this.reader !== reader) return;
-    if (plan.blocks) {
-      const rung = await this.waiting(plan, reader.waitForBell(plan.read.pools, this.blockMs));
-      this.vain = rung ? 0 : this.vain + 1;
-      return;
+    if (!this.given || !plan.blocks) {
+      this.given = false;
+      const look = this.vain > 0 ? this.lookAgain(reader, plan) : reader.take(plan.read);
+      const { calls, more } = await this.waiting({ ...plan, blocks: false }, look);
+      if (this.reader !== reader) return;
+      if (calls.length > 0) {
+        this.lookMs = FIRST_LOOK_MS;
+        this.intake.accept(calls);
+        await tickSent();
+        if (more || !plan.blocks || this.lanes.isFull) return;
+      } else if (this.changes !== changes) return;
+      if (this.stopping || this.reader !== reader) return;
     }
+    if (plan.blocks) return this.waitForBell(reader, plan);
     this.vain = 0;
     const { lookMs } = this;
     this.lookMs = Math.min(LAST_LOOK_MS, lookMs * 2);
     await this.change(lookMs);
+  }
+
+  private async waitForBell(reader: CallReader, plan: PoolPlan): Promise<void> {
+    const wait = reader.waitForBell(plan.read.pools, this.blockMs, this.lanes.places);
+    const { rang, calls } = await this.waiting(plan, wait);
+    this.given = calls.length > 0;
+    this.vain = rang || this.given ? 0 : this.vain + 1;
+    if (!this.given || this.reader !== reader) return;
+    this.intake.accept(calls);
+    await tickSent();
   }
 
   /**

@@ -4,7 +4,7 @@ import { TickBatch } from '../../common/batch.js';
 import type { Clock, Timer } from '../../common/clock.js';
 import { createDeferred, type Deferred } from '../../common/deferred.js';
 import { BackendRefusedError, isFunctionsError } from '../../common/errors.js';
-import { messageOf } from '../../common/text.js';
+import { backendName, messageOf } from '../../common/text.js';
 import type { Dispose } from '../../common/typed-events.js';
 
 const FIRST_RETRY_MS = 20;
@@ -127,7 +127,8 @@ export class Settler {
     const away = isFunctionsError(error, 'BACKEND_UNAVAILABLE');
     if (!away && this.told !== messageOf(error)) {
       this.told = messageOf(error);
-      this.warn(`${items.length} outcome(s) wait, Redis refuses them: ${this.told}`);
+      const name = backendName(this.backend.address);
+      this.warn(`${items.length} outcome(s) wait, ${name} refuses them: ${this.told}`);
     }
     const wasResending = this.resending;
     this.resending = false;

@@ -2,7 +2,7 @@
 -- KEYS: 1 calls, 2 once
 -- ARGV: 1 group, 2 kind, 3 entry id, 4 callId, 5 process to answer or '', 6 the key's name, 7 reply or '',
 --       8 how long a result is kept, in milliseconds, 9 reply stream before the process, 10 and after it,
---       11 length above which a reply stream takes no progress
+--       11 length from which on a reply stream takes no progress
 -- Answer: 1, 0 when the call was not owned, or why it has to be said again
 -- @include tell
 local calls, once, kind, id, reply = KEYS[1], KEYS[2], ARGV[2], ARGV[3], ARGV[7]
@@ -18,9 +18,8 @@ if kind ~= 'progress' then
   if #redis.call('XRANGE', calls, id, id) == 0 then return 0 end
 end
 if reply == '' then return finish() end
-if kind == 'progress' and redis.call('XLEN', ARGV[9] .. ARGV[5] .. ARGV[10]) >= tonumber(ARGV[11]) then return 1 end
 local entry = { callId = ARGV[4], process = ARGV[5], get = function() return ARGV[6] end }
-local problem = tell({ ARGV[9], ARGV[10] }, calls, entry, reply)
+local problem = tell({ ARGV[9], ARGV[10] }, calls, entry, reply, kind == 'progress' and tonumber(ARGV[11]) or nil)
 if kind == 'progress' then return 1 end
 if problem then return problem end
 redis.call('DEL', once)

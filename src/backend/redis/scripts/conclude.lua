@@ -1,7 +1,7 @@
 -- Carries out outcomes of calls that one consumer ran. What is owned is answered first, then acknowledged and
 -- deleted, all in one step: an answer that cannot be written leaves its call pending, to be concluded again.
 -- KEYS: streams of calls and of replies, in the order of their indexes in ARGV
--- ARGV: 1 group, 2 consumer, 3 length above which a reply stream takes no progress, then per outcome:
+-- ARGV: 1 group, 2 consumer, 3 length from which on a reply stream takes no progress, then per outcome:
 --       kind, index of its calls key, entry id, index of its reply key (0: none), callId, reply
 -- Answer: { zero-based numbers of the outcomes whose call was not owned, of those that have to be said again,
 --         why, or '' }
@@ -51,6 +51,18 @@ for i = 1, #streams do
   owned_in[index], problem_in[index] = owned_of(KEYS[tonumber(index)], ids)
 end
 
+-- Answers that follow each other are one entry of a reply stream. Progress is an entry each: the length of the stream
+-- is what bounds it.
+local function say(batch, kind, line)
+  local lines = batch.entries[#batch.entries]
+  if kind == 'progress' or not lines or batch.last == 'progress' then
+    lines = {}
+    batch.entries[#batch.entries + 1] = lines
+  end
+  batch.last = kind
+  lines[#lines + 1] = line
+end
+
 local replies, order, room = {}, {}, {}
 for at = 4, #ARGV, 6 do
   local number, kind, index, id, reply_index = (at - 4) / 6, ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3]
@@ -58,9 +70,10 @@ for at = 4, #ARGV, 6 do
   if kind == 'progress' then
     if room[reply_index] == nil then
       local length = redis.pcall('XLEN', KEYS[tonumber(reply_index)])
-      room[reply_index] = type(length) == 'number' and length < cap
+      room[reply_index] = type(length) == 'number' and cap - length or 0
     end
-    counts = room[reply_index]
+    counts = room[reply_index] > 0
+    room[reply_index] = room[reply_index] - 1
   elseif problem_in[index] then
     counts = false
     again[#again + 1] = number
@@ -72,13 +85,11 @@ for at = 4, #ARGV, 6 do
   if counts then
     local batch = replies[reply_index]
     if not batch then
-      batch = { numbers = {}, lines = {}, done = {} }
+      batch = { numbers = {}, entries = {}, done = {} }
       replies[reply_index] = batch
       order[#order + 1] = reply_index
     end
-    if reply_index ~= '0' then
-      batch.lines[#batch.lines + 1] = ARGV[at + 4] .. '\t' .. ARGV[at + 5]
-    end
+    if reply_index ~= '0' then say(batch, kind, ARGV[at + 4] .. '\t' .. ARGV[at + 5]) end
     if kind ~= 'progress' then batch.numbers[#batch.numbers + 1] = number end
     if kind == 'settle' or kind == 'discard' then
       local done = batch.done[index]
@@ -94,13 +105,16 @@ end
 for i = 1, #order do
   local batch = replies[order[i]]
   local added = true
-  if #batch.lines > 0 then
-    added = redis.pcall('XADD', KEYS[tonumber(order[i])], 'NOMKSTREAM', '*', 'r', table.concat(batch.lines, '\n'))
+  for j = 1, #batch.entries do
+    local lines = table.concat(batch.entries[j], '\n')
+    added = redis.pcall('XADD', KEYS[tonumber(order[i])], 'NOMKSTREAM', '*', 'r', lines)
     -- Nothing that is said again changes that this key is no stream.
     if type(added) == 'table' and added.err and string.find(added.err, 'WRONGTYPE', 1, true) then
       why = added.err
       added = false
     end
+    -- No stream, or none that may be written now: the rest has the same fate.
+    if type(added) ~= 'string' then break end
   end
   if type(added) == 'table' and added.err then
     why = added.err

@@ -1,10 +1,20 @@
 -- Takes calls of a pool's due functions for one consumer, some of each function.
--- KEYS: 1 due, 2 wake
+-- KEYS: 1 due, 2 wake, 3 offers, 4 given to this consumer
 -- ARGV: 1 group, 2 consumer, 3 calls key before the function id, 4 and after it, 5 calls at the most,
---       6 functions to look at, 7 calls of one function at the most, then for functions with other places: id, places
--- Answer: 1 when there may be more, else 0; then function id, its entries, function id, its entries, ...; an error when the group of a function is gone
+--       6 functions to look at, 7 calls of one function at the most, 8 1 to take back the offer to take calls,
+--       then for functions with other places: id, places
+-- Answer: 1 when there may be more, else 0; a list of what was given meanwhile; then function id, its entries, function
+--         id, its entries, ...; an error when the group of a function is gone
 local rooms, answer, taken, left, each = {}, {}, {}, tonumber(ARGV[5]), tonumber(ARGV[7])
-for i = 8, #ARGV, 2 do rooms[ARGV[i]] = tonumber(ARGV[i + 1]) end
+for i = 9, #ARGV, 2 do rooms[ARGV[i]] = tonumber(ARGV[i + 1]) end
+
+local given = {}
+if ARGV[8] == '1' then
+  redis.call('ZREM', KEYS[3], ARGV[2])
+  given = redis.call('LRANGE', KEYS[4], 0, -1)
+  if #given > 0 then redis.call('DEL', KEYS[4]) end
+  for i = 1, #given do left = left - 1 - select(2, string.gsub(given[i], '\n', '')) end
+end
 
 local function read(calls, count)
   local found = redis.pcall('XREADGROUP', 'GROUP', ARGV[1], ARGV[2], 'COUNT', count, 'STREAMS', calls, '>')
@@ -12,14 +22,14 @@ local function read(calls, count)
   return found.err and found or found[1][2]
 end
 
-local last = tonumber(ARGV[6]) + (#ARGV - 7) / 2
+local last = tonumber(ARGV[6]) + (#ARGV - 8) / 2
 local due = redis.call('ZRANGE', KEYS[1], 0, last)
 -- There may be more functions than are looked at.
 local remains = #due > last
 for i = 1, #due do
   local id = due[i]
   local room = rooms[id] or each
-  if room == 0 or left == 0 then
+  if room == 0 or left <= 0 then
     remains = true
   else
     local count = math.min(room, left, math.max(1, math.floor(left / (#due - i + 1))))
@@ -28,7 +38,7 @@ for i = 1, #due do
     if entries.err then
       -- Its group is gone: somebody destroyed it. What was taken so far is told first, and this in the next look.
       if string.find(entries.err, '^NOGROUP') then
-        if #answer == 0 then return redis.error_reply(entries.err) end
+        if #answer == 0 and #given == 0 then return redis.error_reply(entries.err) end
         remains = true
         break
       end
@@ -56,5 +66,6 @@ elseif remains and redis.call('LLEN', KEYS[2]) == 0 then
   -- The token that woke this consumer is spent, and there is work left that another may do.
   redis.call('RPUSH', KEYS[2], '1')
 end
+table.insert(answer, 1, given)
 table.insert(answer, 1, remains and 1 or 0)
 return answer

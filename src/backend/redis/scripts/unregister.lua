@@ -28,6 +28,8 @@ if redis.pcall('SREM', hosted, cjson.encode({ ARGV[7], ARGV[1] })) == 1 then
 end
 local known = tonumber(redis.call('GET', KEYS[2]) or '0')
 local last = math.max(record.epoch, is_count(known) and known or 0)
+-- Its process may be gone: nothing is given to it any more. One that lives offers anew, if it may.
+if type(record.pool) == 'string' then redis.pcall('ZREM', record.pool .. ':offers', record.processId) end
 leave_pool(record.pool, KEYS[1], KEYS[3], ARGV[7])
 -- It may have spent the token that told of a call.
 if redis.call('EXISTS', KEYS[3]) == 1 and redis.call('XLEN', KEYS[4]) > 0 then ring(KEYS[4], time[1] * 1000, true) end

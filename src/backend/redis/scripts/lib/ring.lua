@@ -4,9 +4,14 @@
 -- token_lost: who had the token may be gone with it, so what is due already is rung for again.
 -- pcall: the call is written already, and a bell that somebody broke must not make it look as if it were not.
 local rung = {}
-local function ring(calls, at, token_lost)
+local function pools_of(calls)
   local pools = redis.pcall('SMEMBERS', string.sub(calls, 1, -6) .. 'bells')
-  if pools.err or #pools == 0 then return end
+  return pools.err and {} or pools
+end
+
+local function ring(calls, at, token_lost, known_pools)
+  local pools = known_pools or pools_of(calls)
+  if #pools == 0 then return end
   local id = string.match(calls, '.*{(.*)}:calls$')
   for i = 1, #pools do
     local pool = pools[i]

@@ -10,11 +10,16 @@ local function once_key(calls, name)
   return string.sub(calls, 1, -6) .. 'once:' .. name
 end
 
+-- `cap`: for progress, the length from which on a reply stream takes no more.
 -- The result: why it could not be written, if Redis may let it in later; else nothing.
-local function tell(reply_parts, calls, entry, value)
+local function tell(reply_parts, calls, entry, value, cap)
   local name, callId, process = entry.get('k'), entry.callId, entry.process
   local told, problem = false, nil
   local function to(address, id)
+    if cap then
+      local length = redis.pcall('XLEN', reply_parts[1] .. address .. reply_parts[2])
+      if type(length) ~= 'number' or length >= cap then return end
+    end
     local added = tell_one(reply_parts, address, id, value)
     if type(added) == 'table' and added.err and not string.find(added.err, 'WRONGTYPE', 1, true) then
       problem = added.err

@@ -1,8 +1,10 @@
 import { spawn, type ChildProcess } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
+import type { Actor } from './actor.js';
 import { toVariables, type DemoEnvironment } from './environment.js';
-import type { CallerCommand, ChildEvent, ChildMessage, NumberedCommand } from './messages.js';
+import type { CallerCommand, ActorEvent, ProcessMessage, NumberedCommand } from './messages.js';
 
+const SCRIPT = fileURLToPath(new URL('./actor-process.ts', import.meta.url));
 const LOADER = new URL('../../tools/register-ts.mjs', import.meta.url).href;
 const ROOT = fileURLToPath(new URL('../..', import.meta.url));
 const ANSWER_LIMIT_MS = 90_000;
@@ -13,42 +15,42 @@ interface Question {
   readonly reject: (error: Error) => void;
 }
 
-/** A process of the demo: a real one, with its own pid, ended by that pid. */
-export class Child {
-  readonly exited: Promise<number | null>;
+/** A real process, with its own pid, ended by that pid. */
+export class ProcessActor implements Actor {
+  readonly ended: Promise<string>;
   private readonly process: ChildProcess;
   private readonly questions = new Map<number, Question>();
-  private readonly listeners = new Set<(event: ChildEvent) => void>();
+  private readonly listeners = new Set<(event: ActorEvent) => void>();
   private asked = 0;
   private over = false;
 
   constructor(
     readonly name: string,
-    file: string,
     environment: DemoEnvironment,
   ) {
-    const script = fileURLToPath(new URL(file, import.meta.url));
-    this.process = spawn(process.execPath, ['--enable-source-maps', '--import', LOADER, script], {
+    this.process = spawn(process.execPath, [...process.execArgv, '--import', LOADER, SCRIPT], {
       cwd: ROOT,
       env: toVariables(environment),
       stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
     });
-    this.process.on('message', (message) => this.receive(message as ChildMessage));
-    this.exited = new Promise((resolve) => this.process.once('exit', resolve));
-    void this.exited.then(() => this.handleExit());
+    this.process.on('message', (message) => this.receive(message as ProcessMessage));
+    this.ended = new Promise((resolve) =>
+      this.process.once('exit', (code, signal) =>
+        resolve(code === null ? String(signal) : `exit code ${code}`),
+      ),
+    );
+    void this.ended.then(() => this.handleExit());
   }
 
-  get pid(): number {
-    return this.process.pid ?? -1;
+  get whereabouts(): string {
+    return `pid ${this.process.pid}`;
   }
 
-  /** Listens to what it says by itself; the result removes the listener. */
-  on(listener: (event: ChildEvent) => void): () => void {
+  on(listener: (event: ActorEvent) => void): () => void {
     this.listeners.add(listener);
     return () => this.listeners.delete(listener);
   }
 
-  /** Has it do something, and resolves with what came of it. */
   ask<T>(command: CallerCommand): Promise<T> {
     const id = (this.asked += 1);
     const answer = new Promise<T>((resolve, reject) => {
@@ -73,20 +75,25 @@ export class Child {
     return answer;
   }
 
-  signal(signal: NodeJS.Signals): void {
-    this.process.kill(signal);
+  dismiss(): string {
+    this.process.kill('SIGTERM');
+    return `SIGTERM to ${this.whereabouts}`;
+  }
+
+  kill(): void {
+    this.process.kill('SIGKILL');
   }
 
   /** SIGTERM, and SIGKILL for one that does not go. */
   async stop(): Promise<void> {
     if (this.over) return;
-    this.signal('SIGTERM');
-    const force = setTimeout(() => this.signal('SIGKILL'), STOP_LIMIT_MS);
-    await this.exited;
+    this.dismiss();
+    const force = setTimeout(() => this.kill(), STOP_LIMIT_MS);
+    await this.ended;
     clearTimeout(force);
   }
 
-  private receive(message: ChildMessage): void {
+  private receive(message: ProcessMessage): void {
     if ('event' in message) {
       for (const listener of [...this.listeners]) listener(message);
       return;

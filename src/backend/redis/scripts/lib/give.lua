@@ -1,0 +1,58 @@
+-- Gives new calls to a process that waits for its pool's bell and offered to take some: they are delivered to it and
+-- reach it at once, while a bell makes it ask for them first. Whoever may not deliver (its user cannot read calls) rings.
+-- An offer: the process's session in the pool's sorted set; the whole part of its score is when the offer ends on
+-- Redis's clock, its fraction how many calls it is for, in 1024ths. Once something was given the offer is gone.
+local takers, may_give = {}, true
+local function taker_of(pool, now)
+  if takers[pool] ~= nil then return takers[pool] end
+  local offers, taker = pool .. ':offers', false
+  repeat
+    local first = redis.pcall('ZRANGE', offers, 0, 0, 'WITHSCORES')
+    if first.err then may_give = false end
+    local score = not first.err and tonumber(first[2])
+    if score and score >= now then
+      taker = { session = first[1], places = math.floor(score % 1 * 1024 + 0.5), offers = offers, told = {} }
+    elseif score then
+      redis.call('ZREM', offers, first[1])
+    end
+  until taker or not score
+  takers[pool] = taker
+  return taker
+end
+
+-- Whether all of the calls, which were just added, are given. Of a function from which something else was delivered
+-- instead (calls that nobody was told of) the process is told to look at what it has.
+local function give(group, calls, ids, texts, pools)
+  local id, now = string.match(calls, '.*{(.*)}:calls$'), tonumber((string.match(ids[#ids], '^%d+')))
+  for i = 1, #pools do
+    local taker = may_give and taker_of(pools[i], now)
+    if taker and taker.places > 0 then
+      local count = math.min(#ids, taker.places)
+      local found =
+        redis.pcall('XREADGROUP', 'GROUP', group, taker.session, 'COUNT', count, 'STREAMS', calls, '>')
+      if not found then return false end
+      if found.err then
+        -- What else can be wrong with a stream that was just written is that this user may not read it.
+        may_give = string.find(found.err, 'NOGROUP', 1, true) ~= nil
+        return false
+      end
+      local entries = found[1][2]
+      taker.places = taker.places - #entries
+      local as_added = #entries == count and entries[1][1] == ids[1] and entries[count][1] == ids[count]
+      for n = 1, as_added and count or 1 do
+        taker.told[#taker.told + 1] = id .. '\t' .. (as_added and ids[n] .. '\t' .. texts[n] or '')
+      end
+      return as_added and count == #ids
+    end
+  end
+  return false
+end
+
+local function tell_takers(before, after)
+  for _, taker in pairs(takers) do
+    if taker and #taker.told > 0 then
+      redis.call('ZREM', taker.offers, taker.session)
+      redis.call('RPUSH', before .. taker.session .. after, table.concat(taker.told, '\n'))
+    end
+  end
+end

@@ -1,0 +1,152 @@
+import { afterEach, beforeEach, describe, expect, it } from '@jest/globals';
+import { Logger } from '@nestjs/common';
+import { Redis } from 'ioredis';
+import { RedisBackend } from '../../src/backend/redis/redis-backend.js';
+import type { Bell, PoolRead } from '../../src/backend/call-streams.js';
+import { Member } from '../../src/conformance/member.js';
+import { functionRef } from '../../src/protocol/function-ref.js';
+import { Keys } from '../../src/protocol/keys.js';
+import { redisUrl, uniquePrefix } from '../harness/apps.js';
+import { eventually } from '../harness/eventually.js';
+
+const POOL = 'pool-1';
+const BLOCK_MS = 10_000;
+const LOOK: PoolRead = { pools: [POOL], limit: 100, functions: 64, perFunction: 10, rooms: [] };
+const ref = functionRef('f1', 'default');
+const other = functionRef('f2', 'default');
+
+let admin: Redis;
+let keys: Keys;
+let backends: RedisBackend[];
+let worker: Member;
+let caller: Member;
+
+async function backend(url = redisUrl()): Promise<RedisBackend> {
+  const made = new RedisBackend(url, keys);
+  backends.push(made);
+  made.start();
+  await eventually('it is connected', () => made.isConnected() && made.bus.isConnected());
+  return made;
+}
+
+beforeEach(async () => {
+  Logger.overrideLogger(false);
+  admin = new Redis(redisUrl());
+  keys = new Keys(uniquePrefix());
+  backends = [];
+  worker = await (await new Member(await backend(), keys, 'worker-1').join()).reads(ref, other);
+  for (const hosted of [ref, other]) await worker.register(hosted, 'w', { poolId: POOL });
+  caller = new Member(await backend(), keys, 'caller-1');
+});
+afterEach(async () => {
+  await Promise.all(backends.map((made) => made.close()));
+  const left = await admin.keys(`${keys.prefix}*`);
+  if (left.length > 0) await admin.del(...left);
+  admin.disconnect();
+});
+
+/** Waits for the bell with an offer that is in place when this resolves. */
+async function offering(places: number): Promise<{ bell: Promise<Bell> }> {
+  const bell = worker.reader.waitForBell([POOL], BLOCK_MS, places);
+  // Those that a test leaves waiting end with their connection.
+  bell.catch(() => undefined);
+  await eventually('it offers', async () =>
+    expect(await admin.zscore(keys.poolOffers(POOL), worker.sessionId)).not.toBeNull(),
+  );
+  return { bell };
+}
+
+const callIds = (calls: Bell['calls']): string[] =>
+  calls.map(({ fields }) => /(\S+)\t/.exec(fields[1] ?? '')?.[1] ?? '');
+
+describe('a process that waits for the bell and offers to take calls', () => {
+  it('is given a call with its parameters, owns it, and its offer is used up', async () => {
+    const { bell } = await offering(3);
+    const entryId = await caller.submit(ref, 'c1');
+    const { rang, calls } = await bell;
+    expect(rang).toBe(false);
+    const stored = await admin.xrange(keys.calls(ref), '-', '+');
+    expect(calls).toEqual([{ ref, entryId, fields: stored[0]?.[1] }]);
+    expect(await worker.reader.pending([ref])).toEqual(calls);
+    expect(await admin.exists(keys.poolOffers(POOL), keys.given(worker.sessionId))).toBe(0);
+    expect(await admin.exists(keys.poolDue(POOL), keys.poolWake(POOL))).toBe(0);
+  });
+
+  it('is given calls of several functions at once, and the bell rings for what is too many', async () => {
+    const { bell } = await offering(3);
+    await caller.submitAll(
+      [ref, other, ref, other, other].map((to, n) => caller.callOf(to, `c${n}`)),
+    );
+    const { calls } = await bell;
+    expect(callIds(calls)).toEqual(['c0', 'c2', 'c1']);
+    expect((await worker.reader.waitForBell([POOL], BLOCK_MS, 0)).rang).toBe(true);
+    expect(callIds((await worker.reader.take(LOOK)).calls)).toEqual(['c3', 'c4']);
+  });
+
+  it('gets calls that nobody was told of first, when there are some, and rings for the new one', async () => {
+    await admin.xadd(keys.calls(ref), '*', 'c', '1 60000   silent\t{}');
+    const { bell } = await offering(1);
+    await caller.submit(ref, 'c1');
+    expect(callIds((await bell).calls)).toEqual(['silent']);
+    expect((await worker.reader.waitForBell([POOL], BLOCK_MS, 0)).rang).toBe(true);
+    expect(callIds((await worker.reader.take(LOOK)).calls)).toEqual(['c1']);
+  });
+
+  it('is passed over when it is gone: its offer has ended', async () => {
+    await admin.zadd(keys.poolOffers(POOL), '1000', 'ghost-1.1');
+    const { bell } = await offering(1);
+    await caller.submit(ref, 'c1');
+    expect(callIds((await bell).calls)).toEqual(['c1']);
+    expect(await admin.zcard(keys.poolOffers(POOL))).toBe(0);
+  });
+
+  it('offers nothing any more once another process found it dead', async () => {
+    const { bell } = await offering(1);
+    await caller.backend.workers.unregister(ref, 'w', { sessionId: worker.sessionId }, 'lost');
+    expect(await admin.exists(keys.poolOffers(POOL))).toBe(0);
+    await caller.submit(other, 'c1');
+    expect((await bell).rang).toBe(true);
+  });
+
+  it('leaves neither offer nor calls behind when it closes', async () => {
+    await offering(1);
+    await worker.reader.close();
+    expect(await admin.exists(keys.poolOffers(POOL), keys.given(worker.sessionId))).toBe(0);
+  });
+});
+
+describe('a call whose group is gone', () => {
+  it('is rung for', async () => {
+    const { bell } = await offering(1);
+    await admin.xgroup('DESTROY', keys.calls(ref), 'workers');
+    await caller.submit(ref, 'c1');
+    expect((await bell).rang).toBe(true);
+  });
+});
+
+describe('a caller whose user may not deliver calls', () => {
+  it('rings for them, and is refused once a connection', async () => {
+    const name = `ringer-${process.pid}`;
+    await admin.acl('SETUSER', name, 'reset', 'on', '>secret', '~*', '&*', '+@all', '-xreadgroup');
+    try {
+      const url = new URL(redisUrl());
+      url.username = name;
+      url.password = 'secret';
+      const ringer = new Member(await backend(url.href), keys, 'caller-2');
+      await admin.acl('LOG', 'RESET');
+      for (const id of ['c1', 'c2', 'c3']) {
+        const { bell } = await offering(1);
+        await ringer.submit(ref, id);
+        expect((await bell).rang).toBe(true);
+        expect(callIds((await worker.reader.take(LOOK)).calls)).toEqual([id]);
+      }
+      const entries = (await admin.acl('LOG')) as (string | number)[][];
+      const refused = entries
+        .filter((entry) => entry.includes(name))
+        .map((entry) => [entry[entry.indexOf('object') + 1], entry[entry.indexOf('count') + 1]]);
+      expect(refused).toEqual([['xreadgroup', 1]]);
+    } finally {
+      await admin.acl('DELUSER', name);
+    }
+  });
+});
