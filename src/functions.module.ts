@@ -20,6 +20,7 @@ import { TerminusModule } from '@nestjs/terminus';
 import type { Backend } from './backend/backend.js';
 import { createBackend } from './backend/create-backend.js';
 import { BACKEND, CLOCK, KEYS, SETTINGS } from './backend/tokens.js';
+import { FunctionCircuits } from './circuit/function-circuits.js';
 import { systemClock, type Clock } from './common/clock.js';
 import { InvalidOptionsError, type OptionViolation } from './common/errors.js';
 import type { Settings } from './common/settings.js';
@@ -152,6 +153,18 @@ const PROVIDERS: Provider[] = [
       ),
   },
   {
+    provide: FunctionCircuits,
+    inject: [BACKEND, KEYS, SETTINGS, CLOCK, NotificationManager, WorkerCoordinator],
+    useFactory: (
+      backend: Backend,
+      keys: Keys,
+      settings: Settings,
+      clock: Clock,
+      notifications: NotificationManager,
+      coordinator: WorkerCoordinator,
+    ) => new FunctionCircuits(backend, keys, settings, clock, notifications, coordinator.processId),
+  },
+  {
     provide: CallConsumer,
     inject: [BACKEND, SETTINGS, CLOCK, CallProbes, CallClient],
     useFactory: (
@@ -220,7 +233,7 @@ class FunctionsCoreModule implements OnModuleInit, OnApplicationShutdown {
         ...(metrics === undefined ? [] : [createMetricsController(metrics)]),
       ],
       providers: [resolved, ...PROVIDERS],
-      exports: [...EXPORTED, FunctionsRuntime],
+      exports: [...EXPORTED, FunctionCircuits, FunctionsRuntime],
     };
   }
 }

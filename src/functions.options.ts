@@ -12,6 +12,12 @@ import {
   type ValidationError,
 } from 'class-validator';
 import { memoryName } from './backend/create-backend.js';
+import {
+  CIRCUIT_OPTION,
+  circuitViolations,
+  resolveCircuit,
+  type CircuitOptions,
+} from './circuit/circuit-options.js';
 import { InvalidOptionsError, type OptionViolation } from './common/errors.js';
 import type { HealthSettings, MetricsSettings, Settings } from './common/settings.js';
 import { redactUrl, show } from './common/text.js';
@@ -151,6 +157,8 @@ export class FunctionsOptions {
 
   /** `true`, or its path: measures always, and serves that to Prometheus. Default off. */
   readonly metrics?: boolean | MetricsOptions;
+  /** `true`, or when they open: circuits that all callers share (docs/circuit-breakers.md). Default off. */
+  readonly circuit?: boolean | CircuitOptions;
 }
 
 /** Defaults of everything that does not depend on the process. */
@@ -196,6 +204,7 @@ export const ALLOWED: Readonly<Record<keyof FunctionsOptions, string>> = Object.
   tracing: 'true or false',
   health: "true, false, or { path: '/health', required: [{ functionName, workflowId }] }",
   metrics: "true, false, or { path: '/metrics' }",
+  circuit: CIRCUIT_OPTION,
 });
 
 /** Options checked and completed. */
@@ -235,14 +244,23 @@ export function resolveOptions(
     ),
     ...healthViolations(options.health),
     ...metricsViolations(options.metrics),
+    ...circuitViolations(options.circuit),
   ];
   if (violations.length > 0) throw new InvalidOptionsError(violations);
-  const { health: _health, metrics: _metrics, connection: _connection, ...plain } = defined;
+  const {
+    health: _health,
+    metrics: _metrics,
+    connection: _connection,
+    circuit: _circuit,
+    ...plain
+  } = defined;
+  const workflowId = options.workflowId ?? DEFAULTS.workflowId;
   const settings: Settings = {
     workerId: createWorkerId(),
     ...DEFAULTS,
     ...(plain as Partial<typeof DEFAULTS>),
-    health: resolveHealth(options.health, options.workflowId ?? DEFAULTS.workflowId),
+    health: resolveHealth(options.health, workflowId),
+    circuit: resolveCircuit(options.circuit, workflowId),
     metrics: resolveMetrics(options.metrics),
   };
   return { connection, settings: Object.freeze(settings) };

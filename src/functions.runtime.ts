@@ -1,6 +1,7 @@
 import { Inject, Injectable, Logger } from '@nestjs/common';
 import type { Backend } from './backend/backend.js';
 import { BACKEND, CLOCK, SETTINGS } from './backend/tokens.js';
+import { FunctionCircuits } from './circuit/function-circuits.js';
 import type { Clock, Timer } from './common/clock.js';
 import type { Settings } from './common/settings.js';
 import { messageOf } from './common/text.js';
@@ -40,6 +41,7 @@ export class FunctionsRuntime {
     @Inject(FunctionReadinessWatcher) private readonly watcher: FunctionReadinessWatcher,
     @Inject(WorkerCoordinator) private readonly coordinator: WorkerCoordinator,
     @Inject(CallClient) private readonly calls: CallClient,
+    @Inject(FunctionCircuits) private readonly circuits: FunctionCircuits,
     @Inject(CallConsumer) private readonly consumer: CallConsumer,
     @Inject(HandlerRegistrar) private readonly registrar: HandlerRegistrar,
     @Inject(MetricsEngine) private readonly engine: MetricsEngine,
@@ -101,6 +103,7 @@ export class FunctionsRuntime {
     this.hooksCheck?.cancel();
     await this.step('metrics', () => this.closeMetrics());
     await this.step('caller', () => this.calls.close());
+    await this.step('circuits', () => this.circuits.close());
     await this.step('watcher', () =>
       this.watcher instanceof FunctionReadinessWatcher ? this.watcher.close() : undefined,
     );

@@ -18,6 +18,14 @@ export {
   type AvailableFunction,
   type CallOutcome,
 } from './registry/function-registry.js';
+export { Circuit } from './circuit/circuit.js';
+export type { CircuitChange, CircuitEvents } from './circuit/circuit-events.js';
+export {
+  CircuitOptions,
+  CircuitPolicy,
+  FunctionCircuitOptions,
+} from './circuit/circuit-options.js';
+export { FunctionCircuits } from './circuit/function-circuits.js';
 export { DeadLetters, type DeadLetterPage } from './registry/dead-letters.js';
 export type { CallOptions } from './registry/call-options.js';
 export { defineFunction, type FunctionContract } from './registry/function-contract.js';
@@ -88,6 +96,8 @@ export type {
   WorkerMetrics,
 } from './protocol/metrics.js';
 
+export type { CircuitCounts } from './backend/circuit-store.js';
+export type { CircuitNotification, CircuitState } from './protocol/circuit.js';
 export type { CallFailure, DeadLetter } from './protocol/dead-letter.js';
 export type { Delivery } from './protocol/call.js';
 export type {
@@ -111,6 +121,7 @@ export {
   BackendUnavailableError,
   BacklogFullError,
   CallCancelledError,
+  CircuitOpenError,
   ClosedError,
   DeadlineExceededError,
   DrainingError,

@@ -18,6 +18,7 @@ const ranks = new Map([
   ['backend/memory', 2.5],
   ['notifications', 3],
   ['readiness', 4],
+  ['circuit', 4],
   ['lifecycle', 5],
   ['execution', 6],
   ['registry', 7],

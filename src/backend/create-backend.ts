@@ -34,7 +34,7 @@ export async function createBackend(
   return new RedisBackend(connection as RedisSource, keys);
 }
 
-const PARTS = ['bus', 'workers', 'fleet', 'calls', 'deadLetters'] as const;
+const PARTS = ['bus', 'workers', 'fleet', 'calls', 'deadLetters', 'circuits'] as const;
 
 async function createCustom(create: CustomBackend, keys: Keys, clock: Clock): Promise<Backend> {
   const backend: Partial<Backend> | undefined = await create(keys, clock);

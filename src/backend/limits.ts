@@ -19,3 +19,9 @@ export const GRAVE_MS = 3_600_000;
 export const ONCE_GRACE_MS = 60_000;
 /** After a group was destroyed its workers get this long to claim what they run, before the rest runs again. */
 export const CLAIM_GRACE_MS = 400;
+/** How long a circuit that is closed, or whose time is up, is remembered: far longer than news and reports are under way. */
+export const CIRCUIT_MEMORY_MS = 3_600_000;
+/** How often a caller reports what it counted for a circuit, at the most, unless that might open it. */
+export const CIRCUIT_REPORT_MS = 250;
+/** After so long everybody who calls has reported. */
+export const CIRCUIT_SETTLE_MS = 2 * CIRCUIT_REPORT_MS;

@@ -39,6 +39,7 @@ export const ERROR_CODES = {
   WORKER_NOT_REGISTERED: 'WORKER_NOT_REGISTERED',
   NO_WORKER: 'NO_WORKER',
   READINESS_TIMEOUT: 'READINESS_TIMEOUT',
+  CIRCUIT_OPEN: 'CIRCUIT_OPEN',
   CALL_CANCELLED: 'CALL_CANCELLED',
   DEADLINE_EXCEEDED: 'DEADLINE_EXCEEDED',
   WORKER_LOST: 'WORKER_LOST',
@@ -271,6 +272,38 @@ export class ReadinessTimeoutError extends FunctionsError {
   }
 }
 
+/** The function's circuit is open: it fails for its callers, and was not called. */
+export class CircuitOpenError extends FunctionsError {
+  /** When the next call may be tried, on this host's clock, milliseconds since the epoch; absent: when somebody closes it. */
+  readonly retryAt: number | undefined;
+  /** The same from now. */
+  readonly retryAfterMs: number | undefined;
+
+  /** @param reason why it is open: `failure-rate`, `probe-failed`, or an operator's word */
+  constructor(
+    functionName: string,
+    workflowId: string,
+    state: 'open' | 'half-open',
+    reason: string,
+    retry: { readonly at: number; readonly afterMs: number } | undefined,
+  ) {
+    const when =
+      retry === undefined
+        ? 'It was opened by hand, and stays so until getCircuit().close().'
+        : state === 'half-open'
+          ? `Another call finds out whether it works again; try in ${retry.afterMs} ms at the latest.`
+          : `It is tried again in ${retry.afterMs} ms; getCircuit().close() closes it now.`;
+    const facts = retry === undefined ? {} : { retryAt: retry.at, retryAfterMs: retry.afterMs };
+    super(
+      ERROR_CODES.CIRCUIT_OPEN,
+      `The circuit of ${functionName} (workflow ${workflowId}) is ${state} (${reason}), and the call was not made. ${when}`,
+      { details: { functionName, workflowId, state, reason, ...facts }, retryable: true },
+    );
+    this.retryAt = retry?.at;
+    this.retryAfterMs = retry?.afterMs;
+  }
+}
+
 /** The caller's AbortSignal ended the wait or the call. */
 export class CallCancelledError extends FunctionsError {
   constructor(functionName: string, workflowId: string, cause?: unknown) {
@@ -281,6 +314,9 @@ export class CallCancelledError extends FunctionsError {
     );
   }
 }
+
+/** How the stage of a call begins whose time was up before it was in the stream; where to follows. */
+export const NOT_WRITTEN = 'it could not be written';
 
 /** A call did not finish, or could not start, by its deadline. */
 export class DeadlineExceededError extends FunctionsError {

@@ -37,7 +37,8 @@ export type GuaranteedPromise =
   | 'Redis may go away'
   | 'Pub/sub may fail'
   | 'Bounded'
-  | 'Bad input is refused before anything is sent';
+  | 'Bad input is refused before anything is sent'
+  | 'One circuit for the fleet';
 
 /** One thing that a backend has to do. */
 export interface ConformanceCase {

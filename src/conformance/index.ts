@@ -1,6 +1,7 @@
 import { applicationCases } from './application-cases.js';
 import { boundCases } from './bound-cases.js';
 import { callCases } from './call-cases.js';
+import { circuitCases } from './circuit-cases.js';
 import type { BackendUnderTest, ConformanceCase } from './conformance-case.js';
 import { connectionCases } from './connection-cases.js';
 import { fleetCases } from './fleet-cases.js';
@@ -23,6 +24,7 @@ export const conformanceCases: readonly ConformanceCase[] = [
   ...connectionCases,
   ...poolCases,
   ...boundCases,
+  ...circuitCases,
   ...applicationCases,
 ];
 
@@ -50,6 +52,7 @@ export type {
 } from './conformance-case.js';
 export type { Backend } from '../backend/backend.js';
 export type * from '../backend/call-streams.js';
+export type * from '../backend/circuit-store.js';
 export type { DeadLetterStore, RawDeadLetter } from '../backend/dead-letter-store.js';
 export type * from '../backend/fleet-store.js';
 export type { BusEvents, NotificationBus } from '../backend/notification-bus.js';

@@ -6,9 +6,16 @@ import { ClosedError, InvalidArgumentError } from '../common/errors.js';
 import type { Settings } from '../common/settings.js';
 import { messageOf, quote, show } from '../common/text.js';
 import { callIsolated, TypedEvents, type Dispose } from '../common/typed-events.js';
+import { parseCircuitNotification } from '../protocol/circuit.js';
+import type { FunctionRef } from '../protocol/function-ref.js';
 import { encodeJson } from '../protocol/json.js';
 import type { Keys } from '../protocol/keys.js';
-import { isMalformed, parseNotification, parsePacket } from '../protocol/notification.js';
+import {
+  isMalformed,
+  parseNotification,
+  parsePacket,
+  type Malformed,
+} from '../protocol/notification.js';
 import type { ChannelListener, Subscription } from './channel-message.js';
 import { Topics, type TopicKind } from './topics.js';
 
@@ -276,19 +283,16 @@ export class NotificationManager {
         : this.topics.listenersOf('pattern', pattern);
     if (listeners === undefined) return;
     this.received += 1;
-    const address = this.keys.parseChannel(name);
-    const parsed =
-      address === undefined ? parsePacket(payload) : parseNotification(address, payload);
+    const parsed = this.parse(name, payload);
     const channel = this.keys.unprefixed(name);
     if (isMalformed(parsed)) {
       this.reportDropped(channel, parsed.malformed);
       return;
     }
-    const data: unknown = address === undefined ? (parsed as { data: unknown }).data : parsed;
     const message = {
       channel,
       pattern: pattern === undefined ? undefined : this.keys.unprefixedPattern(pattern),
-      data,
+      data: parsed.data,
     };
     for (const listener of listeners) {
       callIsolated(
@@ -296,6 +300,18 @@ export class NotificationManager {
         (error) => this.logger.error(`A listener of ${quote(channel)} failed: ${messageOf(error)}`),
       );
     }
+  }
+
+  /** What a listener gets: of the library's own channels the checked news, else the data of the packet. */
+  private parse(name: string, payload: string): { readonly data: unknown } | Malformed {
+    const address = this.keys.parseChannel(name);
+    const ref = address === undefined ? this.keys.parseCircuitChannel(name) : undefined;
+    if (address === undefined && ref === undefined) return parsePacket(payload);
+    const news =
+      address !== undefined
+        ? parseNotification(address, payload)
+        : parseCircuitNotification(ref as FunctionRef, payload);
+    return isMalformed(news) ? news : { data: news };
   }
 
   private reportDropped(channel: string, reason: string): void {

@@ -25,6 +25,7 @@ const TELEMETRY_HEADS: Readonly<Record<TelemetryType, string>> = {
   metrics: 'function:metrics:',
   bottleneck: 'function:bottleneck:',
 };
+const CIRCUIT_HEAD = 'circuit:state:';
 
 /** What a channel name tells. */
 export interface ChannelAddress {
@@ -87,6 +88,16 @@ export class Keys {
   /** Stream of calls that were given up. */
   deadLetters(ref: FunctionRef): string {
     return `${this.prefix}nf:{${ref.id}}:dead`;
+  }
+
+  /** A function's circuit as JSON; absent while it never opened. */
+  circuit(ref: FunctionRef): string {
+    return `${this.prefix}nf:{${ref.id}}:circuit`;
+  }
+
+  /** Hash of what the callers of a function counted for its circuit lately. */
+  circuitCounts(ref: FunctionRef): string {
+    return `${this.prefix}nf:{${ref.id}}:circuit-counts`;
   }
 
   /** Set of the names of the functions that a workflow has definitions of. */
@@ -205,6 +216,11 @@ export class Keys {
     return `${this.prefix}nf:vitals`;
   }
 
+  /** Channel on which the changes of a function's circuit are told. */
+  circuitChannel(ref: FunctionRef): string {
+    return `${this.prefix}${CIRCUIT_HEAD}${ref.id}`;
+  }
+
   /** A channel without the prefix, as an application names it. */
   unprefixed(channel: string): string {
     return channel.startsWith(this.prefix) ? channel.slice(this.prefix.length) : channel;
@@ -229,6 +245,12 @@ export class Keys {
     if (type === undefined) return undefined;
     const ref = parseFunctionId(name.slice(CHANNEL_HEADS[type].length));
     return ref === undefined ? undefined : { type, ref };
+  }
+
+  /** The function whose circuit a channel tells of; `undefined` for every other channel. */
+  parseCircuitChannel(channel: string): FunctionRef | undefined {
+    const head = this.prefix + CIRCUIT_HEAD;
+    return channel.startsWith(head) ? parseFunctionId(channel.slice(head.length)) : undefined;
   }
 }
 

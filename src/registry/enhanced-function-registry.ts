@@ -1,6 +1,8 @@
 import { Inject, Injectable, Logger } from '@nestjs/common';
 import type { Backend } from '../backend/backend.js';
 import { BACKEND, CLOCK, SETTINGS } from '../backend/tokens.js';
+import { Circuit } from '../circuit/circuit.js';
+import { FunctionCircuits } from '../circuit/function-circuits.js';
 import { createCallId } from '../common/call-id.js';
 import { untilAborted, within, type Clock } from '../common/clock.js';
 import {
@@ -57,10 +59,11 @@ export class EnhancedFunctionRegistry extends FunctionRegistry {
     @Inject(CLOCK) clock: Clock,
     @Inject(WorkerCoordinator) coordinator: WorkerCoordinator,
     @Inject(CallClient) calls: CallClient,
+    @Inject(FunctionCircuits) circuits: FunctionCircuits,
     @Inject(FunctionReadinessWatcher) private readonly watcher: FunctionReadinessWatcher,
     @Inject(CallProbes) probes: CallProbes,
   ) {
-    super(backend, settings, clock, coordinator, calls, probes);
+    super(backend, settings, clock, coordinator, calls, circuits, probes);
   }
 
   /**
@@ -150,6 +153,31 @@ export class EnhancedFunctionRegistry extends FunctionRegistry {
     };
   }
 
+  /**
+   * The circuit that calls of a function go through.
+   *
+   * @param fn a contract of `defineFunction`, or a function's name
+   * @param workflowId default: the contract's, else the module's
+   * @throws InvalidNameError
+   * @throws InvalidArgumentError the function has no circuit: neither the module's option nor its contract says so
+   */
+  getCircuit<Input extends object, Output>(
+    fn: string | FunctionContract<Input, Output>,
+    workflowId?: string,
+  ): Circuit {
+    const ref = this.refOf(fn, workflowId);
+    const choice = typeof fn === 'string' ? undefined : fn.circuit;
+    const circuit = this.circuits.of(ref, choice);
+    if (circuit === undefined) {
+      throw new InvalidArgumentError(
+        'The function',
+        `${label(ref)}, which has no circuit`,
+        'one that has: circuit: true in FunctionsModule.forRoot(), or in defineFunction()',
+      );
+    }
+    return new Circuit(circuit, this.circuits, this.backend);
+  }
+
   /** Registers a worker of this process and tells `ready`, which releases everyone who waits. */
   async registerWorkerWithInstantNotification(
     workerId: string,
@@ -204,15 +232,29 @@ export class EnhancedFunctionRegistry extends FunctionRegistry {
     assertCallOptions(options);
     const ref = this.refOf(fn, options.workflowId);
     const payload = this.encode(parameters, options);
+    const circuit = this.circuits.of(ref, typeof fn === 'string' ? undefined : fn.circuit);
     const { caller } = this.probes;
-    if (caller === undefined) return this.route(callId, ref, parameters, payload, options);
+    if (caller === undefined) return this.route(circuit, callId, ref, parameters, payload, options);
     return caller.follow({ callId, ref }, payload, (followed) =>
-      this.route(callId, ref, parameters, followed, options),
+      this.route(circuit, callId, ref, parameters, followed, options),
     );
   }
 
-  /** To a worker that is known, or as soon as there is one. */
   private route(
+    circuit: ReturnType<FunctionCircuits['of']>,
+    callId: string,
+    ref: FunctionRef,
+    parameters: unknown,
+    payload: string,
+    options: CallOptions,
+  ): Promise<CallResult> {
+    return circuit === undefined
+      ? this.dispatch(callId, ref, parameters, payload, options)
+      : circuit.guard(() => this.dispatch(callId, ref, parameters, payload, options));
+  }
+
+  /** To a worker that is known, or as soon as there is one. */
+  private dispatch(
     callId: string,
     ref: FunctionRef,
     parameters: unknown,

@@ -1,10 +1,11 @@
+import { assertCircuitPolicy, type CircuitPolicy } from '../circuit/circuit-options.js';
 import { InvalidArgumentError } from '../common/errors.js';
 import { assertKnownKeys } from '../common/known-keys.js';
 import { show } from '../common/text.js';
 import { functionRef } from '../protocol/function-ref.js';
 import { isRecord } from '../protocol/json.js';
 
-const CONTRACT_FIELDS: ReadonlySet<string> = new Set(['name', 'workflowId']);
+const CONTRACT_FIELDS: ReadonlySet<string> = new Set(['name', 'workflowId', 'circuit']);
 
 declare const types: unique symbol;
 
@@ -14,6 +15,8 @@ export interface FunctionContract<Input, Output> {
   readonly name: string;
   /** Absent: the module's `workflowId`. */
   readonly workflowId: string | undefined;
+  /** Whether calls go through a circuit that all callers share, and when it opens; absent: as the module says. */
+  readonly circuit?: boolean | CircuitPolicy | undefined;
   /** Carries the types; never there at run time. */
   readonly [types]?: { readonly input: Input; readonly output: Output };
 }
@@ -35,6 +38,7 @@ export interface FunctionContract<Input, Output> {
 export function defineFunction<Input extends object, Output = unknown>(contract: {
   readonly name: string;
   readonly workflowId?: string;
+  readonly circuit?: boolean | CircuitPolicy;
 }): FunctionContract<Input, Output> {
   if (!isRecord(contract)) {
     throw new InvalidArgumentError(
@@ -45,9 +49,11 @@ export function defineFunction<Input extends object, Output = unknown>(contract:
   }
   assertKnownKeys(contract, CONTRACT_FIELDS, (key) => `${key} of defineFunction`);
   functionRef(contract.name, contract.workflowId ?? 'default');
+  assertCircuitPolicy(contract.name, contract.circuit);
   return Object.freeze({
     kind: 'function-contract',
     name: contract.name,
     workflowId: contract.workflowId,
+    ...(contract.circuit === undefined ? {} : { circuit: contract.circuit }),
   });
 }

@@ -124,7 +124,7 @@ const OPTIONS: ReadonlySet<string> = new Set<keyof FunctionHandlerOptions>([
 const SETTINGS: ReadonlySet<string> = new Set(
   [...OPTIONS].filter((name) => name !== 'name' && name !== 'workflowId'),
 );
-const CONTRACT: ReadonlySet<string> = new Set(['kind', ...OPTIONS]);
+const CONTRACT: ReadonlySet<string> = new Set(['kind', 'circuit', ...OPTIONS]);
 
 function merged(options: unknown, settings: unknown): FunctionHandlerOptions {
   if (!isRecord(options)) {

@@ -2,6 +2,7 @@ import { Inject, Injectable, Logger } from '@nestjs/common';
 import type { Backend } from '../backend/backend.js';
 import { BACKEND, CLOCK, SETTINGS } from '../backend/tokens.js';
 import type { FunctionSnapshot } from '../backend/worker-store.js';
+import { FunctionCircuits } from '../circuit/function-circuits.js';
 import { createCallId } from '../common/call-id.js';
 import { pause, within, type Clock } from '../common/clock.js';
 import {
@@ -69,6 +70,7 @@ export class FunctionRegistry {
     @Inject(CLOCK) protected readonly clock: Clock,
     @Inject(WorkerCoordinator) protected readonly coordinator: WorkerCoordinator,
     @Inject(CallClient) protected readonly calls: CallClient,
+    @Inject(FunctionCircuits) protected readonly circuits: FunctionCircuits,
     @Inject(CallProbes) protected readonly probes: CallProbes,
   ) {}
 
@@ -256,16 +258,19 @@ export class FunctionRegistry {
     return this.outcome<T>(callId, async () => {
       const ref = functionRef(functionName, workflowId);
       assertTimeout('timeout', timeout);
-      const perform = async (payload: string): Promise<CallResult> => {
+      const call = async (payload: string): Promise<CallResult> => {
         const definition = await this.pollUntilAvailable(ref, timeout);
         this.assertParameters(ref, definition, parameters);
         return this.send(callId, ref, payload, {});
       };
       const payload = this.encode(parameters, { item });
+      const circuit = this.circuits.of(ref, undefined);
+      const guarded = (followed: string): Promise<CallResult> =>
+        circuit === undefined ? call(followed) : circuit.guard(() => call(followed));
       const { caller } = this.probes;
       return caller === undefined
-        ? perform(payload)
-        : caller.follow({ callId, ref }, payload, perform);
+        ? guarded(payload)
+        : caller.follow({ callId, ref }, payload, guarded);
     });
   }
 

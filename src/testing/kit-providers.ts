@@ -3,6 +3,7 @@ import type { Backend } from '../backend/backend.js';
 import { BACKEND, CLOCK, KEYS, SETTINGS } from '../backend/tokens.js';
 import type { Settings } from '../common/settings.js';
 import { createWorkerId } from '../functions.options.js';
+import { CallProbes } from '../execution/call-probes.js';
 import { CallConsumer } from '../execution/worker/call-consumer.js';
 import { CallClient } from '../execution/caller/call-client.js';
 import { WorkerCoordinator } from '../lifecycle/worker-coordinator.js';
@@ -81,9 +82,17 @@ export function kitProviders(
     },
     {
       provide: CallConsumer,
-      inject: [BACKEND, SETTINGS, CLOCK],
-      useFactory: (backend: Backend, settings: Settings, clock: MemberClock) =>
-        new SpiedCallConsumer(clock.process.spy, backend, settings, clock),
+      inject: [BACKEND, SETTINGS, CLOCK, CallProbes, CallClient],
+      useFactory: (
+        backend: Backend,
+        settings: Settings,
+        clock: MemberClock,
+        probes: CallProbes,
+        client: CallClient,
+      ) =>
+        new SpiedCallConsumer(clock.process.spy, backend, settings, clock, probes, () =>
+          client.unsettled(),
+        ),
     },
   ];
 }

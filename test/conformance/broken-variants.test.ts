@@ -283,6 +283,55 @@ const FOUND_BY: Readonly<Record<string, readonly string[]>> = {
     'a group that was destroyed is made again: what is claimed goes on, the rest is put back',
   ],
   'no function has a record': ['functions that have a worker are counted, stale ones too'],
+  'a circuit never opens': [
+    'it opens when enough calls failed, over all callers, and not before',
+    'it opens at the failure rate, and not below it',
+  ],
+  'a circuit opens below its rate': ['it opens at the failure rate, and not below it'],
+  'the first who reports is taken for the only one': [
+    'nothing opens before all who call have had the time to report',
+  ],
+  'all callers are one': [
+    'one caller that fails alone does not open it for all, whatever it calls',
+    'a quorum of the callers has to see it, however many there are',
+  ],
+  'what was counted once counts for ever': [
+    'what is older than the window does not count, nor who counted it',
+  ],
+  'a report of another generation counts': [
+    'reports of calls that began before a change are dropped',
+  ],
+  'what opens a circuit opens it again': ['two reports that open it open it once, in both orders'],
+  'changes of a circuit are not told': [
+    'it opens when enough calls failed, over all callers, and not before',
+    'one that is open, and forgotten, is written back by who knows it, once',
+  ],
+  'a circuit that was reset remembers': [
+    'a reset forgets what was counted, and closing what is closed does not',
+  ],
+  'a circuit that is held by hand is tried again': [
+    'it is opened by hand, for a while or until it is closed',
+  ],
+  'everybody probes': ['one caller probes when it is due, and nobody else does'],
+  'a probe that succeeds shows nothing': [
+    'what a probe shows closes the circuit, or opens it again',
+  ],
+  'whoever probed closes the circuit': [
+    'a probe that is kept is not taken over, and one that is not is',
+    'a probe that was ended by hand says nothing, in both orders',
+  ],
+  'the lease of a probe is not kept': [
+    'a probe that is kept is not taken over, and one that is not is',
+  ],
+  'something is always counted': ['nothing is counted while it is not closed'],
+  'a circuit that never was is open': ['a circuit of which nothing is known is closed'],
+  'circuits of all functions are one': [
+    'circuits of two functions, and of two key prefixes, are not one',
+  ],
+  'a circuit that was forgotten stays so': [
+    'one that is open, and forgotten, is written back by who knows it, once',
+    'one that is due, and forgotten, is probed by who knows it',
+  ],
 };
 /** What applications notice of some of them. */
 const NOTICED: readonly (readonly [title: string, name: string])[] = [

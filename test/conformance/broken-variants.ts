@@ -6,6 +6,7 @@ import type {
   ReplyReader,
   RawCall,
 } from '../../src/backend/call-streams.js';
+import type { CircuitStore } from '../../src/backend/circuit-store.js';
 import type { DeadLetterStore, RawDeadLetter } from '../../src/backend/dead-letter-store.js';
 import type { FleetStore } from '../../src/backend/fleet-store.js';
 import type { BusEvents, NotificationBus } from '../../src/backend/notification-bus.js';
@@ -38,7 +39,10 @@ function otherwise<T extends object>(target: T, changes: Partial<T>): T {
 type Change<T> = (good: T, keys: Keys, backend: Backend) => Partial<T>;
 
 const part =
-  <N extends 'bus' | 'workers' | 'fleet' | 'calls' | 'deadLetters', T extends Backend[N]>(
+  <
+    N extends 'bus' | 'workers' | 'fleet' | 'calls' | 'deadLetters' | 'circuits',
+    T extends Backend[N],
+  >(
     name: N,
   ) =>
   (title: string, change: Change<T>): BrokenVariant => ({
@@ -54,6 +58,7 @@ const workers = part<'workers', WorkerStore>('workers');
 const fleet = part<'fleet', FleetStore>('fleet');
 const calls = part<'calls', CallStreams>('calls');
 const deadLetters = part<'deadLetters', DeadLetterStore>('deadLetters');
+const circuits = part<'circuits', CircuitStore>('circuits');
 
 const reader = (title: string, change: (good: CallReader) => Partial<CallReader>): BrokenVariant =>
   calls(title, (good) => ({
@@ -620,5 +625,87 @@ export const brokenVariants: readonly BrokenVariant[] = [
   }),
   calls('running calls do not count as backlog', (good) => ({
     submit: (all, terms) => good.submit(all, { ...terms, maxBacklog: terms.maxBacklog + 1 }),
+  })),
+
+  // Circuits
+  circuits('a circuit never opens', (good) => ({
+    report: (ref, report) => good.report(ref, { ...report, failures: 0 }),
+  })),
+  circuits('a circuit opens below its rate', (good) => ({
+    report: (ref, report) =>
+      good.report(ref, { ...report, terms: { ...report.terms, failureRate: 0.4 } }),
+  })),
+  circuits('the first who reports is taken for the only one', (good) => ({
+    report: (ref, report) =>
+      good.report(ref, { ...report, terms: { ...report.terms, settleMs: 0 } }),
+  })),
+  circuits('all callers are one', (good) => ({
+    report: (ref, report) => good.report(ref, { ...report, caller: 'all' }),
+  })),
+  circuits('what was counted once counts for ever', (good) => ({
+    report: (ref, report) =>
+      good.report(ref, { ...report, terms: { ...report.terms, windowMs: 600_000 } }),
+    counts: (ref, terms) => good.counts(ref, { ...terms, windowMs: 600_000 }),
+  })),
+  circuits('a report of another generation counts', (good) => ({
+    report: async (ref, report) => {
+      const { record } = await good.read(ref, undefined);
+      const { generation } = JSON.parse(record || '{"generation":0}') as { generation: number };
+      return good.report(ref, { ...report, generation });
+    },
+  })),
+  circuits('what opens a circuit opens it again', (good) => ({
+    report: async (ref, report) => {
+      const reading = await good.report(ref, report);
+      return reading.record.includes('"open"')
+        ? good.order(ref, { kind: 'open', reason: 'failure-rate', forMs: report.terms.openMs })
+        : reading;
+    },
+  })),
+  heard('changes of a circuit are not told', (tell) => (...message) => {
+    if (!message[1].includes('"circuit"')) tell(...message);
+  }),
+  circuits('a circuit that was reset remembers', (good) => ({
+    order: (ref, order) => good.order(ref, order.kind === 'reset' ? { kind: 'close' } : order),
+  })),
+  circuits('a circuit that is held by hand is tried again', (good) => ({
+    order: (ref, order) =>
+      good.order(ref, order.kind === 'open' ? { ...order, forMs: order.forMs ?? 1 } : order),
+  })),
+  circuits('everybody probes', (good) => ({
+    probe: async (...probe) => ({ ...(await good.probe(...probe)), granted: true }),
+  })),
+  circuits('a probe that succeeds shows nothing', (good) => ({
+    conclude: (ref, generation, verdict, ms) =>
+      good.conclude(ref, generation, verdict === 'success' ? 'none' : verdict, ms),
+  })),
+  circuits('whoever probed closes the circuit', (good) => ({
+    conclude: (ref, generation, verdict, ms) =>
+      verdict === 'success'
+        ? good.order(ref, { kind: 'close' })
+        : good.conclude(ref, generation, verdict, ms),
+  })),
+  circuits('the lease of a probe is not kept', (good) => ({
+    conclude: (ref, generation, verdict, ms) =>
+      verdict === 'keep' ? good.read(ref, undefined) : good.conclude(ref, generation, verdict, ms),
+  })),
+  circuits('something is always counted', (good) => ({
+    counts: async (...asked) => {
+      const counts = await good.counts(...asked);
+      return { ...counts, calls: Math.max(counts.calls, 5) };
+    },
+  })),
+  circuits('a circuit that never was is open', (good) => ({
+    read: async (...read) => {
+      const { record, timestamp } = await good.read(...read);
+      return { record: record || '{"generation":1,"state":"open","since":1}', timestamp };
+    },
+  })),
+  circuits('circuits of all functions are one', (good) => ({
+    read: (_, known) => good.read(functionRef('work', 'default'), known),
+  })),
+  circuits('a circuit that was forgotten stays so', (good) => ({
+    read: (ref) => good.read(ref, undefined),
+    probe: (ref, caller, leaseMs) => good.probe(ref, caller, leaseMs, undefined),
   })),
 ];

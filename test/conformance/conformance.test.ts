@@ -19,6 +19,10 @@ describe('the conformance suite', () => {
   it('leaves out what a backend cannot be made to do', () => {
     const create = onMemory().create;
     const left = conformanceCases.filter((one) => !conformanceCasesFor({ create }).includes(one));
-    expect(left.map(({ needs }) => needs).sort()).toEqual(['destroyGroup', 'forget', 'spoil']);
+    expect([...new Set(left.map(({ needs }) => needs))].sort()).toEqual([
+      'destroyGroup',
+      'forget',
+      'spoil',
+    ]);
   });
 });

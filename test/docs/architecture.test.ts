@@ -40,6 +40,8 @@ describe('docs/architecture.md', () => {
       keys.workers(ref),
       keys.definition(ref),
       keys.lastEpoch(ref),
+      keys.circuit(ref),
+      keys.circuitCounts(ref),
       keys.workflow('workflowId'),
       keys.lease('sessionId'),
       keys.hosted('sessionId'),
@@ -66,6 +68,7 @@ describe('docs/architecture.md', () => {
     const keys = new Keys('');
     const all = [
       ...keys.channels(functionRef('functionName', 'workflowId')),
+      keys.circuitChannel(functionRef('functionName', 'workflowId')),
       keys.control('sessionId'),
       keys.telemetry('metrics', functionRef('functionName', 'workflowId')),
       keys.telemetry('bottleneck', functionRef('functionName', 'workflowId')),
@@ -82,7 +85,7 @@ describe('docs/architecture.md', () => {
         ...['calls', 'workers', 'definition', 'deadLetters', 'lastEpoch', 'workflow', 'lease'],
         ...['hosted', 'replies', 'control', 'processes', 'supervisor', 'channel', 'channels'],
         ...['delayed', 'aside', 'once', 'bells', 'grave', 'pool', 'poolDue', 'poolWake', 'deputy'],
-        ...['given', 'poolOffers'],
+        ...['given', 'poolOffers', 'circuit', 'circuitCounts', 'circuitChannel'],
         ...['delayedFunctions', 'unclaimed', 'unprefixed', 'prefixedPattern', 'unprefixedPattern'],
         ...['telemetry', 'allTelemetry', 'listeners', 'vitals'],
       ].sort(),

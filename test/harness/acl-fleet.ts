@@ -8,6 +8,7 @@ import { Fleet } from './apps.js';
 /** The users of the tests, made of the blocks of docs/security.md. */
 export const USERS = {
   caller: ['Every process', 'Calling'],
+  breaker: ['Every process', 'Calling', 'Circuits'],
   giver: ['Every process', 'Calling', 'Giving calls'],
   worker: ['Every process', 'Hosting'],
   supervisor: ['Every process', 'Supervising'],
@@ -19,6 +20,7 @@ export type User = keyof typeof USERS;
 /** What each of them is to the module. */
 export const ROLES: Readonly<Record<User, FunctionsOptions>> = {
   caller: { worker: false, supervise: false },
+  breaker: { worker: false, supervise: false },
   giver: { worker: false, supervise: false },
   worker: { supervise: false },
   supervisor: { worker: false },

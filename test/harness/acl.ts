@@ -6,6 +6,7 @@ import { readText } from '../docs/markdown.js';
 export type AclBlock =
   | 'Every process'
   | 'Calling'
+  | 'Circuits'
   | 'Giving calls'
   | 'Hosting'
   | 'Supervising'

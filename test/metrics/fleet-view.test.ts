@@ -3,7 +3,7 @@ import { FleetView, FORGET_MS, MAX_REPORTS } from '../../src/metrics/fleet-view.
 import { loadHistograms } from '../../src/metrics/histograms.js';
 import { functionRef } from '../../src/protocol/function-ref.js';
 import type { LatencyRecord, MetricsNotification } from '../../src/protocol/metrics.js';
-import { ManualClock } from '../harness/manual-clock.js';
+import { TestClock } from '../../src/testing/test-clock.js';
 
 const ref = functionRef('work', 'default');
 const nothing: LatencyRecord = { count: 0, sumMs: 0, p50Ms: 0, p99Ms: 0, maxMs: 0, hdr: '' };
@@ -53,14 +53,14 @@ describe('the view of the fleet', () => {
       ],
     ];
     for (const packets of orders) {
-      const view = new FleetView(new ManualClock());
+      const view = new FleetView(new TestClock('frozen'));
       for (const [epoch, seq, runs] of packets) view.hear(ref, report({ epoch, seq, runs }));
       expect((await merged(view)).functions).toMatchObject([{ runs: 20 }]);
     }
   });
 
   it('has a rate of what two reports of one epoch differ in', async () => {
-    const view = new FleetView(new ManualClock());
+    const view = new FleetView(new TestClock('frozen'));
     view.hear(ref, report({ runs: 100 }));
     expect((await merged(view)).functions[0]?.runsPerSecond).toBe(0);
     view.hear(ref, report({ seq: 2, timestamp: 3_000, runs: 150 }));
@@ -70,7 +70,7 @@ describe('the view of the fleet', () => {
   });
 
   it('takes the backlog of who asked last, for all ask the same Redis', async () => {
-    const view = new FleetView(new ManualClock());
+    const view = new FleetView(new TestClock('frozen'));
     const backlogs: [string, number, number][] = [
       ['p', 2_000, 7],
       ['q', 1_000, 9],
@@ -84,18 +84,18 @@ describe('the view of the fleet', () => {
   });
 
   it('forgets a process that is not heard for five seconds', async () => {
-    const clock = new ManualClock();
+    const clock = new TestClock('frozen');
     const view = new FleetView(clock);
     view.hear(ref, report({}));
-    clock.advance(FORGET_MS);
+    clock.tick(FORGET_MS);
     view.hear(ref, report({ processId: 'other' }));
     expect((await merged(view)).processes).toHaveLength(2);
-    clock.advance(1);
+    clock.tick(1);
     expect((await merged(view)).processes.map(({ processId }) => processId)).toEqual(['other']);
   });
 
   it('holds so many reports and no more, counts the others, and takes no notice of a probe', async () => {
-    const view = new FleetView(new ManualClock());
+    const view = new FleetView(new TestClock('frozen'));
     for (let i = 0; i < MAX_REPORTS + 5; i += 1) view.hear(ref, report({ processId: `p${i}` }));
     view.hear(ref, { type: 'probe' });
     const { processes, dropped } = await merged(view);

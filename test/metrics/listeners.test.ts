@@ -1,5 +1,5 @@
 import { describe, expect, it } from '@jest/globals';
-import { ManualClock } from '../harness/manual-clock.js';
+import { TestClock } from '../../src/testing/test-clock.js';
 import { Latencies, loadHistograms } from '../../src/metrics/histograms.js';
 import { HOLD_MS, Listeners, MAX_NAMED, parseAnnouncement } from '../../src/metrics/listeners.js';
 import { MAX_MEASURED, ProcessMeter } from '../../src/metrics/process-meter.js';
@@ -64,7 +64,7 @@ describe('what is known of listeners', () => {
 });
 
 describe('a meter', () => {
-  const meterOn = async (clock: ManualClock): Promise<ProcessMeter> =>
+  const meterOn = async (clock: TestClock): Promise<ProcessMeter> =>
     new ProcessMeter(await loadHistograms(), clock, 1);
   const call = (meter: ProcessMeter, name: string): Promise<string> =>
     meter.follow({ callId: name, ref: functionRef(name, 'w') }, '{}', () => {
@@ -73,18 +73,18 @@ describe('a meter', () => {
     });
 
   it('measures a thousand of 100,000 functions, counts the others, and makes room of idle ones', async () => {
-    const clock = new ManualClock();
+    const clock = new TestClock('frozen');
     const meter = await meterOn(clock);
     for (let i = 0; i < 100_000; i += 1) await call(meter, `f${i}`);
     expect(meter.all()).toHaveLength(MAX_MEASURED);
     expect(meter.unmeasured).toBe(100_000 - MAX_MEASURED);
-    clock.advance(61_000);
+    clock.tick(61_000);
     await call(meter, 'later');
     expect(meter.all().map(({ ref }) => ref.functionName)).toEqual(['later']);
   });
 
   it('counts the codes that handlers choose up to a bound', async () => {
-    const meter = await meterOn(new ManualClock());
+    const meter = await meterOn(new TestClock('frozen'));
     const ref = functionRef('work', 'w');
     for (let i = 0; i < 1_000; i += 1) {
       const run = { startedAt: undefined, kind: 'settle', attempt: 1, failures: 0 };
@@ -97,7 +97,7 @@ describe('a meter', () => {
   });
 
   it('counts a hand-over once, when the call is over, and a retry when it is ordered', async () => {
-    const meter = await meterOn(new ManualClock());
+    const meter = await meterOn(new TestClock('frozen'));
     const ref = functionRef('work', 'w');
     const run = { startedAt: undefined, code: undefined };
     meter.ended(ref, { ...run, kind: 'retry', attempt: 2, failures: 0 });

@@ -1,6 +1,7 @@
 import { describe, expect, it } from '@jest/globals';
 import { hostname } from 'node:os';
 import { Cluster, Redis } from 'ioredis';
+import { CIRCUIT_DEFAULTS } from '../../src/circuit/circuit-options.js';
 import { InvalidOptionsError, type OptionViolation } from '../../src/common/errors.js';
 import { FunctionsModule } from '../../src/functions.module.js';
 import {
@@ -57,6 +58,7 @@ const REFUSED: Readonly<Record<keyof FunctionsOptions, readonly unknown[]>> = {
   tracing: [null, 'yes', 1],
   health: [null, 'yes', 7, [], () => true],
   metrics: [null, 'yes', 7, [], () => true],
+  circuit: [null, 'yes', 7, () => true],
 };
 
 /** Per option: values at the edges of what is allowed. */
@@ -90,6 +92,15 @@ const ACCEPTED: Readonly<Record<keyof FunctionsOptions, readonly unknown[]>> = {
   tracing: [true, false],
   health: [true, false, {}, { path: 'health' }, { path: '/a/b', required: [] }],
   metrics: [true, false, {}, { path: 'metrics' }, { path: '/a/b' }],
+  circuit: [
+    true,
+    false,
+    {},
+    { enabled: false, functions: [] },
+    { failureRate: 0.01, minimumCalls: 1, windowMs: 100, quorum: 0, openMs: 10 },
+    { failureRate: 1, minimumCalls: 1_000_000, windowMs: 3_600_000, quorum: 1, openMs: 86_400_000 },
+    { isFailure: () => undefined, functions: [{ functionName: 'f', enabled: false }] },
+  ],
 };
 
 const table = (values: typeof REFUSED): { option: string; value: unknown; shown: string }[] =>
@@ -386,5 +397,62 @@ describe('health', () => {
 describe('FunctionsModule.forRoot', () => {
   it('throws when the module is built, before anything connects', () => {
     expect(() => FunctionsModule.forRoot({ concurrency: 0 })).toThrow(InvalidOptionsError);
+  });
+});
+
+describe('the circuit option', () => {
+  it.each<[unknown, string]>([
+    [{ failureRate: 0 }, 'circuit.failureRate'],
+    [{ failureRate: 1.1 }, 'circuit.failureRate'],
+    [{ failureRate: '0.5' }, 'circuit.failureRate'],
+    [{ minimumCalls: 0 }, 'circuit.minimumCalls'],
+    [{ windowMs: 99 }, 'circuit.windowMs'],
+    [{ quorum: -0.1 }, 'circuit.quorum'],
+    [{ openMs: 9 }, 'circuit.openMs'],
+    [{ openMs: null }, 'circuit.openMs'],
+    [{ isFailure: true }, 'circuit.isFailure'],
+    [{ enabled: 'yes' }, 'circuit.enabled'],
+    [{ treshold: 0.5 }, 'circuit.treshold'],
+    [{ functions: {} }, 'circuit.functions'],
+    [{ functions: [7] }, 'circuit.functions[0]'],
+    [{ functions: [{}] }, 'circuit.functions[0].functionName'],
+    [{ functions: [{ functionName: 'f', workflowId: '' }] }, 'circuit.functions[0].workflowId'],
+    [
+      { functions: [{ functionName: 'f' }, { functionName: 'g', openMs: 1 }] },
+      'circuit.functions[1].openMs',
+    ],
+    [{ functions: [{ functionName: 'f', functions: [] }] }, 'circuit.functions[0].functions'],
+  ])('of %j stops with the path of what is wrong', (circuit, path) => {
+    expect(violationsOf({ circuit })).toEqual([
+      { path, value: expect.any(String), allowed: expect.stringMatching(/./) },
+    ]);
+  });
+
+  it('is off unless asked for', () => {
+    expect(resolve().settings.circuit).toBeUndefined();
+    expect(resolve({ circuit: false }).settings.circuit).toBeUndefined();
+  });
+
+  it('gives each function what it says, and the rest what the module says', () => {
+    const { circuit } = resolve({
+      workflowId: 'shop',
+      circuit: {
+        failureRate: 0.3,
+        openMs: undefined,
+        functions: [
+          { functionName: 'charge', openMs: 100 },
+          { functionName: 'log', workflowId: 'other', enabled: false },
+        ],
+      },
+    }).settings;
+    const rest = { ...CIRCUIT_DEFAULTS, failureRate: 0.3 };
+    expect(circuit?.policy).toEqual(rest);
+    expect([...(circuit?.functions ?? [])]).toEqual([
+      ['charge:shop', { ...rest, openMs: 100 }],
+      ['log:other', undefined],
+    ]);
+    const only = resolve({ circuit: { enabled: false, functions: [{ functionName: 'f' }] } });
+    expect(only.settings.circuit?.policy).toBeUndefined();
+    expect(only.settings.circuit?.functions.get('f:default')).toEqual(CIRCUIT_DEFAULTS);
   });
 });

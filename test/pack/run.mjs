@@ -140,14 +140,16 @@ async function install(app, dir, tarball) {
   await mustRun(`${app.name}: npm install`, 'npm', args, { cwd: dir });
 }
 
-/** All peers fit, and the package brings nothing along: one copy of everything. */
+/** All peers fit, and the package brings nothing along but its breaker: one copy of everything. */
 async function checkTree(app, dir) {
   await mustRun(`${app.name}: npm ls`, 'npm', ['ls', '--all', '--loglevel=error'], { cwd: dir });
   const home = join(dir, 'node_modules', manifest.name);
   const { dependencies = {}, optionalDependencies = {} } = JSON.parse(
     await readFile(join(home, 'package.json'), 'utf8'),
   );
-  const brought = Object.keys({ ...dependencies, ...optionalDependencies });
+  const brought = Object.keys({ ...dependencies, ...optionalDependencies }).filter(
+    (name) => name !== 'cockatiel',
+  );
   if (brought.length > 0) throw new Error(`${app.name}: brings ${brought.join(', ')} along`);
   const nested = (await readdir(home)).includes('node_modules');
   if (nested) throw new Error(`${app.name}: ${manifest.name} has a node_modules of its own`);

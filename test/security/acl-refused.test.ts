@@ -95,9 +95,23 @@ describe('a user of docs/security.md is refused', () => {
     ['XADD', foreign, '*', 'id', '{}'],
     inScript(`XADD ${foreign} * id {}`),
   ];
+  const circuits: string[][] = [
+    ['SET', `${PREFIX}nf:{work:default}:circuit`, '{}'],
+    ['PUBLISH', `${PREFIX}circuit:state:work:default`, '{}'],
+  ];
+  const ofCallers = [...supervision, ...ofWorkers, ...readsCalls, ...deadLetters, ...answers];
   const REFUSED: Readonly<Record<User, string[][]>> = {
-    caller: [...everybody, ...supervision, ...ofWorkers, ...readsCalls, ...deadLetters, ...answers],
-    giver: [...everybody, ...supervision, ...ofWorkers, ...deadLetters, ...answers],
+    caller: [...everybody, ...ofCallers, ...circuits],
+    breaker: [...everybody, ...ofCallers],
+    // Who gives calls takes them first.
+    giver: [
+      ...everybody,
+      ...supervision,
+      ...ofWorkers,
+      ...deadLetters,
+      ...answers,
+      ...circuits,
+    ].filter(([name]) => name !== 'XREADGROUP'),
     worker: [...everybody, ...supervision, ...deadLetters],
     supervisor: [...everybody, ...ofWorkers.slice(0, 7), ...deadLetters],
     operator: [...everybody, ...supervision, ...ofWorkers, ...readsCalls, ...answers],

@@ -390,6 +390,45 @@ describe('a fleet whose users have the rules of docs/security.md', () => {
     stock.disconnect();
   });
 
+  it('counts, opens, probes and closes circuits, and hears of it', async () => {
+    let broken = true;
+    await fleet.startAs('worker', [
+      hosting('work', () => {
+        if (broken) throw new Error('broken');
+        return 'done';
+      }),
+    ]);
+    const circuit = { minimumCalls: 4, windowMs: 1_000, openMs: 50 };
+    const start = (): Promise<INestApplicationContext> => fleet.startAs('breaker', [], { circuit });
+    const leaving = await start();
+    const [one, two] = [leaving, await start()].map((app) => app.get(EnhancedFunctionRegistry)) as [
+      EnhancedFunctionRegistry,
+      EnhancedFunctionRegistry,
+    ];
+    const both = [one, two];
+    await eventually('it is open', async () => {
+      const codes = await Promise.all(both.map((registry) => codeOf(registry.call('work'))));
+      return codes.includes('CIRCUIT_OPEN');
+    });
+    broken = false;
+    await eventually('it is closed', async () => {
+      const codes = await Promise.all(both.map((registry) => codeOf(registry.call('work'))));
+      return codes.every((code) => code === 'no failure');
+    });
+    await one.getCircuit('work').open('by hand');
+    await eventually('the other one hears', () => two.getCircuit('work').state === 'open');
+    await two.getCircuit('work').close();
+    await eventually('both know', () => one.getCircuit('work').state === 'closed');
+    await one.call('work');
+    await one.getCircuit('work').counts();
+    await fleet.stop(leaving);
+    await eventually('who left is forgotten', async () => {
+      await two.call('work');
+      return (await two.getCircuit('work').counts()).callers === 1;
+    });
+    await two.getCircuit('work').reset();
+  });
+
   it('supervises in an office of two, others ask for it, and in another database than the first', async () => {
     const first = await fleet.startAs('supervisor');
     await eventually('it supervises', () => first.get(WorkerCoordinator).isSupervisor);

@@ -99,6 +99,15 @@ const COMPILES: readonly Snippet[] = [
       FunctionsModule.forRoot({ concurrency: 1, health: { required: [{ functionName: 'f' }] } });
       FunctionsModule.forRootAsync({ inject: ['URL'], useFactory: (url: string) => ({ connection: url }) });`,
   },
+  {
+    title: 'a contract with a circuit, and its handle',
+    code: `
+      const charge = defineFunction<Input, Output>({ name: 'charge', circuit: { failureRate: 0.2 } });
+      const states: ('closed' | 'open' | 'half-open')[] = [registry.getCircuit(charge).state];
+      void states;
+      registry.getCircuit('charge', 'shop').on('open', ({ reason, retryAt }) => [reason, retryAt]);
+      void FunctionsModule.forRoot({ circuit: { functions: [{ functionName: 'charge', openMs: 5 }] } });`,
+  },
 ];
 
 const REFUSED: readonly (Snippet & { readonly message: RegExp })[] = [

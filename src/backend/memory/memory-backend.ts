@@ -3,6 +3,7 @@ import { callIsolated, type Dispose } from '../../common/typed-events.js';
 import type { Keys } from '../../protocol/keys.js';
 import type { Backend } from '../backend.js';
 import { MemoryCallStreams } from './memory-call-streams.js';
+import { MemoryCircuitStore } from './memory-circuit-store.js';
 import { MemoryConnection } from './memory-connection.js';
 import { MemoryDeadLetterStore } from './memory-dead-letter-store.js';
 import { MemoryFleetStore } from './memory-fleet-store.js';
@@ -21,6 +22,7 @@ export class MemoryBackend implements Backend {
   readonly fleet: MemoryFleetStore;
   readonly calls: MemoryCallStreams;
   readonly deadLetters: MemoryDeadLetterStore;
+  readonly circuits: MemoryCircuitStore;
   private readonly connection: MemoryConnection;
   private readonly listeners = new Set<() => void>();
   private state: 'idle' | 'starting' | 'connected' | 'closed' = 'idle';
@@ -33,6 +35,7 @@ export class MemoryBackend implements Backend {
     this.fleet = new MemoryFleetStore(this.connection, keys);
     this.calls = new MemoryCallStreams(this.connection, keys);
     this.deadLetters = new MemoryDeadLetterStore(this.connection);
+    this.circuits = new MemoryCircuitStore(this.connection, keys);
   }
 
   get address(): string {

@@ -3,6 +3,7 @@ import { functionRef, type FunctionRef } from '../../protocol/function-ref.js';
 import type { RawDeadLetter } from '../dead-letter-store.js';
 import { REPLY_STREAM_TTL_MS } from '../limits.js';
 import { ExpiringMap } from './expiring-map.js';
+import type { MemoryCircuit } from './memory-circuit.js';
 import { MemoryFunction, type SharedCall } from './memory-function.js';
 import { Pool } from './pool.js';
 import { ReplyStream } from './reply-stream.js';
@@ -11,6 +12,8 @@ import { Sessions } from './sessions.js';
 /** All that is stored under one key prefix: the functions, calls and processes of one tenant. */
 export class MemorySpace {
   readonly sessions: Sessions;
+  /** Circuits that changed, or of which something was counted, lately; one that is held by hand, for ever. */
+  readonly circuits: ExpiringMap<MemoryCircuit>;
   /** What is shared by an idempotency key. */
   readonly shared: ExpiringMap<SharedCall>;
   /** The highest epoch of a function's workers that left lately. */
@@ -29,6 +32,7 @@ export class MemorySpace {
     private readonly buried: (ref: FunctionRef, letter: RawDeadLetter) => void = () => undefined,
   ) {
     this.sessions = new Sessions(clock);
+    this.circuits = new ExpiringMap(clock);
     this.shared = new ExpiringMap(clock);
     this.lastEpochs = new ExpiringMap(clock);
     this.replies = new ExpiringMap(clock);

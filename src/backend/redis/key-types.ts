@@ -6,10 +6,10 @@ import type { RedisConnection } from './redis-connection.js';
 const TYPES: readonly (readonly [type: string, end: RegExp])[] = [
   ['stream', /:(calls|dead|replies)$/],
   ['zset', /:(delayed|unclaimed|due)$/],
-  ['hash', /:(aside|workers|processes)$|}:once:/],
+  ['hash', /:(aside|workers|processes|circuit-counts)$|}:once:/],
   ['set', /:(bells|functions|hosted)$/],
   ['list', /:wake$/],
-  ['string', /:(definition|epoch|lease|grave|supervisor|deputy)$/],
+  ['string', /:(definition|epoch|lease|grave|supervisor|deputy|circuit)$/],
 ];
 
 /** The type that a key of the library has, as Redis's TYPE names it. */

@@ -4,6 +4,7 @@ import type { Dispose } from '../../common/typed-events.js';
 import type { Keys } from '../../protocol/keys.js';
 import type { Backend } from '../backend.js';
 import { RedisCallStreams } from './redis-call-streams.js';
+import { RedisCircuitStore } from './redis-circuit-store.js';
 import { isRedisInstance, RedisConnection, type RedisSource } from './redis-connection.js';
 import { RedisDeadLetterStore } from './redis-dead-letter-store.js';
 import { RedisFleetStore } from './redis-fleet-store.js';
@@ -22,6 +23,7 @@ export class RedisBackend implements Backend {
   readonly fleet: RedisFleetStore;
   readonly calls: RedisCallStreams;
   readonly deadLetters: RedisDeadLetterStore;
+  readonly circuits: RedisCircuitStore;
   readonly address: string;
   private readonly logger = new Logger('REDIS');
   private readonly commands: RedisConnection;
@@ -40,6 +42,7 @@ export class RedisBackend implements Backend {
     this.workers = new RedisWorkerStore(this.commands, keys, untold);
     this.deadLetters = new RedisDeadLetterStore(this.commands, keys);
     this.fleet = new RedisFleetStore(this.commands, keys);
+    this.circuits = new RedisCircuitStore(this.commands, keys, untold);
     this.calls = new RedisCallStreams(
       this.commands,
       (role, owner) => this.connect(role, owner),

@@ -50,6 +50,12 @@ export const scripts = {
   resign: load('resign'),
   look: load('look'),
   condemn: load('condemn'),
+  circuitRead: load('circuit-read'),
+  circuitReport: load('circuit-report'),
+  circuitProbe: load('circuit-probe'),
+  circuitConclude: load('circuit-conclude'),
+  circuitOrder: load('circuit-order'),
+  circuitCounts: load('circuit-counts'),
 } as const;
 
 /** Runs a script by its hash; a server that does not know it (first use, restart) gets the text. */

@@ -15,6 +15,7 @@ import {
   isFunctionsError,
   isRefused,
   MaxDeliveriesError,
+  NOT_WRITTEN,
   OutcomeUnknownError,
   RemoteFunctionError,
   WorkerLostError,
@@ -288,7 +289,7 @@ export class CallClient {
     const { ref, timeoutMs } = call.request;
     const stage =
       call.entryId === undefined
-        ? `it could not be written to ${backendName(this.backend.address)}`
+        ? `${NOT_WRITTEN} to ${backendName(this.backend.address)}`
         : 'no worker finished it in time';
     this.giveUp(
       call,
