@@ -445,6 +445,7 @@ describe('a fleet whose users have the rules of docs/security.md', () => {
     // What a process does only when it doubts that an office is held.
     const asker = third.get<Backend>(BACKEND);
     await expect(asker.fleet.elect('nobody', OFFICE_LEASES)).resolves.toBe('none');
+    await usage.settle();
     await fleet.stop(third);
     await fleet.stop(first);
     await eventually('the deputy follows', () => second.get(WorkerCoordinator).isSupervisor);

@@ -5,10 +5,10 @@ import type { RedisConnection } from './redis-connection.js';
 /** What the library keeps in its keys, by their ends; docs/architecture.md lists them. */
 const TYPES: readonly (readonly [type: string, end: RegExp])[] = [
   ['stream', /:(calls|dead|replies)$/],
-  ['zset', /:(delayed|unclaimed|due)$/],
+  ['zset', /:(delayed|unclaimed|due|offers)$/],
   ['hash', /:(aside|workers|processes|circuit-counts)$|}:once:/],
   ['set', /:(bells|functions|hosted)$/],
-  ['list', /:wake$/],
+  ['list', /:(wake|given)$/],
   ['string', /:(definition|epoch|lease|grave|supervisor|deputy|circuit)$/],
 ];
 

@@ -1,5 +1,6 @@
 import { Logger } from '@nestjs/common';
 import type { Redis } from 'ioredis';
+import { systemClock } from '../../common/clock.js';
 import { Complaint } from '../../common/complaint.js';
 import { isRefused } from '../../common/errors.js';
 import type { FunctionRef } from '../../protocol/function-ref.js';
@@ -16,6 +17,10 @@ export const GROUP = 'workers';
 
 /** Calls that are given to one process at once, at the most. */
 const MAX_GIVEN = 64;
+/** How many calls an offer is for is the fraction of its score, in these parts; see give.lua. */
+const PLACES_UNIT = 1_024;
+/** So long Redis's clock is counted on here. */
+const REDIS_TIME_LASTS_MS = 60_000;
 const NOTHING: Bell = { rang: false, calls: [] };
 const RANG: Bell = { rang: true, calls: [] };
 
@@ -34,8 +39,10 @@ export class RedisCallReader implements CallReader {
   private readonly callsParts: readonly [string, string];
   /** The pool whose bell it waits for, or waited for, with an offer to take calls. */
   private offered: string | undefined;
-  /** Whether this connection's server knows the script and lets this user offer. */
+  /** Whether this user may offer, on this connection. */
   private offering: 'untried' | 'works' | 'refused' = 'untried';
+  /** Redis's clock minus this process's, and when it was measured. */
+  private redisTime = { offsetMs: 0, at: -Infinity };
   /** Of the functions that were taken so far. */
   private readonly refs = new Map<string, FunctionRef>();
 
@@ -50,6 +57,7 @@ export class RedisCallReader implements CallReader {
       this.clientId = undefined;
       this.unwakeable = false;
       this.offering = 'untried';
+      this.redisTime = { offsetMs: 0, at: -Infinity };
       return connection.client.client('ID').then(
         (id) => (this.clientId = id),
         (error: unknown) => this.tellUnwakeable(connection.translate('CLIENT ID', error)),
@@ -176,21 +184,37 @@ export class RedisCallReader implements CallReader {
     }
   }
 
-  /** Travels with the wait that follows, once the script is known there. */
+  /**
+   * Travels with the wait that follows, once it is known that it may. A bare ZADD, for an idle process does it all the
+   * time; Redis's clock is asked for now and then only. A clock that was set meanwhile makes an offer last too short,
+   * and the bell rings, or too long: then the end of its worker takes it away.
+   */
   private async offer(pool: string, blockMs: number, places: number): Promise<void> {
     if (this.offering === 'refused') return;
     this.offered = pool;
-    const args = [this.consumer, blockMs, places];
-    const sent = runScript(
-      this.connection.client,
-      scripts.offer,
-      [this.keys.poolOffers(pool)],
-      args,
-    ).then(
+    const now = systemClock.elapsed();
+    if (now - this.redisTime.at > REDIS_TIME_LASTS_MS) {
+      const asked = this.askRedisTime(now);
+      if (this.offering === 'untried') await asked;
+    }
+    if (this.redisTime.at === -Infinity) return;
+    const ends = Math.floor(now) + this.redisTime.offsetMs + blockMs;
+    const score = (ends + places / PLACES_UNIT).toFixed(4);
+    const sent = this.connection.client.zadd(this.keys.poolOffers(pool), score, this.consumer).then(
       () => (this.offering = 'works'),
       () => this.refuseOffers(),
     );
     if (this.offering === 'untried') await sent;
+  }
+
+  private async askRedisTime(at: number): Promise<void> {
+    try {
+      const [seconds, micros] = await this.connection.client.time();
+      const offsetMs = Number(seconds) * 1_000 + Math.floor(Number(micros) / 1_000) - at;
+      this.redisTime = { offsetMs: Math.floor(offsetMs), at };
+    } catch {
+      this.refuseOffers();
+    }
   }
 
   /** The bell rings for all calls then. */

@@ -30,7 +30,6 @@ export const scripts = {
   submit: load('submit'),
   confirm: load('confirm'),
   submitOnce: load('submit-once'),
-  offer: load('offer'),
   take: load('take'),
   settle: load('settle'),
   conclude: load('conclude'),

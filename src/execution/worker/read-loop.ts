@@ -248,7 +248,10 @@ export class ReadLoop {
   }
 
   private async waitForBell(reader: CallReader, plan: PoolPlan): Promise<void> {
-    const wait = reader.waitForBell(plan.read.pools, this.blockMs, this.lanes.places);
+    // An offer is a command. While nothing comes, every other wait is without one: its call would hear the bell.
+    const offers = this.vain < 2 || this.vain % 2 === 0;
+    const places = offers ? this.lanes.places : 0;
+    const wait = reader.waitForBell(plan.read.pools, this.blockMs, places);
     const { rang, calls } = await this.waiting(plan, wait);
     this.given = calls.length > 0;
     this.vain = rang || this.given ? 0 : this.vain + 1;
