@@ -33,6 +33,7 @@ export interface SnapshotOptions extends MetricsFilter {
 
 const DEFAULT_MEASURE_MS = 1_500;
 const MAX_MEASURE_MS = 60_000;
+const HOLD_INTERVAL_MS = 60_000;
 const FILTER_FIELDS = new Set(['functionName', 'workflowId']);
 const SNAPSHOT_FIELDS = new Set([...FILTER_FIELDS, 'measureMs']);
 
@@ -164,12 +165,20 @@ export class FunctionsMetrics {
       if (heard !== undefined) hear(heard, data);
     };
     // The subscription first: what is published the moment that somebody listens should be heard.
-    const subscription = await this.subscribe(type, ref, read);
-    const stop = this.engine.listen(ref?.id ?? 'all');
-    return async () => {
-      stop();
-      await subscription.unsubscribe();
-    };
+    // Who listens wants the process to go on: no timer of the library keeps it, and in memory nothing else does.
+    const hold = setInterval(() => undefined, HOLD_INTERVAL_MS);
+    try {
+      const subscription = await this.subscribe(type, ref, read);
+      const stop = this.engine.listen(ref?.id ?? 'all');
+      return async () => {
+        clearInterval(hold);
+        stop();
+        await subscription.unsubscribe();
+      };
+    } catch (error) {
+      clearInterval(hold);
+      throw error;
+    }
   }
 
   private subscribe(
