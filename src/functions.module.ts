@@ -30,6 +30,7 @@ import { CallProbes } from './execution/call-probes.js';
 import { CallConsumer } from './execution/worker/call-consumer.js';
 import {
   ALLOWED,
+  applicationSettings,
   assertHealth,
   assertMetrics,
   resolveHealth,
@@ -120,7 +121,7 @@ const PROVIDERS: Provider[] = [
   {
     provide: SETTINGS,
     inject: [RESOLVED],
-    useFactory: ({ settings }: ResolvedOptions): Settings => settings,
+    useFactory: ({ settings }: ResolvedOptions): Settings => applicationSettings(settings),
   },
   {
     provide: KEYS,

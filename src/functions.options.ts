@@ -207,10 +207,18 @@ export const ALLOWED: Readonly<Record<keyof FunctionsOptions, string>> = Object.
   circuit: CIRCUIT_OPTION,
 });
 
+/** The settings of a module: a `workerId` only where one was given. */
+export type ModuleSettings = Omit<Settings, 'workerId'> & Partial<Pick<Settings, 'workerId'>>;
+
 /** Options checked and completed. */
 export interface ResolvedOptions {
   readonly connection: unknown;
-  readonly settings: Settings;
+  readonly settings: ModuleSettings;
+}
+
+/** The settings of an application of the module. Each is another worker, also where one module makes several. */
+export function applicationSettings(settings: ModuleSettings): Settings {
+  return Object.freeze({ workerId: createWorkerId(), ...settings });
 }
 
 /**
@@ -255,8 +263,7 @@ export function resolveOptions(
     ...plain
   } = defined;
   const workflowId = options.workflowId ?? DEFAULTS.workflowId;
-  const settings: Settings = {
-    workerId: createWorkerId(),
+  const settings: ModuleSettings = {
     ...DEFAULTS,
     ...(plain as Partial<typeof DEFAULTS>),
     health: resolveHealth(options.health, workflowId),
@@ -267,7 +274,7 @@ export function resolveOptions(
 }
 
 /** The name of a process that was given none. */
-export function createWorkerId(): string {
+function createWorkerId(): string {
   return `${hostname()}-${process.pid}-${randomBytes(3).toString('hex')}`;
 }
 

@@ -103,10 +103,11 @@ export class FunctionsRuntime {
     this.hooksCheck?.cancel();
     await this.step('metrics', () => this.closeMetrics());
     await this.step('caller', () => this.calls.close());
-    await this.step('circuits', () => this.circuits.close());
     await this.step('watcher', () =>
       this.watcher instanceof FunctionReadinessWatcher ? this.watcher.close() : undefined,
     );
+    // After all that ends a call: a probe that was out is concluded.
+    await this.step('circuits', () => this.circuits.close());
     await this.step('coordinator', () =>
       this.coordinator instanceof WorkerCoordinator ? this.coordinator.stop() : undefined,
     );

@@ -109,6 +109,14 @@ export interface Taken {
   readonly more: boolean;
 }
 
+/** What a process that waits for a bell offers: calls may be given to it at once. */
+export interface Offer {
+  /** Calls of whatever functions of the pool that it could start. */
+  readonly places: number;
+  /** When the offer ends, on the backend's clock; in milliseconds since the epoch. */
+  readonly until: number;
+}
+
 /** What a wait for a bell brought. */
 export interface Bell {
   /** Whether one rang: something is due. */
@@ -126,10 +134,10 @@ export interface CallReader {
   /**
    * Waits until a bell of these pools rings, or calls are given to it, `blockMs` at the most.
    *
-   * @param places calls that may be given to it meanwhile, of whatever functions of the pools; a backend need not give
-   *   any. The offer holds on after the wait, until {@link take} or {@link withdraw}.
+   * @param offer calls may be given to it meanwhile, and need not be. It holds on after a wait that ended early, until
+   *   {@link take} or {@link withdraw}.
    */
-  waitForBell(pools: readonly string[], blockMs: number, places: number): Promise<Bell>;
+  waitForBell(pools: readonly string[], blockMs: number, offer?: Offer): Promise<Bell>;
   /** Takes the offer of the last wait back; what was given meanwhile. */
   withdraw(): Promise<readonly RawCall[]>;
   /**

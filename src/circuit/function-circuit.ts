@@ -1,5 +1,5 @@
-import type { CircuitReading, CircuitStore, ProbeVerdict } from '../backend/circuit-store.js';
-import { CIRCUIT_REPORT_MS, CIRCUIT_SETTLE_MS } from '../backend/limits.js';
+import type { CircuitReading, CircuitStore } from '../backend/circuit-store.js';
+import { CIRCUIT_SETTLE_MS } from '../backend/limits.js';
 import { within, type Clock } from '../common/clock.js';
 import { BackendUnavailableError, CircuitOpenError } from '../common/errors.js';
 import type { CircuitPolicySettings } from '../common/settings.js';
@@ -15,9 +15,9 @@ import type { FunctionRef } from '../protocol/function-ref.js';
 import { isMalformed } from '../protocol/notification.js';
 import type { CircuitChange } from './circuit-events.js';
 import { Refused, type LocalBreaker } from './local-breaker.js';
-import { outcomeOf } from './outcome.js';
 import { Probe } from './probe.js';
 import { Tally } from './tally.js';
+import { UrgentPace } from './urgent-pace.js';
 
 /** What a circuit needs from its surroundings. */
 export interface CircuitContext {
@@ -39,10 +39,6 @@ export interface CircuitContext {
 
 /** How long the first call of a function waits for the record before it goes by itself. */
 const FIRST_READ_MS = 1_000;
-/** Reports that might open a circuit are this far apart, then twice as far, and at last as far as all others. */
-const URGENT_GAP_MS = 25;
-/** A probe that says nothing leaves the next one to a call that comes so much later. */
-const NO_VERDICT_MS = 100;
 
 /**
  * The circuit of one function in this process: what is known of the record, the calls that are counted, and the
@@ -63,14 +59,10 @@ export class FunctionCircuit {
   private learnt = 0;
   /** When {@link CircuitRecord.retryAt} is, on a clock that nobody sets. */
   private dueAt: number | undefined;
-  /** The fast way: the record is known, and closed. */
-  private passing = false;
   private tally: Tally;
   private breaker: LocalBreaker | undefined;
   private opening: Promise<void> | undefined;
-  /** Reports that might open it are sent at once, and ever less often while they do not. */
-  private nextUrgentAt = 0;
-  private urgentGapMs = URGENT_GAP_MS;
+  private readonly urgentPace: UrgentPace;
   /** This process's probe, from the question for it to its conclusion. */
   private probe: Promise<unknown> | undefined;
 
@@ -83,6 +75,7 @@ export class FunctionCircuit {
     ) => Promise<LocalBreaker>,
   ) {
     this.tally = this.createTally(0);
+    this.urgentPace = new UrgentPace(context.clock);
   }
 
   /** As far as this process knows. */
@@ -133,7 +126,8 @@ export class FunctionCircuit {
   /** A call of the function: made, and counted, or refused with a CircuitOpenError. */
   guard<T>(call: () => Promise<T>): Promise<T> {
     this.used = true;
-    return this.passing ? this.pass(call) : this.decide(call);
+    const isPassing = this.mode === 'shared' && this.record.state === 'closed';
+    return isPassing ? this.pass(call) : this.decide(call);
   }
 
   private pass<T>(call: () => Promise<T>): Promise<T> {
@@ -163,7 +157,7 @@ export class FunctionCircuit {
   }
 
   private async tryProbe<T>(call: () => Promise<T>): Promise<T> {
-    const { store, caller, leaseMs } = this.context;
+    const { store, clock, caller, leaseMs } = this.context;
     const answer = await this.ask(() => store.probe(this.ref, caller, leaseMs, this.known()));
     // Redis went away; or it was closed by another one's probe, or by hand.
     if (this.mode === 'alone') return this.runAlone(call);
@@ -171,28 +165,12 @@ export class FunctionCircuit {
       if (this.record.state === 'closed') return this.pass(call);
       throw this.refusal();
     }
-    return this.runProbe(call, this.record.generation);
-  }
-
-  private async runProbe<T>(call: () => Promise<T>, generation: number): Promise<T> {
-    const { store, clock, leaseMs } = this.context;
+    const { generation } = this.record;
     this.context.debug(this.ref, () => `probes under generation ${generation}`);
-    const say = (verdict: ProbeVerdict, ms: number): Promise<CircuitReading | undefined> =>
-      this.ask(() => store.conclude(this.ref, generation, verdict, ms));
-    const probe = new Probe(clock, leaseMs, () => say('keep', leaseMs));
-    let verdict: ProbeVerdict = 'none';
-    try {
-      const value = await call();
-      verdict = 'success';
-      return value;
-    } catch (error) {
-      const outcome = outcomeOf(error, this.policy.isFailure);
-      verdict = outcome === 'nothing' ? 'none' : outcome;
-      throw error;
-    } finally {
-      probe.end();
-      await say(verdict, verdict === 'failure' ? this.policy.openMs : NO_VERDICT_MS);
-    }
+    const probe = new Probe(clock, leaseMs, this.policy, (verdict, ms) =>
+      this.ask(() => store.conclude(this.ref, generation, verdict, ms)),
+    );
+    return probe.run(call);
   }
 
   private async runAlone<T>(call: () => Promise<T>): Promise<T> {
@@ -314,13 +292,11 @@ export class FunctionCircuit {
     this.dueAt =
       record.retryAt === undefined ? undefined : clock.elapsed() + record.retryAt - timestamp;
     if (isNew || this.mode !== 'shared') {
-      this.nextUrgentAt = 0;
-      this.urgentGapMs = URGENT_GAP_MS;
+      this.urgentPace.reset();
       this.tally = this.createTally(record.generation);
       this.breaker?.follow(record.state);
     }
     this.mode = 'shared';
-    this.passing = record.state === 'closed';
     if (wasAlone) this.context.cameBack(this);
     if (from !== record.state) this.tell(from, record.state);
   }
@@ -332,7 +308,6 @@ export class FunctionCircuit {
     const openForMs =
       this.record.state === 'closed' ? 0 : leftMs === undefined ? undefined : Math.max(1, leftMs);
     this.mode = 'alone';
-    this.passing = false;
     this.breaker.goAlone(openForMs);
     this.context.wentAlone(this, messageOf(error));
   }
@@ -360,14 +335,6 @@ export class FunctionCircuit {
     const { breaker } = this;
     if (!failed) breaker?.noteSuccess();
     const isUrgent = failed && breaker?.noteFailure() === true;
-    this.context.counted(this, isUrgent && this.isUrgentDue());
-  }
-
-  private isUrgentDue(): boolean {
-    const now = this.context.clock.elapsed();
-    if (now < this.nextUrgentAt) return false;
-    this.nextUrgentAt = now + this.urgentGapMs;
-    this.urgentGapMs = Math.min(2 * this.urgentGapMs, CIRCUIT_REPORT_MS);
-    return true;
+    this.context.counted(this, isUrgent && this.urgentPace.take());
   }
 }

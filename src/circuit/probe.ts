@@ -1,26 +1,48 @@
-import type { Clock, Timer } from '../common/clock.js';
+import type { ProbeVerdict } from '../backend/circuit-store.js';
+import type { Clock } from '../common/clock.js';
+import type { CircuitPolicySettings } from '../common/settings.js';
+import { outcomeOf } from './outcome.js';
 
-/** Keeps the lease of a probe while it runs. */
+/** A probe that says nothing leaves the next one to a call that comes so much later. */
+const NO_VERDICT_MS = 100;
+
+/** The call that finds out for the fleet whether a function works again. Its lease is kept while it runs. */
 export class Probe {
-  private readonly timer: Timer;
   private keeping = false;
 
+  /** @param say tells the store how it stands; it never rejects */
   constructor(
-    clock: Clock,
-    leaseMs: number,
-    private readonly keep: () => Promise<unknown>,
-  ) {
-    this.timer = clock.every(Math.max(1, Math.floor(leaseMs / 3)), () => void this.renew());
+    private readonly clock: Clock,
+    private readonly leaseMs: number,
+    private readonly policy: CircuitPolicySettings,
+    private readonly say: (verdict: ProbeVerdict, ms: number) => Promise<unknown>,
+  ) {}
+
+  /** Settles as the call does, once the store was told. */
+  async run<T>(call: () => Promise<T>): Promise<T> {
+    const timer = this.clock.every(
+      Math.max(1, Math.floor(this.leaseMs / 3)),
+      () => void this.keep(),
+    );
+    let verdict: ProbeVerdict = 'none';
+    try {
+      const value = await call();
+      verdict = 'success';
+      return value;
+    } catch (error) {
+      const outcome = outcomeOf(error, this.policy.isFailure);
+      verdict = outcome === 'nothing' ? 'none' : outcome;
+      throw error;
+    } finally {
+      timer.cancel();
+      await this.say(verdict, verdict === 'failure' ? this.policy.openMs : NO_VERDICT_MS);
+    }
   }
 
-  end(): void {
-    this.timer.cancel();
-  }
-
-  private async renew(): Promise<void> {
+  private async keep(): Promise<void> {
     if (this.keeping) return;
     this.keeping = true;
-    await this.keep();
+    await this.say('keep', this.leaseMs);
     this.keeping = false;
   }
 }

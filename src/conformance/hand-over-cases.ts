@@ -37,7 +37,7 @@ function lose(
   return by.backend.calls.release(scene.ref, whose.sessionId, lost);
 }
 
-const isGroupGone = (error: unknown): boolean => isRefused(error, 'NOGROUP');
+export const isGroupGone = (error: unknown): boolean => isRefused(error, 'NOGROUP');
 
 function codeOf({ reply }: GivenReply): string {
   return reply.kind === 'error' ? reply.error.code : reply.kind;

@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict';
-import type { PoolRead } from '../backend/call-streams.js';
+import type { Offer, PoolRead } from '../backend/call-streams.js';
 import { functionRef } from '../protocol/function-ref.js';
 import type { ConformanceCase } from './conformance-case.js';
+import { isGroupGone } from './hand-over-cases.js';
 import { given, type Member } from './member.js';
 import { atOnce, becomes, begun, LONG_BLOCK_MS, SHORT_BLOCK_MS } from './patience.js';
 import { portCases, type Scene } from './scene.js';
@@ -17,6 +18,10 @@ async function pooled(scene: Scene): Promise<Member> {
   return worker;
 }
 
+function offerOf(places: number): Offer | undefined {
+  return places === 0 ? undefined : { places, until: Date.now() + LONG_BLOCK_MS };
+}
+
 const LOOK: PoolRead = { pools: [POOL], limit: 100, functions: 64, perFunction: 10, rooms: [] };
 
 async function take(
@@ -29,7 +34,7 @@ async function take(
 
 /** Whether the bell rings for a process that waits for it. */
 async function rings(worker: Member, blockMs = SHORT_BLOCK_MS): Promise<boolean> {
-  return (await worker.reader.waitForBell([POOL], blockMs, 0)).rang;
+  return (await worker.reader.waitForBell([POOL], blockMs)).rang;
 }
 
 export const poolCases: readonly ConformanceCase[] = [
@@ -38,7 +43,7 @@ export const poolCases: readonly ConformanceCase[] = [
       const worker = await pooled(scene);
       assert.deepEqual(await take(worker), { names: [], more: false });
       assert.equal(await worker.reader.isDue([POOL, 'another']), false);
-      const bell = begun(worker.reader.waitForBell([POOL, 'another'], LONG_BLOCK_MS, 0));
+      const bell = begun(worker.reader.waitForBell([POOL, 'another'], LONG_BLOCK_MS));
       await (await scene.member()).submit(f2, 'c1');
       assert.equal((await atOnce('the bell rings', bell)).rang, true);
       assert.equal(await worker.reader.isDue(['another']), false);
@@ -86,7 +91,7 @@ export const poolCases: readonly ConformanceCase[] = [
 
     'who waits for the bell is woken, also without a call': async (scene) => {
       const worker = await pooled(scene);
-      const bell = begun(worker.reader.waitForBell([POOL], LONG_BLOCK_MS, 0));
+      const bell = begun(worker.reader.waitForBell([POOL], LONG_BLOCK_MS));
       await becomes('it is woken', async () => (await worker.reader.wake()) || undefined);
       assert.equal((await atOnce('the wait ends', bell)).rang, false);
     },
@@ -96,7 +101,7 @@ export const poolCases: readonly ConformanceCase[] = [
       const caller = await scene.member();
       for (const places of [0, 2, 10]) {
         assert.deepEqual(await take(worker), { names: [], more: false });
-        const bell = begun(worker.reader.waitForBell([POOL], LONG_BLOCK_MS, places));
+        const bell = begun(worker.reader.waitForBell([POOL], LONG_BLOCK_MS, offerOf(places)));
         const ids = [f1, f2, f3, f3].map((ref, n) => caller.callOf(ref, `c${places}-${n}`));
         await caller.submitAll(ids);
         const { rang, calls } = await atOnce('it is told', bell);
@@ -118,7 +123,7 @@ export const poolCases: readonly ConformanceCase[] = [
       const endWait = async (): Promise<void> => {
         // Without a token of a call that was taken since.
         assert.deepEqual((await take(worker)).names, []);
-        const bell = begun(worker.reader.waitForBell([POOL], LONG_BLOCK_MS, 5));
+        const bell = begun(worker.reader.waitForBell([POOL], LONG_BLOCK_MS, offerOf(5)));
         await becomes('it is woken', async () => (await worker.reader.wake()) || undefined);
         assert.deepEqual(await atOnce('the wait ends', bell), { rang: false, calls: [] });
       };
@@ -168,4 +173,25 @@ export const poolCases: readonly ConformanceCase[] = [
       assert.deepEqual((await take(second)).names, ['f1']);
     },
   }),
+
+  ...portCases(
+    'No missed wake-up',
+    {
+      'what one pool had is told although the group of a function in the next one is gone': async (
+        scene,
+      ) => {
+        const { ref } = scene;
+        const worker = await (await (await scene.member()).join()).reads(f1, ref);
+        await worker.register(f1, worker.processId, { poolId: POOL });
+        await worker.register(ref, worker.processId, { poolId: 'another' });
+        await scene.destroyGroup();
+        await worker.submitAll([f1, ref].map((to, n) => worker.callOf(to, `c${n}`)));
+        const both = { pools: [POOL, 'another'] };
+        const first = await take(worker, both).catch(() => undefined);
+        assert.deepEqual(first, { names: ['f1'], more: true }, 'the look does not fail');
+        await assert.rejects(take(worker, both), isGroupGone);
+      },
+    },
+    'destroyGroup',
+  ),
 ];

@@ -84,7 +84,7 @@ export function FunctionHandler(
   options: FunctionHandlerOptions | FunctionContract<object, unknown>,
   settings: HandlerSettings & { readonly input?: InputClass } = {},
 ): MethodDecorator {
-  const metadata = checked(merged(options, settings));
+  const metadata = checkedHandler(merged(options, settings));
   return (target, key, descriptor: PropertyDescriptor | undefined) => {
     if (descriptor === undefined) {
       throw new InvalidArgumentError(
@@ -149,7 +149,12 @@ function merged(options: unknown, settings: unknown): FunctionHandlerOptions {
   return { ...options, ...settings } as unknown as FunctionHandlerOptions;
 }
 
-function checked(options: FunctionHandlerOptions): HandlerMetadata {
+/**
+ * The options of a handler, if they can be used.
+ *
+ * @throws InvalidNameError, InvalidArgumentError
+ */
+export function checkedHandler(options: FunctionHandlerOptions): HandlerMetadata {
   const { name, workflowId, input, concurrency, parameters, description } = options;
   assertKnownDefinition({
     name,

@@ -59,7 +59,8 @@ export class HandlerRegistrar {
   }
 }
 
-function definitionOf(metadata: HandlerMetadata, workflowId: string): FunctionDefinition {
+/** What is stored of a handler's function. */
+export function definitionOf(metadata: HandlerMetadata, workflowId: string): FunctionDefinition {
   const parameters =
     metadata.parameters ??
     (metadata.input === undefined ? undefined : parametersOf(metadata.name, metadata.input));

@@ -8,7 +8,7 @@ const STEP_MS = 50;
 const LIMIT_MS = 30_000;
 
 /**
- * Listens from now on for the news that these workers are gone; the result lets time pass until all of it came.
+ * Notes what was told so far; the result lets time pass until the news came that these workers are gone.
  *
  * @throws Error nobody in the fleet looks for the dead
  */
@@ -17,35 +17,22 @@ export function watchForDeath(
   clock: TestClock,
   workers: readonly WorkerName[],
 ): () => Promise<void> {
-  const living = new Map(workers.map((worker) => [nameOf(worker.ref.id, worker.workerId), worker]));
-  const dispose = spy.listen((record) => {
-    if (record.name !== 'offline') return;
-    for (const [name, { ref, workerId }] of living)
-      if (isOf(record.event, ref) && record.event.workerId === workerId) living.delete(name);
-  });
+  const before = new Set(spy.of('offline'));
+  const isMissed = ({ ref: { functionName, workflowId }, workerId }: WorkerName): boolean =>
+    spy
+      .of('offline', { functionName, workflowId, workerId })
+      .some((offline) => !before.has(offline));
+  const findLeft = (): WorkerName | undefined => workers.find((worker) => !isMissed(worker));
   return async () => {
-    try {
-      for (let passed = 0; living.size > 0 && passed < LIMIT_MS; passed += STEP_MS)
-        await clock.advance(STEP_MS);
-      const [left] = living.values();
-      if (left !== undefined)
-        throw new Error(
-          `Nobody missed ${left.workerId} of ${labelOf(left.ref)} within ${LIMIT_MS} ms: no other process of the ` +
-            'fleet looks for the dead. Start one that does, or use { unnoticed: true }.',
-        );
-    } finally {
-      dispose();
+    let left = findLeft();
+    for (let passed = 0; left !== undefined && passed < LIMIT_MS; passed += STEP_MS) {
+      await clock.advance(STEP_MS);
+      left = findLeft();
     }
+    if (left === undefined) return;
+    throw new Error(
+      `Nobody missed ${left.workerId} of ${labelOf(left.ref)} within ${LIMIT_MS} ms: no other process of the ` +
+        'fleet looks for the dead. Start one that does, or use { unnoticed: true }.',
+    );
   };
-}
-
-function nameOf(functionId: string, workerId: string): string {
-  return `${functionId} ${workerId}`;
-}
-
-function isOf(
-  event: { readonly functionName: string; readonly workflowId: string },
-  ref: WorkerName['ref'],
-): boolean {
-  return event.functionName === ref.functionName && event.workflowId === ref.workflowId;
 }

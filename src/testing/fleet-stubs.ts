@@ -2,10 +2,12 @@ import { InvalidArgumentError } from '../common/errors.js';
 import { resolveOptions } from '../functions.options.js';
 import { functionRef, type FunctionRef } from '../protocol/function-ref.js';
 import type { FunctionContract } from '../registry/function-contract.js';
+import { checkedHandler } from '../registry/function-handler.decorator.js';
 import { watchForDeath } from './death-watch.js';
 import type { FleetProcess } from './fleet-process.js';
-import { FunctionStub, type StubHost, type WorkerName } from './function-stub.js';
+import { FunctionStub, type AnyStub, type StubHost, type WorkerName } from './function-stub.js';
 import type { FunctionsSpy } from './functions-spy.js';
+import { memberSettings } from './kit-providers.js';
 import { StubProcess } from './stub-process.js';
 import { assertStubSettings, hostedStub, type StubSettings } from './stub-settings.js';
 import type { TestClock } from './test-clock.js';
@@ -13,17 +15,11 @@ import type { TestClock } from './test-clock.js';
 /** What a stub may be asked for by. */
 export type StubbedFunction = string | FunctionContract<object, unknown>;
 
-interface KnownStub {
-  readonly stub: FunctionStub<never>;
-  /** Those of its handler. */
-  readonly settings: StubSettings;
-}
-
 const DEFAULT_WORKER = 'stub';
 
 /** The stubs of a fleet: one per function and workerId. */
 export class FleetStubs implements StubHost {
-  private readonly known = new Map<string, KnownStub>();
+  private readonly known = new Map<string, FunctionStub<never>>();
 
   constructor(
     private readonly makeProcess: () => FleetProcess,
@@ -44,12 +40,14 @@ export class FleetStubs implements StubHost {
     const key = keyOf({ ref, workerId });
     const known = this.known.get(key);
     if (known === undefined) {
-      const stub = new FunctionStub<never>(this, ref, workerId);
-      this.known.set(key, { stub, settings: handler });
+      const { functionName: name } = ref;
+      const metadata = checkedHandler({ ...handler, name, workflowId: ref.workflowId });
+      const stub = new FunctionStub<never>(this, ref, workerId, metadata);
+      this.known.set(key, stub);
       return stub;
     }
     const again = Object.keys(handler);
-    if (again.length === 0) return known.stub;
+    if (again.length === 0) return known;
     throw new InvalidArgumentError(
       `The stub of ${ref.functionName}`,
       `there already, and is given ${again.join(' and ')}`,
@@ -57,13 +55,12 @@ export class FleetStubs implements StubHost {
     );
   }
 
-  launch(stub: FunctionStub<never>): StubProcess {
+  launch(stub: AnyStub): StubProcess {
     const { workerId } = stub;
     const { settings } = resolveOptions({ connection: 'memory://', workerId });
     const process = this.makeProcess();
-    const handler = this.known.get(keyOf(stub))?.settings ?? {};
-    const hosted = hostedStub(stub, handler, process.clock);
-    return new StubProcess(process, hosted, this.spy, settings);
+    const hosted = hostedStub(stub, process.clock);
+    return new StubProcess(process, hosted, this.spy, memberSettings(settings));
   }
 
   watchForDeath(workers: readonly WorkerName[]): () => Promise<void> {
@@ -72,8 +69,7 @@ export class FleetStubs implements StubHost {
 
   /** Ends all, and nobody is told. */
   async end(): Promise<void> {
-    for (const { stub } of this.known.values())
-      if (stub.isThere) await stub.die({ unnoticed: true });
+    for (const stub of this.known.values()) if (stub.isThere) await stub.die({ unnoticed: true });
   }
 }
 

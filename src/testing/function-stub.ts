@@ -1,9 +1,10 @@
-import type { Clock } from '../common/clock.js';
+import { untilAborted, type Clock } from '../common/clock.js';
 import { InvalidArgumentError } from '../common/errors.js';
 import type { FunctionContext } from '../execution/worker/function-context.js';
 import type { DrainReport } from '../lifecycle/work-source.js';
 import { labelOf, type FunctionRef } from '../protocol/function-ref.js';
 import type { FunctionContract } from '../registry/function-contract.js';
+import type { HandlerMetadata } from '../registry/function-handler.decorator.js';
 import { StubAnswers, type StubAnswer, type StubManner } from './stub-answers.js';
 import type { StubProcess } from './stub-process.js';
 
@@ -25,6 +26,8 @@ export interface WorkerName {
 
 /** What a process runs of a stub. */
 export interface AnyStub extends WorkerName {
+  /** What its handler is said to be. */
+  readonly handler: HandlerMetadata;
   run(parameters: unknown, context: FunctionContext, clock: Clock): Promise<unknown>;
 }
 
@@ -59,6 +62,8 @@ export class FunctionStub<Input = unknown, Output = unknown> implements AnyStub 
     private readonly host: StubHost,
     readonly ref: FunctionRef,
     readonly workerId: string,
+    /** @internal */
+    readonly handler: HandlerMetadata,
   ) {}
 
   /** Whether its worker is there. */
@@ -91,12 +96,12 @@ export class FunctionStub<Input = unknown, Output = unknown> implements AnyStub 
 
   /** From now on its runs do not end, unless they are aborted: for what happens to a call that runs. */
   hang(): this {
-    this.answers.stand(untilAborted);
+    this.answers.stand(hanging);
     return this;
   }
 
   hangOnce(): this {
-    this.answers.add(untilAborted);
+    this.answers.add(hanging);
     return this;
   }
 
@@ -176,10 +181,7 @@ export type StubOf<Contract> =
     ? FunctionStub<Input, Output>
     : never;
 
-function untilAborted(_: unknown, { signal }: FunctionContext): Promise<never> {
-  return new Promise((_resolve, reject) => {
-    const abort = (): void => reject(signal.reason as Error);
-    if (signal.aborted) abort();
-    else signal.addEventListener('abort', abort, { once: true });
-  });
+function hanging(_: unknown, { signal }: FunctionContext): Promise<never> {
+  const never = new Promise<never>(() => undefined);
+  return untilAborted(never, signal, () => signal.reason as Error);
 }

@@ -1,7 +1,8 @@
-import { clearTimeout, setTimeout } from 'node:timers';
+import { createDeferred } from '../common/deferred.js';
 import { InvalidArgumentError } from '../common/errors.js';
 import { show } from '../common/text.js';
-import type { Dispose } from '../common/typed-events.js';
+import { callIsolated } from '../common/typed-events.js';
+import { withinReal } from './real-time.js';
 import { describeHistory } from './spy-history.js';
 import { describeSelector, matches, type Selector } from './selector.js';
 import {
@@ -47,7 +48,6 @@ const KEPT = 20_000;
 export class FunctionsSpy {
   private readonly records: SpyRecord[] = [];
   private readonly waiters = new Set<Waiter>();
-  private readonly listeners = new Set<(record: SpyRecord) => void>();
 
   /** @param now the fleet's clock */
   constructor(
@@ -101,14 +101,7 @@ export class FunctionsSpy {
     const record = { name, event, at: this.now() } as SpyRecord;
     this.records.push(record);
     if (this.records.length > KEPT) this.records.shift();
-    for (const listener of this.listeners) listener(record);
     for (const waiter of [...this.waiters]) waiter.look();
-  }
-
-  /** @internal Hears of each event as it happens. */
-  listen(listener: (record: SpyRecord) => void): Dispose {
-    this.listeners.add(listener);
-    return () => this.listeners.delete(listener);
   }
 
   /** @internal Nothing more will happen. */
@@ -117,28 +110,25 @@ export class FunctionsSpy {
       waiter.fail(this.inVain('the fleet was closed while a test waited'));
   }
 
-  private wait<T>(find: () => T | undefined, timeoutMs: number, inVain: () => Error): Promise<T> {
-    return new Promise((resolve, reject) => {
-      const end = (): void => {
-        clearTimeout(timer);
-        this.waiters.delete(waiter);
-      };
-      const fail = (error: Error): void => {
-        end();
-        reject(error);
-      };
-      const timer = setTimeout(() => fail(inVain()), timeoutMs);
-      const waiter: Waiter = {
-        fail,
-        look: () => {
-          const found = find();
-          if (found === undefined) return;
-          end();
-          resolve(found);
-        },
-      };
-      this.waiters.add(waiter);
-    });
+  private async wait<T>(
+    find: () => T | undefined,
+    timeoutMs: number,
+    inVain: () => Error,
+  ): Promise<T> {
+    const outcome = createDeferred<T>();
+    const look = (): void => {
+      const found = find();
+      if (found !== undefined) outcome.resolve(found);
+    };
+    // A selector of the test that throws is the waiting test's affair, and not that of the fleet.
+    const fail = (error: unknown): void => outcome.reject(error);
+    const waiter: Waiter = { look: () => callIsolated(look, fail), fail };
+    this.waiters.add(waiter);
+    try {
+      return await withinReal(timeoutMs, outcome.promise, inVain);
+    } finally {
+      this.waiters.delete(waiter);
+    }
   }
 
   private inVain(what: string): SpyTimeoutError {

@@ -2,8 +2,8 @@ import type { FactoryProvider } from '@nestjs/common';
 import type { Backend } from '../backend/backend.js';
 import { BACKEND, CLOCK, KEYS, SETTINGS } from '../backend/tokens.js';
 import type { Settings } from '../common/settings.js';
-import { createWorkerId } from '../functions.options.js';
 import { CallProbes } from '../execution/call-probes.js';
+import { applicationSettings, type ModuleSettings } from '../functions.options.js';
 import { CallConsumer } from '../execution/worker/call-consumer.js';
 import { CallClient } from '../execution/caller/call-client.js';
 import { WorkerCoordinator } from '../lifecycle/worker-coordinator.js';
@@ -21,19 +21,9 @@ export const KEY_PREFIX = '';
 
 type MemberClock = ProcessClock<FleetProcess>;
 
-/**
- * The settings of an application as a process of a fleet. One that was not named is named here: its module was given a
- * name when it was defined, which two applications of one module would share.
- */
-export function memberSettings(own: Settings): Settings {
-  const named = createWorkerId();
-  const stem = named.slice(0, named.lastIndexOf('-') + 1);
-  const isNamed = !own.workerId.startsWith(stem) || own.workerId.length !== named.length;
-  return Object.freeze({
-    ...own,
-    keyPrefix: KEY_PREFIX,
-    workerId: isNamed ? own.workerId : named,
-  });
+/** The settings of an application as a process of a fleet. */
+export function memberSettings(own: ModuleSettings): Settings {
+  return applicationSettings({ ...own, keyPrefix: KEY_PREFIX });
 }
 
 /**

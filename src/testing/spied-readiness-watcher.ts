@@ -1,4 +1,3 @@
-import { clearTimeout, setTimeout } from 'node:timers';
 import { createDeferred } from '../common/deferred.js';
 import type { FunctionRef } from '../protocol/function-ref.js';
 import {
@@ -7,6 +6,7 @@ import {
 } from '../readiness/function-readiness-watcher.js';
 import type { FunctionWatch, WorkerInfo } from '../readiness/function-watch.js';
 import type { FunctionsSpy } from './functions-spy.js';
+import { withinReal } from './real-time.js';
 
 /** An application that begins is initialised by then; one whose test forgot it never is. Real milliseconds. */
 const INIT_LIMIT_MS = 1_000;
@@ -50,18 +50,10 @@ export class SpiedReadinessWatcher extends FunctionReadinessWatcher {
     return super.close();
   }
 
-  private async untilInitialised(): Promise<void> {
-    let timer: NodeJS.Timeout | undefined;
-    const forgotten = new Promise<never>((_, reject) => {
-      const error = new Error(
-        'The application is not initialised, so nothing of it runs: await module.init(), or app.init(), after compile().',
-      );
-      timer = setTimeout(() => reject(error), INIT_LIMIT_MS);
+  private untilInitialised(): Promise<void> {
+    return withinReal(INIT_LIMIT_MS, this.initialised.promise, () => {
+      const way = 'await module.init(), or app.init(), after compile()';
+      return new Error(`The application is not initialised, so nothing of it runs: ${way}.`);
     });
-    try {
-      await Promise.race([this.initialised.promise, forgotten]);
-    } finally {
-      clearTimeout(timer);
-    }
   }
 }

@@ -1,12 +1,8 @@
 import type { Clock } from '../common/clock.js';
 import { assertKnownKeys } from '../common/known-keys.js';
 import type { HostedFunction } from '../execution/worker/hosted-function.js';
-import { resolveRetry } from '../execution/worker/retry-policy.js';
-import { assertKnownDefinition, type FunctionDefinition } from '../protocol/definition.js';
-import type { FunctionRef } from '../protocol/function-ref.js';
-import { parametersOf } from '../registry/definition-from-class.js';
 import type { FunctionHandlerOptions } from '../registry/function-handler.decorator.js';
-import { assertInputClass } from '../registry/input-class.js';
+import { definitionOf } from '../registry/handler-registrar.js';
 import { InputPipe } from '../registry/input-pipe.js';
 import type { AnyStub } from './function-stub.js';
 
@@ -44,39 +40,18 @@ export function assertStubSettings(settings: StubSettings): void {
   assertKnownKeys(settings, KNOWN, (key) => `${key} of a stub`);
 }
 
-/**
- * The stub as a process hosts it.
- *
- * @throws InvalidArgumentError
- */
-export function hostedStub(stub: AnyStub, settings: StubSettings, clock: Clock): HostedFunction {
-  const { ref } = stub;
-  const { input, concurrency = DEFAULT_CONCURRENCY, retry } = settings;
-  if (input !== undefined) assertInputClass(ref.functionName, input);
+/** The stub as a process hosts it. */
+export function hostedStub(stub: AnyStub, clock: Clock): HostedFunction {
+  const { ref, handler } = stub;
+  const { input, concurrency = DEFAULT_CONCURRENCY, resolvedRetry: retry } = handler;
   const pipe = input === undefined ? undefined : new InputPipe(input, ref.functionName);
   return {
     ref,
-    definition: definitionOf(ref, settings),
+    definition: definitionOf(handler, ref.workflowId),
     concurrency,
-    retry: resolveRetry(ref.functionName, retry),
+    retry,
     source: `the stub of ${ref.functionName}`,
     invoke: async (parameters, context) =>
       stub.run(pipe === undefined ? parameters : await pipe.transform(parameters), context, clock),
   };
-}
-
-function definitionOf(
-  { functionName, workflowId }: FunctionRef,
-  settings: StubSettings,
-): FunctionDefinition {
-  const { input } = settings;
-  const parameters =
-    settings.parameters ?? (input === undefined ? undefined : parametersOf(functionName, input));
-  const definition = {
-    name: functionName,
-    workflowId,
-    ...(parameters === undefined ? {} : { parameters }),
-  };
-  assertKnownDefinition(definition);
-  return definition;
 }

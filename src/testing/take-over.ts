@@ -9,6 +9,7 @@ import { GIVEN, RESOLVED } from '../functions.module.js';
 import {
   resolveOptions,
   type FunctionsOptions,
+  type ModuleSettings,
   type ResolvedOptions,
 } from '../functions.options.js';
 import type { FleetProcess } from './fleet-process.js';
@@ -62,8 +63,14 @@ export function takeOver(
   return builder;
 }
 
-function withGiven(own: Settings, resolved: Settings, given: object): Settings {
-  const names = Object.keys(given) as (keyof Settings)[];
+function withGiven(
+  own: ModuleSettings,
+  resolved: ModuleSettings,
+  given: Partial<Record<string, unknown>>,
+): Settings {
+  const names = Object.keys(given).filter(
+    (name) => given[name] !== undefined,
+  ) as (keyof Settings)[];
   const instead = names.map((name) => [name, resolved[name]] as const);
   return memberSettings({ ...own, ...Object.fromEntries(instead) });
 }

@@ -1,13 +1,12 @@
 import { afterEach, beforeEach, describe, expect, it } from '@jest/globals';
-import { Logger } from '@nestjs/common';
-import { Redis } from 'ioredis';
-import { RedisBackend } from '../../src/backend/redis/redis-backend.js';
 import type { Bell, PoolRead } from '../../src/backend/call-streams.js';
-import { Member } from '../../src/conformance/member.js';
+import type { Member } from '../../src/conformance/member.js';
 import { functionRef } from '../../src/protocol/function-ref.js';
-import { Keys } from '../../src/protocol/keys.js';
-import { redisUrl, uniquePrefix } from '../harness/apps.js';
+import { createUser } from '../harness/acl.js';
+import { redisUrl } from '../harness/apps.js';
 import { eventually } from '../harness/eventually.js';
+import { Members } from '../harness/members.js';
+import { TcpProxy } from '../harness/tcp-proxy.js';
 
 const POOL = 'pool-1';
 const BLOCK_MS = 10_000;
@@ -15,39 +14,26 @@ const LOOK: PoolRead = { pools: [POOL], limit: 100, functions: 64, perFunction: 
 const ref = functionRef('f1', 'default');
 const other = functionRef('f2', 'default');
 
-let admin: Redis;
-let keys: Keys;
-let backends: RedisBackend[];
+let members: Members;
+let admin: Members['admin'];
+let keys: Members['keys'];
 let worker: Member;
 let caller: Member;
 
-async function backend(url = redisUrl()): Promise<RedisBackend> {
-  const made = new RedisBackend(url, keys);
-  backends.push(made);
-  made.start();
-  await eventually('it is connected', () => made.isConnected() && made.bus.isConnected());
-  return made;
-}
-
 beforeEach(async () => {
-  Logger.overrideLogger(false);
-  admin = new Redis(redisUrl());
-  keys = new Keys(uniquePrefix());
-  backends = [];
-  worker = await (await new Member(await backend(), keys, 'worker-1').join()).reads(ref, other);
-  for (const hosted of [ref, other]) await worker.register(hosted, 'w', { poolId: POOL });
-  caller = new Member(await backend(), keys, 'caller-1');
+  members = new Members();
+  ({ admin, keys } = members);
+  worker = await members.pooled(POOL, [ref, other]);
+  caller = await members.member('caller-1');
 });
-afterEach(async () => {
-  await Promise.all(backends.map((made) => made.close()));
-  const left = await admin.keys(`${keys.prefix}*`);
-  if (left.length > 0) await admin.del(...left);
-  admin.disconnect();
-});
+afterEach(() => members.close());
 
 /** Waits for the bell with an offer that is in place when this resolves. */
 async function offering(places: number): Promise<{ bell: Promise<Bell> }> {
-  const bell = worker.reader.waitForBell([POOL], BLOCK_MS, places);
+  const bell = worker.reader.waitForBell([POOL], BLOCK_MS, {
+    places,
+    until: Date.now() + BLOCK_MS,
+  });
   // Those that a test leaves waiting end with their connection.
   bell.catch(() => undefined);
   await eventually('it offers', async () =>
@@ -79,7 +65,7 @@ describe('a process that waits for the bell and offers to take calls', () => {
     );
     const { calls } = await bell;
     expect(callIds(calls)).toEqual(['c0', 'c2', 'c1']);
-    expect((await worker.reader.waitForBell([POOL], BLOCK_MS, 0)).rang).toBe(true);
+    expect((await worker.reader.waitForBell([POOL], BLOCK_MS)).rang).toBe(true);
     expect(callIds((await worker.reader.take(LOOK)).calls)).toEqual(['c3', 'c4']);
   });
 
@@ -88,7 +74,7 @@ describe('a process that waits for the bell and offers to take calls', () => {
     const { bell } = await offering(1);
     await caller.submit(ref, 'c1');
     expect(callIds((await bell).calls)).toEqual(['silent']);
-    expect((await worker.reader.waitForBell([POOL], BLOCK_MS, 0)).rang).toBe(true);
+    expect((await worker.reader.waitForBell([POOL], BLOCK_MS)).rang).toBe(true);
     expect(callIds((await worker.reader.take(LOOK)).calls)).toEqual(['c1']);
   });
 
@@ -106,6 +92,31 @@ describe('a process that waits for the bell and offers to take calls', () => {
     expect(await admin.exists(keys.poolOffers(POOL))).toBe(0);
     await caller.submit(other, 'c1');
     expect((await bell).rang).toBe(true);
+  });
+
+  it('takes back an offer that was never acknowledged, before it looks at what is pending', async () => {
+    const proxy = await TcpProxy.start(redisUrl());
+    worker = await members.pooled('pool-2', [ref], 'worker-2', proxy.url);
+    proxy.holdAnswers();
+    const offer = { places: 1, until: Date.now() + 60_000 };
+    // The wait ends in Redis, and what is given afterwards stays on the list.
+    const wait = worker.reader.waitForBell(['pool-2'], 1, offer).catch(() => undefined);
+    await eventually('it offers, and waits no more', async () => {
+      expect(await admin.zcard(keys.poolOffers('pool-2'))).toBe(1);
+      const clients = String(await admin.client('LIST')).split('\n');
+      const own = clients.find(
+        (line) => line.includes(worker.sessionId) && / cmd=blpop/.test(line),
+      );
+      expect(own).toMatch(/ flags=N /);
+    });
+    await caller.submit(ref, 'c1');
+    expect(await admin.llen(keys.given(worker.sessionId))).toBe(1);
+    proxy.cut();
+    await wait;
+    await worker.reader.whenConnected();
+    expect(callIds(await worker.reader.pending([ref]))).toEqual(['c1']);
+    expect(await worker.reader.waitForBell(['pool-2'], 1)).toMatchObject({ calls: [] });
+    await proxy.close();
   });
 
   it('leaves neither offer nor calls behind when it closes', async () => {
@@ -132,7 +143,7 @@ describe('a caller whose user may not deliver calls', () => {
       const url = new URL(redisUrl());
       url.username = name;
       url.password = 'secret';
-      const ringer = new Member(await backend(url.href), keys, 'caller-2');
+      const ringer = await members.member('caller-2', url.href);
       await admin.acl('LOG', 'RESET');
       for (const id of ['c1', 'c2', 'c3']) {
         const { bell } = await offering(1);
@@ -147,6 +158,24 @@ describe('a caller whose user may not deliver calls', () => {
       expect(refused).toEqual([['xreadgroup', 1]]);
     } finally {
       await admin.acl('DELUSER', name);
+    }
+  });
+
+  it('rings for them also when an offer has ended that it may not take away', async () => {
+    const user = { name: `caller-${process.pid}`, password: 'secret', prefix: keys.prefix };
+    await createUser(admin, user, ['Every process', 'Calling']);
+    try {
+      const url = new URL(redisUrl());
+      url.username = user.name;
+      url.password = user.password;
+      const ringer = await members.member('caller-2', url.href);
+      await admin.zadd(keys.poolOffers(POOL), '1000', 'ghost-1.1');
+      const bell = worker.reader.waitForBell([POOL], BLOCK_MS);
+      await ringer.submit(ref, 'c1');
+      expect((await bell).rang).toBe(true);
+      expect(callIds((await worker.reader.take(LOOK)).calls)).toEqual(['c1']);
+    } finally {
+      await admin.acl('DELUSER', user.name);
     }
   });
 });

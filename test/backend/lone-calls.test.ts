@@ -1,15 +1,12 @@
 import { afterEach, beforeEach, describe, expect, it } from '@jest/globals';
-import { Logger } from '@nestjs/common';
-import { Redis } from 'ioredis';
-import { RedisBackend } from '../../src/backend/redis/redis-backend.js';
 import type { PoolRead } from '../../src/backend/call-streams.js';
 import { scripts } from '../../src/backend/redis/scripts.js';
-import { Member } from '../../src/conformance/member.js';
+import type { Member } from '../../src/conformance/member.js';
 import { functionRef } from '../../src/protocol/function-ref.js';
-import { Keys } from '../../src/protocol/keys.js';
-import { redisUrl, uniquePrefix } from '../harness/apps.js';
+import { redisUrl } from '../harness/apps.js';
 import { CommandLog } from '../harness/command-log.js';
 import { eventually } from '../harness/eventually.js';
+import { Members } from '../harness/members.js';
 import { TcpProxy } from '../harness/tcp-proxy.js';
 
 const POOL = 'pool-1';
@@ -17,37 +14,24 @@ const BLOCK_MS = 10_000;
 const LOOK: PoolRead = { pools: [POOL], limit: 100, functions: 64, perFunction: 10, rooms: [] };
 const ref = functionRef('f1', 'default');
 
-let admin: Redis;
-let keys: Keys;
+let members: Members;
+let admin: Members['admin'];
+let keys: Members['keys'];
 let log: CommandLog;
 let proxy: TcpProxy;
-let backends: RedisBackend[];
 let caller: Member;
 
-async function backend(url = redisUrl()): Promise<RedisBackend> {
-  const made = new RedisBackend(url, keys);
-  backends.push(made);
-  made.start();
-  await eventually('it is connected', () => made.isConnected() && made.bus.isConnected());
-  return made;
-}
-
 beforeEach(async () => {
-  Logger.overrideLogger(false);
-  admin = new Redis(redisUrl());
-  keys = new Keys(uniquePrefix());
-  backends = [];
+  members = new Members();
+  ({ admin, keys } = members);
   log = await CommandLog.start(redisUrl());
   proxy = await TcpProxy.start(redisUrl());
-  caller = new Member(await backend(proxy.url), keys, 'caller-1');
+  caller = await members.member('caller-1', proxy.url);
 });
 afterEach(async () => {
-  await Promise.all(backends.map((made) => made.close()));
+  await members.close();
   log.close();
   await proxy.close();
-  const left = await admin.keys(`${keys.prefix}*`);
-  if (left.length > 0) await admin.del(...left);
-  admin.disconnect();
 });
 
 /** How often the caller did it to the function's calls. */
@@ -70,8 +54,7 @@ async function lookedAt(): Promise<void> {
 
 /** A worker that hears the function by a bell; it has taken what was there. */
 async function pooledWorker(): Promise<Member> {
-  const worker = await (await new Member(await backend(), keys, 'worker-1').join()).reads(ref);
-  await worker.register(ref, 'w', { poolId: POOL });
+  const worker = await members.pooled(POOL, [ref]);
   await worker.reader.take(LOOK);
   await worker.reader.take(LOOK);
   return worker;
@@ -91,7 +74,7 @@ describe('a call by itself', () => {
     await lookedAt();
     const worker = await pooledWorker();
     const plainBefore = await times('xadd');
-    const bell = worker.reader.waitForBell([POOL], BLOCK_MS, 0);
+    const bell = worker.reader.waitForBell([POOL], BLOCK_MS);
     await caller.submit(ref, 'silent');
     expect(await times('xadd')).toBe(plainBefore + 1);
     expect((await bell).rang).toBe(true);
@@ -106,7 +89,7 @@ describe('a call by itself', () => {
   it('is rung for although the connection broke before that look', async () => {
     await lookedAt();
     const worker = await pooledWorker();
-    const bell = worker.reader.waitForBell([POOL], BLOCK_MS, 0);
+    const bell = worker.reader.waitForBell([POOL], BLOCK_MS);
     await caller.submit(ref, 'silent');
     proxy.refuse();
     await eventually('it is gone', () => !caller.backend.isConnected());

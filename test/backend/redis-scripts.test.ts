@@ -128,6 +128,19 @@ describe('a reply stream', () => {
       expect(last?.[1][1]).toMatch(/^call\t/);
     });
   });
+
+  it('takes no progress above its cap, also where that is reached amid what is said in one go', async () => {
+    const { calls } = backendOf(await fleet.start());
+    const replies = `${fleet.prefix}nf:process:{stranger}:replies`;
+    await fill(replies, 9_998);
+    const progress = (reply: string): Outcome => ({
+      ...{ ref: WORK, callId: 'call', replyTo: 'stranger', entryId: '1-1', kind: 'progress' },
+      reply,
+    });
+    await calls.conclude(['1', '2', '3', '4'].map(progress), 'me');
+    const last = await fleet.redis.xrevrange(replies, '+', '-', 'COUNT', 3);
+    expect(last.map(([, fields]) => fields[1])).toEqual(['call\t2', 'call\t1', '9997']);
+  });
 });
 
 const submission = (callId: string, ref = WORK, replyTo = 'stranger'): Submission => ({

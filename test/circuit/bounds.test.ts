@@ -14,13 +14,14 @@ import {
   type CircuitOptions,
 } from '../../src/index.js';
 import { functionRef } from '../../src/protocol/function-ref.js';
+import { TestClock } from '../../src/testing/test-clock.js';
 import { rootModule, uniquePrefix } from '../harness/apps.js';
 import { CapturingLogger } from '../harness/capturing-logger.js';
+import { codeOf } from '../harness/caught.js';
 import { hosting } from '../harness/host.js';
-import { ManualClock } from '../harness/manual-clock.js';
 
 /** Notes how long each timer is to run. */
-class NotingClock extends ManualClock {
+class NotingClock extends TestClock {
   readonly timers: number[] = [];
 
   override after(ms: number, run: () => void): Timer {
@@ -33,7 +34,7 @@ let clock: NotingClock;
 let app: INestApplicationContext;
 
 beforeEach(() => {
-  clock = new NotingClock();
+  clock = new NotingClock('frozen');
 });
 afterEach(async () => {
   await app.close();
@@ -43,8 +44,11 @@ afterEach(async () => {
 async function start(circuit: boolean | CircuitOptions): Promise<FunctionCircuits> {
   const connection = `memory://${uniquePrefix().replace(':', '')}`;
   const options = { connection, circuit, supervise: false };
+  const broken = hosting('broken', () => {
+    throw new Error('broken');
+  });
   const module = await Test.createTestingModule({
-    imports: [rootModule(options, { providers: [hosting('work', () => 'done')] })],
+    imports: [rootModule(options, { providers: [hosting('work', () => 'done'), broken] })],
   })
     .overrideProvider(CLOCK)
     .useValue(clock)
@@ -60,30 +64,54 @@ async function settle(): Promise<void> {
 }
 
 const ref = (name: string): ReturnType<typeof functionRef> => functionRef(name, 'default');
+const counted = async (name: string): Promise<number> =>
+  (await app.get<Backend>(BACKEND).circuits.counts(ref(name), CIRCUIT_DEFAULTS)).calls;
 
 it('a report has a timer for 250 ms from the first call that is counted, and nothing has one without', async () => {
   await start(true);
   const registry = app.get(EnhancedFunctionRegistry);
   const circuit = registry.getCircuit('work');
   const reports = (): number => clock.timers.filter((ms) => ms === CIRCUIT_REPORT_MS).length;
-  const counted = async (): Promise<number> =>
-    (await app.get<Backend>(BACKEND).circuits.counts(ref('work'), CIRCUIT_DEFAULTS)).calls;
   for (const round of [1, 2]) {
     await registry.call('work');
     await registry.call('work');
     await settle();
     expect(reports()).toBe(round);
-    clock.advance(CIRCUIT_REPORT_MS - 1);
+    clock.tick(CIRCUIT_REPORT_MS - 1);
     await settle();
-    expect(await counted()).toBe(2 * (round - 1));
-    clock.advance(1);
+    expect(await counted('work')).toBe(2 * (round - 1));
+    clock.tick(1);
     await settle();
-    expect(await counted()).toBe(2 * round);
-    clock.advance(1_000);
+    expect(await counted('work')).toBe(2 * round);
+    clock.tick(1_000);
     await settle();
     expect(reports()).toBe(round);
   }
   expect(circuit.state).toBe('closed');
+});
+
+it('a report that might open it goes at once, then 25, 50 and 100 ms later while it opens nothing', async () => {
+  await start({ minimumCalls: 4 });
+  const registry = app.get(EnhancedFunctionRegistry);
+  const fail = async (count: number): Promise<void> => {
+    for (let call = 0; call < count; call += 1)
+      expect(await codeOf(registry.call('broken'))).toBe('HANDLER_FAILED');
+    await settle();
+  };
+  await fail(3);
+  expect(await counted('broken')).toBe(0);
+  await fail(1);
+  expect(await counted('broken')).toBe(4);
+  let reported = 4;
+  for (const gapMs of [25, 50, 100]) {
+    clock.tick(gapMs - 1);
+    await fail(1);
+    expect(await counted('broken')).toBe(reported);
+    clock.tick(1);
+    await fail(1);
+    reported += 2;
+    expect(await counted('broken')).toBe(reported);
+  }
 });
 
 it('without circuits there is neither a timer nor a subscription for them', async () => {
@@ -108,10 +136,10 @@ it('a closed circuit that nobody uses is forgotten, with its subscription; an op
   );
   await settle();
   const { channels } = app.get(NotificationManager).stats();
-  clock.advance(299_000);
+  clock.tick(299_000);
   await settle();
   expect(circuits.of(ref('unused'), undefined)).toBe(unused);
-  clock.advance(301_000);
+  clock.tick(301_000);
   await settle();
   expect(app.get(NotificationManager).stats().channels).toBe(channels - 1);
   expect(circuits.of(ref('unused'), undefined)).not.toBe(unused);

@@ -14,9 +14,10 @@ import {
 import { functionRef } from '../../src/protocol/function-ref.js';
 import { Keys } from '../../src/protocol/keys.js';
 import { isMalformed } from '../../src/protocol/notification.js';
+import { TestClock } from '../../src/testing/test-clock.js';
 import { uniquePrefix } from '../harness/apps.js';
+import { codeOf } from '../harness/caught.js';
 import { createDeferred, type Deferred } from '../harness/deferred.js';
-import { ManualClock } from '../harness/manual-clock.js';
 
 export const LEASE_MS = 3_000;
 export const REF = functionRef('work', 'default');
@@ -31,11 +32,6 @@ export const failure = (): Promise<never> =>
     }),
   );
 export const success = (): Promise<string> => Promise.resolve('done');
-export const codeOf = (call: Promise<unknown>): Promise<unknown> =>
-  call.then(
-    () => 'none',
-    (error: { code?: unknown }) => error.code,
-  );
 
 type Question = Exclude<keyof CircuitStore, 'counts' | 'order'>;
 
@@ -51,7 +47,7 @@ export class Caller {
   constructor(
     readonly name: string,
     readonly backend: MemoryBackend,
-    readonly clock: ManualClock,
+    readonly clock: TestClock,
     policy: Partial<CircuitPolicySettings> = {},
   ) {
     const own = { ...POLICY, ...policy };
@@ -126,11 +122,18 @@ export class Caller {
 
 /** Callers of one function, on one store whose clock the test turns. */
 export class Callers {
-  readonly clock = new ManualClock();
+  readonly clock = new TestClock('frozen');
   private readonly name = uniquePrefix().replace(':', '');
   private readonly backends: MemoryBackend[] = [];
 
   async add(policy: Partial<CircuitPolicySettings> = {}, clock = this.clock): Promise<Caller> {
+    const caller = await this.join(policy, clock);
+    await caller.circuit.open();
+    return caller;
+  }
+
+  /** One that has not asked for the record yet. */
+  async join(policy: Partial<CircuitPolicySettings> = {}, clock = this.clock): Promise<Caller> {
     const keys = new Keys('');
     const backend = new MemoryBackend(this.name, keys, this.clock);
     this.backends.push(backend);
@@ -145,7 +148,6 @@ export class Callers {
     });
     backend.start();
     await backend.bus.subscribe([keys.circuitChannel(REF)]);
-    await caller.circuit.open();
     return caller;
   }
 
@@ -167,6 +169,6 @@ export class Callers {
 /** Opens the circuit by the failing calls of these, who are all there are; they know it, others have news of it. */
 export async function openBy(callers: Callers, ...failing: Caller[]): Promise<void> {
   for (const caller of failing) await caller.fail(4);
-  callers.clock.advance(600);
+  callers.clock.tick(600);
   for (const caller of failing) await caller.fail(1);
 }

@@ -18,17 +18,13 @@ import {
 import { startRedis, type StartedRedis } from '../../tools/redis.mjs';
 import { AclFleet } from '../harness/acl-fleet.js';
 import { Fleet } from '../harness/apps.js';
+import { codeOf } from '../harness/caught.js';
 import { eventually } from '../harness/eventually.js';
 import { hosting } from '../harness/host.js';
 
 jest.setTimeout(60_000);
 
 const QUICK: CircuitOptions = { minimumCalls: 4, openMs: 60_000 };
-const codeOf = (call: Promise<unknown>): Promise<unknown> =>
-  call.then(
-    () => 'none',
-    (error: { code?: unknown }) => error.code,
-  );
 
 let server: StartedRedis;
 let fleet: AclFleet;

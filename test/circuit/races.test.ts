@@ -1,8 +1,8 @@
 import { afterEach, beforeEach, describe, expect, it } from '@jest/globals';
 import { CallCancelledError } from '../../src/index.js';
+import { TestClock } from '../../src/testing/test-clock.js';
 import { createDeferred } from '../harness/deferred.js';
 import { eventually } from '../harness/eventually.js';
-import { ManualClock } from '../harness/manual-clock.js';
 import { Callers, failure, LEASE_MS, openBy, REF, success, type Caller } from './callers.js';
 
 const OPEN_MS = 5_000;
@@ -33,7 +33,7 @@ describe('a shared circuit', () => {
   ])('opens once when two callers report what opens it, %s first', async (_title, first) => {
     const [early, late] = first === 0 ? [one, two] : [two, one];
     for (const caller of [one, two]) await caller.fail(4);
-    callers.clock.advance(600);
+    callers.clock.tick(600);
     const held = late.hold('report', 'before');
     const report = late.fail(1);
     await held.reached;
@@ -103,7 +103,7 @@ describe('a shared circuit', () => {
   ])('is probed by one of two callers that find it due, %s first', async (_title, first) => {
     await openBy(callers, one, two);
     const [early, late] = first === 0 ? [one, two] : [two, one];
-    callers.clock.advance(OPEN_MS);
+    callers.clock.tick(OPEN_MS);
     const held = late.hold('probe', 'before');
     const refused = late.call(success);
     await held.reached;
@@ -122,7 +122,7 @@ describe('a shared circuit', () => {
 
   it('passes a call whose question for the probe comes when another probe has closed it', async () => {
     await openBy(callers, one, two);
-    callers.clock.advance(OPEN_MS);
+    callers.clock.tick(OPEN_MS);
     const held = two.hold('probe', 'before');
     const call = two.call(success);
     await held.reached;
@@ -133,7 +133,7 @@ describe('a shared circuit', () => {
 
   it('is asked for its probe by one call of a process, however many find it due', async () => {
     await openBy(callers, one, two);
-    callers.clock.advance(OPEN_MS);
+    callers.clock.tick(OPEN_MS);
     const held = one.hold('probe', 'before');
     const probe = one.call(success);
     await held.reached;
@@ -144,14 +144,14 @@ describe('a shared circuit', () => {
 
   it('keeps the probe of a living prober, and takes over that of a dead one', async () => {
     await openBy(callers, one, two);
-    callers.clock.advance(OPEN_MS);
+    callers.clock.tick(OPEN_MS);
     const end = createDeferred<string>();
     const probe = one.call(() => end.promise);
     await eventually('it probes', () => one.state === 'half-open');
     two.hearAll();
     // Alive: its lease is renewed three times per lease.
     for (let time = 0; time < 2 * LEASE_MS; time += LEASE_MS / 6) {
-      callers.clock.advance(LEASE_MS / 6);
+      callers.clock.tick(LEASE_MS / 6);
       await eventually('it is kept', async () => {
         const { record, timestamp } = await callers.store.read(REF, undefined);
         return (JSON.parse(record) as { retryAt: number }).retryAt - timestamp > LEASE_MS / 2;
@@ -160,7 +160,7 @@ describe('a shared circuit', () => {
     }
     // Dead, or frozen: nothing is said any more.
     const held = one.hold('conclude', 'before');
-    callers.clock.advance(LEASE_MS + 1);
+    callers.clock.tick(LEASE_MS + 1);
     await held.reached;
     const other = createDeferred<string>();
     const taken = two.call(() => other.promise);
@@ -180,14 +180,14 @@ describe('a shared circuit', () => {
 
   it('lets another call probe when one says nothing about the function', async () => {
     await openBy(callers, one, two);
-    callers.clock.advance(OPEN_MS);
+    callers.clock.tick(OPEN_MS);
     const cancelled = (): Promise<never> =>
       Promise.reject(new CallCancelledError('work', 'default'));
     expect(await one.call(cancelled)).toBe('CALL_CANCELLED');
     expect(await stored()).toMatchObject({ state: 'open', reason: 'failure-rate' });
     await eventually('it is told', () => two.news.at(-1)?.state === 'open');
     two.hearAll();
-    callers.clock.advance(100);
+    callers.clock.tick(100);
     expect(await two.call(success)).toBe('none');
     expect(await stored()).toMatchObject({ state: 'closed' });
   });
@@ -208,7 +208,7 @@ describe('a shared circuit', () => {
     await openBy(callers, one, two);
     await one.circuit.order((store) => store.order(REF, { kind: 'close' }));
     expect(await two.call(success)).toBe('CIRCUIT_OPEN');
-    callers.clock.advance(OPEN_MS);
+    callers.clock.tick(OPEN_MS);
     expect(await two.call(success)).toBe('none');
     expect(two.state).toBe('closed');
   });
@@ -263,7 +263,7 @@ describe('a shared circuit', () => {
     expect(third.state).toBe('open');
     await two.circuit.read();
     expect(two.state).toBe('open');
-    callers.clock.advance(OPEN_MS);
+    callers.clock.tick(OPEN_MS);
     expect(await two.call(success)).toBe('none');
     expect(await stored()).toMatchObject({ state: 'closed' });
   });
@@ -279,8 +279,8 @@ describe('a shared circuit', () => {
   });
 
   it("is due at one time on hosts whose clocks differ, and says when on each host's own", async () => {
-    const off = new ManualClock(callers.clock.now());
-    off.set(3_600_000);
+    const off = new TestClock('frozen');
+    off.shift(3_600_000);
     const third = await callers.add({}, off);
     await openBy(callers, one, two);
     third.hearAll();
@@ -288,10 +288,10 @@ describe('a shared circuit', () => {
     expect(third.circuit.retryAt).toBe(off.now() + OPEN_MS);
     expect(one.circuit.retryAt).toBe(callers.clock.now() + OPEN_MS);
     // Somebody sets its clock: nothing comes sooner, or later.
-    off.set(-7_200_000);
+    off.shift(-7_200_000);
     expect(third.circuit.leftMs).toBe(OPEN_MS);
-    off.advance(OPEN_MS);
-    callers.clock.advance(OPEN_MS);
+    off.tick(OPEN_MS);
+    callers.clock.tick(OPEN_MS);
     expect(await third.call(success)).toBe('none');
   });
 
@@ -328,6 +328,22 @@ describe('a shared circuit', () => {
       await one.circuit.read();
       expect(await one.call(success)).toBe('CIRCUIT_OPEN');
       expect(one.circuit.retryAt).toBeUndefined();
+    });
+
+    it('lets the first call wait for the record for a second, and shares it when it comes', async () => {
+      const late = await callers.join();
+      const held = late.hold('read', 'before');
+      let ended = false;
+      const call = late.call(success).finally(() => (ended = true));
+      await held.reached;
+      callers.clock.tick(999);
+      expect(await one.call(success)).toBe('none');
+      expect([ended, late.circuit.isAlone]).toEqual([false, false]);
+      callers.clock.tick(1);
+      expect(await call).toBe('none');
+      expect(late.circuit.isAlone).toBe(true);
+      held.go();
+      await eventually('it is shared', () => late.circuit.isShared);
     });
 
     it.each([

@@ -11,6 +11,7 @@ import {
   type CircuitOptions,
 } from '../../src/index.js';
 import { Fleet } from '../harness/apps.js';
+import { codeOf } from '../harness/caught.js';
 import { eventually } from '../harness/eventually.js';
 import { hosting, Stage } from '../harness/host.js';
 import { MemoryFleet } from '../memory/memory-fleet.js';
@@ -28,12 +29,6 @@ class Switch {
     return 'done';
   });
 }
-
-const codeOf = (call: Promise<unknown>): Promise<unknown> =>
-  call.then(
-    () => 'none',
-    (error: { code?: unknown }) => error.code,
-  );
 
 const codesOf = async (registry: EnhancedFunctionRegistry, count: number): Promise<unknown[]> => {
   const codes = [];
@@ -219,6 +214,31 @@ describe.each([
       'half-open closed ',
     ]);
   });
+
+  it.each([
+    ['runs', true],
+    ['waits for a worker', false],
+  ])(
+    'are left for others to probe at once by a process that is closed while its probe %s',
+    async (_title, isHosted) => {
+      const stage = new Stage();
+      if (isHosted)
+        await fleet.start({ options: { drainTimeoutMs: 50 }, providers: [stage.as('slow')] });
+      const leaving = await start(QUICK);
+      const registry = leaving.get(EnhancedFunctionRegistry);
+      const circuit = (await caller()).getCircuit('slow');
+      await circuit.open('for a moment', 1);
+      const calls: Promise<unknown>[] = [];
+      await eventually('it probes', () => {
+        calls.push(codeOf(registry.call('slow')));
+        return isHosted ? stage.runs.length > 0 : circuit.state === 'half-open';
+      });
+      await fleet.stop(leaving);
+      expect(new Set(await Promise.all(calls))).toEqual(new Set(['CIRCUIT_OPEN', 'CLOSED']));
+      expect(await circuit.refresh()).toBe('open');
+      expect(circuit.reason).toBe('for a moment');
+    },
+  );
 
   it('are opened, closed and reset by hand, for all', async () => {
     const [one, two] = [await caller(), await caller()];

@@ -268,6 +268,9 @@ const FOUND_BY: Readonly<Record<string, readonly string[]>> = {
   'a call that comes between two waits is lost': [
     'an offer holds on after the wait until it is taken back',
   ],
+  'what one pool had is lost with the group of the next one': [
+    'what one pool had is told although the group of a function in the next one is gone',
+  ],
   'nothing is ever due': ['the bell rings for a call of any function, and wakes who waits'],
   'a deputy does not hear of looks': [
     'the deputy hears of each look, keeps its office, and loses it when it is gone',

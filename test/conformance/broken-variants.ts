@@ -142,7 +142,7 @@ export const brokenVariants: readonly BrokenVariant[] = [
   reader('the bell is heard late', (good) => ({
     waitForBell: async (_, blockMs) => {
       await pause(blockMs);
-      return good.waitForBell(['nobody'], 1, 0);
+      return good.waitForBell(['nobody'], 1);
     },
   })),
   reader('the bell does not say that it rang', (good) => ({
@@ -162,9 +162,10 @@ export const brokenVariants: readonly BrokenVariant[] = [
     let told: readonly RawCall[] = [];
     return {
       waitForBell: async (...wait) => {
-        const [pools, , limit] = wait;
+        const [pools, , offer] = wait;
         const bell = await good.waitForBell(...wait);
-        if (limit === 0) return bell;
+        if (offer === undefined) return bell;
+        const limit = offer.places;
         const read = { pools, limit, functions: 64, perFunction: 1, rooms: [] };
         told = [...bell.calls, ...(await good.take(read)).calls].slice(0, limit);
         return { rang: bell.rang, calls: told };
@@ -177,7 +178,7 @@ export const brokenVariants: readonly BrokenVariant[] = [
     return {
       waitForBell: async (...wait) => {
         const bell = await good.waitForBell(...wait);
-        waited = wait[2] > 0 && !bell.rang;
+        waited = wait[2] !== undefined && !bell.rang;
         return bell;
       },
       take: async (read) => {
@@ -186,6 +187,16 @@ export const brokenVariants: readonly BrokenVariant[] = [
       },
     };
   }),
+  reader('what one pool had is lost with the group of the next one', (good) => ({
+    take: async (read) => {
+      const looks = [];
+      for (const pool of read.pools) looks.push(await good.take({ ...read, pools: [pool] }));
+      return {
+        calls: looks.flatMap(({ calls }) => calls),
+        more: looks.some(({ more }) => more),
+      };
+    },
+  })),
   reader('nothing is ever due', () => ({ isDue: () => Promise.resolve(false) })),
   reader('a look at the pool says that nothing is left', (good) => ({
     take: async (read) => ({ ...(await good.take(read)), more: false }),

@@ -1,7 +1,6 @@
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from '@jest/globals';
-import ts from 'typescript';
 import { CIRCUIT_ALLOWED, CIRCUIT_DEFAULTS } from '../../src/circuit/circuit-options.js';
 import { outcomeOf } from '../../src/circuit/outcome.js';
 import {
@@ -11,6 +10,7 @@ import {
   RemoteFunctionError,
 } from '../../src/common/errors.js';
 import { bare, readText, rootPath, tableRows } from './markdown.js';
+import { typeErrors } from './type-errors.js';
 
 const text = readText('docs/circuit-breakers.md');
 const fields = tableRows(text, 'field');
@@ -69,19 +69,7 @@ describe('docs/circuit-breakers.md', () => {
       );
       const file = join(folder, 'blocks.ts');
       writeFileSync(file, [PRELUDE, ...inside].join('\n'));
-      const { config } = ts.readConfigFile(rootPath('tsconfig.json'), (path) =>
-        readFileSync(path, 'utf8'),
-      ) as { config: object };
-      const { options } = ts.parseJsonConfigFileContent(
-        { ...config, include: [], files: [file] },
-        ts.sys,
-        rootPath(''),
-      );
-      const problems = ts
-        .getPreEmitDiagnostics(ts.createProgram([file], options))
-        .filter((problem) => problem.file?.fileName === file)
-        .map(({ messageText }) => ts.flattenDiagnosticMessageText(messageText, '\n'));
-      expect(problems).toEqual([]);
+      expect(typeErrors([file])).toEqual([]);
     } finally {
       rmSync(folder, { recursive: true, force: true });
     }

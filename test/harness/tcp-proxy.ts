@@ -61,6 +61,11 @@ export class TcpProxy {
     }
   }
 
+  /** Commands reach the server, and its answers do not come back, on the present connections. */
+  holdAnswers(): void {
+    for (const { server } of this.pairs) server.pause();
+  }
+
   /**
    * What a router does that forgets its connections: nothing passes on the present ones any more, for ever, and
    * nobody is told; new ones work.

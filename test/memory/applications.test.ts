@@ -1,5 +1,6 @@
 import { afterEach, beforeEach, describe, expect, it } from '@jest/globals';
 import type { INestApplicationContext } from '@nestjs/common';
+import { NestFactory } from '@nestjs/core';
 import type { Backend } from '../../src/backend/backend.js';
 import { BACKEND } from '../../src/backend/tokens.js';
 import {
@@ -9,6 +10,8 @@ import {
   NotificationManager,
   type FunctionContext,
 } from '../../src/index.js';
+import { rejection } from '../harness/caught.js';
+import { rootModule } from '../harness/apps.js';
 import { createDeferred } from '../harness/deferred.js';
 import { hosting, Stage } from '../harness/host.js';
 import { MemoryFleet } from './memory-fleet.js';
@@ -23,13 +26,6 @@ const caller = (): Promise<INestApplicationContext> => fleet.start({ options: { 
 const registryOf = (app: INestApplicationContext): EnhancedFunctionRegistry =>
   app.get(EnhancedFunctionRegistry);
 
-/** What a promise rejects with. */
-const failure = (work: Promise<unknown>): Promise<unknown> =>
-  work.then(
-    () => undefined,
-    (error: unknown) => error,
-  );
-
 describe('applications on one memory', () => {
   it('call each other', async () => {
     await fleet.start({
@@ -37,6 +33,18 @@ describe('applications on one memory', () => {
     });
     const registry = registryOf(await caller());
     await expect(registry.call('add', { a: 1, b: 2 })).resolves.toBe(3);
+  });
+
+  it('are workers of their own, also those of one module', async () => {
+    const app = await caller();
+    const options = { connection: fleet.connection };
+    const module = rootModule(options, { providers: [hosting('work', () => 1)] });
+    const workers = await Promise.all(
+      [1, 2].map(() => NestFactory.createApplicationContext(module, { logger: false })),
+    );
+    const status = await registryOf(app).getInstantWorkerStatus('work', 'default');
+    expect(status).toMatchObject({ workers: 2 });
+    await Promise.all(workers.map((worker) => worker.close()));
   });
 
   it('wait for a worker that starts later', async () => {
@@ -52,7 +60,7 @@ describe('applications on one memory', () => {
     await fleet.start({ providers: [hosting('work', () => 1)] });
     const elsewhere = new MemoryFleet();
     const registry = registryOf(await elsewhere.start({ options: { worker: false } }));
-    expect(await failure(registry.call('work', {}, { ifUnavailable: 'fail' }))).toMatchObject({
+    expect(await rejection(registry.call('work', {}, { ifUnavailable: 'fail' }))).toMatchObject({
       code: 'NO_WORKER',
     });
     await elsewhere.close();
@@ -61,7 +69,7 @@ describe('applications on one memory', () => {
   it('share nothing with those under another key prefix', async () => {
     await fleet.start({ providers: [hosting('work', () => 1)], options: { keyPrefix: 'a:' } });
     const registry = registryOf(await fleet.start({ options: { worker: false, keyPrefix: 'b:' } }));
-    expect(await failure(registry.call('work', {}, { ifUnavailable: 'fail' }))).toMatchObject({
+    expect(await rejection(registry.call('work', {}, { ifUnavailable: 'fail' }))).toMatchObject({
       code: 'NO_WORKER',
     });
   });
@@ -72,7 +80,9 @@ describe('applications on one memory', () => {
     };
     const failing = hosting({ name: 'work', retry: { maxAttempts: 2, backoffMs: 1 } }, fail);
     const first = await fleet.start({ providers: [failing] });
-    expect(await failure(registryOf(first).call('work'))).toMatchObject({ code: 'HANDLER_FAILED' });
+    expect(await rejection(registryOf(first).call('work'))).toMatchObject({
+      code: 'HANDLER_FAILED',
+    });
     expect(await first.get(DeadLetters).count('work', 'default')).toBe(1);
     const second = await fleet.start();
     await fleet.stop(first);
@@ -116,7 +126,7 @@ describe('applications on one memory', () => {
     };
     await fleet.start({ providers: [hosting('work', run)] });
     const abort = new AbortController();
-    const called = failure(registryOf(await caller()).call('work', {}, { signal: abort.signal }));
+    const called = rejection(registryOf(await caller()).call('work', {}, { signal: abort.signal }));
     await started.promise;
     abort.abort();
     expect(await called).toMatchObject({ code: 'CALL_CANCELLED' });

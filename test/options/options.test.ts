@@ -6,6 +6,7 @@ import { InvalidOptionsError, type OptionViolation } from '../../src/common/erro
 import { FunctionsModule } from '../../src/functions.module.js';
 import {
   ALLOWED,
+  applicationSettings,
   DEFAULTS,
   resolveOptions,
   type FunctionsOptions,
@@ -177,15 +178,16 @@ describe('options as a whole', () => {
   it('have defaults for everything', () => {
     expect(resolve().settings).toEqual({
       ...DEFAULTS,
-      workerId: expect.any(String),
       health: undefined,
     });
   });
 
-  it('have a default workerId that says host and process, and differs each time', () => {
-    const { workerId } = resolve().settings;
+  it('have a default workerId that says host and process, and differs for each application', () => {
+    const { settings } = resolve();
+    const { workerId } = applicationSettings(settings);
     expect(workerId.startsWith(`${hostname()}-${process.pid}-`)).toBe(true);
-    expect(resolve().settings.workerId).not.toBe(workerId);
+    expect(applicationSettings(settings).workerId).not.toBe(workerId);
+    expect(applicationSettings(resolve({ workerId: 'id' }).settings).workerId).toBe('id');
   });
 
   it('are what was given', () => {

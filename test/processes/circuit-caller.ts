@@ -43,8 +43,8 @@ if (circuit !== 'false') {
   await functions.getCircuit('work').refresh();
 }
 
-async function call(input: object): Promise<void> {
-  const code = await functions.call('work', input, { timeoutMs: 60_000 }).then(
+async function call(): Promise<void> {
+  const code = await functions.call('work', {}, { timeoutMs: 60_000 }).then(
     () => 'OK',
     ({ code, message }: { code?: string; message: string }) => code ?? message,
   );
@@ -52,15 +52,15 @@ async function call(input: object): Promise<void> {
   tell({ type: `called ${code}` });
 }
 
-process.on('message', (message: { type: string; input?: object; everyMs?: number }) => {
-  const { type, input = {}, everyMs = 5 } = message;
-  if (type === 'call') void call(input);
-  if (type === 'calls') calling = setInterval(() => void call(input), everyMs);
+process.on('message', (message: { type: string; everyMs?: number; forMs?: number }) => {
+  const { type, everyMs = 5, forMs } = message;
+  if (type === 'call') void call();
+  if (type === 'calls') calling = setInterval(() => void call(), everyMs);
   if (type === 'stop') {
     clearInterval(calling);
     tell({ type: 'results', results: { ...results } });
   }
-  if (type === 'open') void functions.getCircuit('work').open('by hand');
+  if (type === 'open') void functions.getCircuit('work').open('by hand', forMs);
   if (type === 'close') void functions.getCircuit('work').close();
   if (type === 'loaded') {
     const files = Object.keys(createRequire(import.meta.url).cache);

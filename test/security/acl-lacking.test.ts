@@ -21,6 +21,7 @@ import {
   WorkerCoordinator,
 } from '../../src/index.js';
 import { startRedis, type StartedRedis } from '../../tools/redis.mjs';
+import { rejection } from '../harness/caught.js';
 import { AclFleet } from '../harness/acl-fleet.js';
 import { condemnAll } from '../harness/condemn.js';
 import { eventually } from '../harness/eventually.js';
@@ -51,11 +52,6 @@ afterEach(async () => {
 });
 
 const done = hosting('work', () => 'done');
-const failure = (action: Promise<unknown>): Promise<unknown> =>
-  action.then(
-    () => undefined,
-    (error: unknown) => error,
-  );
 const said = (text: string): string[] => lines.filter((line) => line.includes(text));
 
 /** Waits until Redis refused a command that often since now: whoever logs each time has logged as often. */
@@ -112,7 +108,7 @@ describe('a failure for want of a right', () => {
     ['unregisterWorker', ({ registry }) => registry.unregisterWorker('w', 'work', 'default')],
   ])('is BACKEND_REFUSED with the cure: %s', async (_, use) => {
     await fleet.redis.hset(fleet.key('work', 'workers'), 'w', '{"epoch":1,"seq":1}');
-    const error = await failure(use(await asCaller()));
+    const error = await rejection(use(await asCaller()));
     expect(error).toBeInstanceOf(BackendRefusedError);
     expect(error).toMatchObject({ kind: 'NOPERM', retryable: false, details: { kind: 'NOPERM' } });
     expect((error as Error).message).toMatch(CURE);
@@ -148,7 +144,7 @@ describe('a failure for want of a right', () => {
       publish: () => app.get(NotificationManager).publish('app:x', {}),
     };
     const startedAt = Date.now();
-    const error = await failure((uses[what] as () => Promise<unknown>)());
+    const error = await rejection((uses[what] as () => Promise<unknown>)());
     expect(isFunctionsError(error, 'BACKEND_REFUSED')).toBe(true);
     expect(error).toMatchObject({
       details: { kind: 'NOPERM' },

@@ -1,6 +1,8 @@
+import { createHook } from 'node:async_hooks';
 import { setImmediate } from 'node:timers/promises';
 import { beforeEach, describe, expect, it } from '@jest/globals';
 import { TestClock } from 'nestjs-functions/testing';
+import type { Timer } from '../../src/common/clock.js';
 import { createDeferred } from '../harness/deferred.js';
 
 describe('a frozen clock', () => {
@@ -181,5 +183,24 @@ describe('a running clock', () => {
     clock.resume();
     await rang.promise;
     expect(clock.pending).toBe(0);
+  });
+
+  it.each([
+    ['it is frozen', (clock: TestClock) => clock.freeze()],
+    ['it is closed', (clock: TestClock) => clock.close()],
+    ['the last task is cancelled', (_: TestClock, { cancel }: Timer) => cancel()],
+  ])('leaves no timer of the host when %s', async (_, end) => {
+    const timers = new Set<number>();
+    const hook = createHook({
+      init: (id, type) => void (type === 'Timeout' && timers.add(id)),
+      destroy: (id) => void timers.delete(id),
+    }).enable();
+    const clock = new TestClock();
+    const timer = clock.after(60_000, () => undefined);
+    const set = timers.size;
+    end(clock, timer);
+    await setImmediate();
+    hook.disable();
+    expect([set, timers.size]).toEqual([1, 0]);
   });
 });

@@ -1,10 +1,11 @@
 import { afterEach, beforeEach, expect, it } from '@jest/globals';
-import type { Type } from '@nestjs/common';
-import { Test, type TestingModule } from '@nestjs/testing';
+import { Test } from '@nestjs/testing';
 import { CallClient } from '../../src/execution/caller/call-client.js';
-import { EnhancedFunctionRegistry, type FunctionsOptions } from '../../src/index.js';
+import { EnhancedFunctionRegistry } from '../../src/index.js';
 import { FunctionsTestingModule, TestFleet } from '../../src/testing/index.js';
+import { rejection } from '../harness/caught.js';
 import { hosting, Stage } from '../harness/host.js';
+import { member } from './member.js';
 
 let fleet: TestFleet;
 beforeEach(() => {
@@ -12,25 +13,11 @@ beforeEach(() => {
 });
 afterEach(() => fleet.close());
 
-function start(
-  providers: Type<unknown>[] = [],
-  options: FunctionsOptions = {},
-): Promise<TestingModule> {
-  const imports = [FunctionsTestingModule.forRoot({ fleet, ...options })];
-  return fleet.start(Test.createTestingModule({ imports, providers }));
-}
-
 const caller = async (): Promise<EnhancedFunctionRegistry> =>
-  (await start([], { worker: false })).get(EnhancedFunctionRegistry);
-
-const failure = (work: Promise<unknown>): Promise<unknown> =>
-  work.then(
-    () => undefined,
-    (error: unknown) => error,
-  );
+  (await member(fleet, [], { worker: false })).get(EnhancedFunctionRegistry);
 
 it('a call is answered without the clock being turned', async () => {
-  await start([hosting('work', () => 'done')]);
+  await member(fleet, [hosting('work', () => 'done')]);
   const before = fleet.clock.now();
   await expect((await caller()).call('work')).resolves.toBe('done');
   expect(fleet.clock.now()).toBe(before);
@@ -38,7 +25,7 @@ it('a call is answered without the clock being turned', async () => {
 
 it('a deadline comes when the clock says so, and not before', async () => {
   const stage = new Stage();
-  await start([stage.as('work')]);
+  await member(fleet, [stage.as('work')]);
   const called = (await caller()).call('work', {}, { timeoutMs: 60_000 });
   let failed: unknown;
   called.catch((error: unknown) => (failed = error));
@@ -52,8 +39,8 @@ it('a deadline comes when the clock says so, and not before', async () => {
 
 it('a handler sees its deadline pass with its caller', async () => {
   const stage = new Stage();
-  await start([stage.as('work')]);
-  const called = failure((await caller()).call('work', {}, { timeoutMs: 1_000 }));
+  await member(fleet, [stage.as('work')]);
+  const called = rejection((await caller()).call('work', {}, { timeoutMs: 1_000 }));
   const { context } = await stage.started();
   expect(context.deadline).toBe(fleet.clock.now() + 1_000);
   const { signal } = context;
@@ -68,7 +55,7 @@ it('a handler sees its deadline pass with its caller', async () => {
 it('a wait for a worker ends when the clock says so, and not before', async () => {
   const registry = await caller();
   let failed: unknown;
-  void failure(registry.call('nobody', {}, { readinessTimeoutMs: 10_000 })).then(
+  void rejection(registry.call('nobody', {}, { readinessTimeoutMs: 10_000 })).then(
     (error) => (failed = error),
   );
   await fleet.clock.advance(9_999);
@@ -84,7 +71,7 @@ it('a failed call is tried again after its pause, to the look of the supervisor'
     if (at.length < 2) throw new Error('not yet');
   };
   const retry = { maxAttempts: 2, backoffMs: 5_000 };
-  await start([hosting({ name: 'work', retry }, run)]);
+  await member(fleet, [hosting({ name: 'work', retry }, run)]);
   const called = (await caller()).call('work');
   await fleet.clock.advance(10_000);
   await called;
@@ -94,7 +81,7 @@ it('a failed call is tried again after its pause, to the look of the supervisor'
 });
 
 it('leases are kept as long as time is advanced, however far', async () => {
-  await start([hosting('work', () => 'still there')], { leaseMs: 300 });
+  await member(fleet, [hosting('work', () => 'still there')], { leaseMs: 300 });
   const registry = await caller();
   await fleet.clock.advance(120_000);
   expect(fleet.spy.of('offline')).toEqual([]);
@@ -103,10 +90,10 @@ it('leases are kept as long as time is advanced, however far', async () => {
 
 it('a process that is gone is found dead, and its call runs elsewhere, in no real time', async () => {
   const stage = new Stage();
-  const lost = await start([stage.as('work')]);
+  const lost = await member(fleet, [stage.as('work')]);
   const called = (await caller()).call('work');
   await stage.started();
-  await start([hosting('work', (_, { attempt }) => `attempt ${attempt}`)]);
+  await member(fleet, [hosting('work', (_, { attempt }) => `attempt ${attempt}`)]);
   const startedAt = performance.now();
   await fleet.kill(lost);
   await expect(called).resolves.toBe('attempt 2');
@@ -117,10 +104,10 @@ it('a process that is gone is found dead, and its call runs elsewhere, in no rea
 it('a caller whose lease is long keeps its replies, also between two quarters of it', async () => {
   const stage = new Stage();
   const options = { leaseMs: 3_600_000 };
-  await start([stage.as('work')], options);
-  const app = await start([], { ...options, worker: false });
+  await member(fleet, [stage.as('work')], options);
+  const app = await member(fleet, [], { ...options, worker: false });
   // One whose reply stream was gone would be told that nobody can know what became of it.
-  const called = failure(
+  const called = rejection(
     app
       .get(EnhancedFunctionRegistry)
       .call('work', {}, { delivery: 'at-most-once', timeoutMs: 1_000_000 }),
@@ -145,4 +132,12 @@ it('an application can be closed while the clock stands still, and leaves no tim
   expect(own.clock.pending).toBe(0);
   expect(module.get(CallClient).stats().pending).toBe(0);
   await own.close();
+});
+
+it('the clock of a fleet that is closed stands still, and sets no timer', async () => {
+  const own = new TestFleet();
+  own.clock.every(1, () => undefined);
+  await own.close();
+  own.clock.after(1, () => undefined);
+  expect([own.clock.pending, own.clock.mode]).toEqual([0, 'frozen']);
 });

@@ -11,7 +11,9 @@ import {
   type FunctionsOptions,
 } from 'nestjs-functions';
 import { FunctionsTestingModule, TestFleet } from 'nestjs-functions/testing';
+import { rejection } from '../harness/caught.js';
 import { hosting } from '../harness/host.js';
+import { member } from './member.js';
 
 const resize = defineFunction<{ width: number }, { url: string }>({ name: 'resize' });
 
@@ -57,12 +59,6 @@ async function init(compiling: Promise<TestingModule>): Promise<TestingModule> {
   return track(await compiling).init();
 }
 
-const failure = (work: Promise<unknown>): Promise<unknown> =>
-  work.then(
-    () => undefined,
-    (error: unknown) => error,
-  );
-
 describe('a testing module in the place of FunctionsModule', () => {
   const start = (options?: Parameters<typeof FunctionsTestingModule.forRoot>[0]) =>
     init(
@@ -92,9 +88,9 @@ describe('a testing module in the place of FunctionsModule', () => {
     await module.get(TestFleet).stub(resize, { url: '/x' });
     const registry = module.get(EnhancedFunctionRegistry);
     const errors = await Promise.all([
-      failure(module.get(ImagesController).small()),
-      failure(registry.call('x', {}, { ifUnavailable: 'fail' })),
-      failure(registry.getInstantWorkerStatus('x', 'default')),
+      rejection(module.get(ImagesController).small()),
+      rejection(registry.call('x', {}, { ifUnavailable: 'fail' })),
+      rejection(registry.getInstantWorkerStatus('x', 'default')),
     ]);
     for (const error of errors) expect((error as Error).message).toContain('await module.init()');
   });
@@ -107,6 +103,15 @@ describe('a testing module in the place of FunctionsModule', () => {
     const early = module.get(ImagesController).small();
     await module.init();
     expect(await early).toEqual({ url: '/early.png' });
+  });
+
+  it('ends a call that waits for it when it is closed', async () => {
+    const imports = [FunctionsTestingModule.forRoot()];
+    const controllers = [ImagesController];
+    const module = await Test.createTestingModule({ imports, controllers }).compile();
+    const early = rejection(module.get(ImagesController).small());
+    await module.close();
+    expect(await early).toMatchObject({ code: 'CLOSED' });
   });
 
   it('works while the test has replaced timers, as long as ticks are real', async () => {
@@ -127,7 +132,7 @@ describe('a testing module in the place of FunctionsModule', () => {
 
   it('takes the options of FunctionsModule, and refuses wrong ones as that does', async () => {
     const module = await start({ readinessTimeoutMs: 1, workflowId: 'media' });
-    expect(await failure(module.get(ImagesController).small())).toMatchObject({
+    expect(await rejection(module.get(ImagesController).small())).toMatchObject({
       code: 'READINESS_TIMEOUT',
       details: { workflowId: 'media', timeoutMs: 1 },
     });
@@ -149,7 +154,7 @@ describe('a testing module in the place of FunctionsModule', () => {
     const called = other
       .get(EnhancedFunctionRegistry)
       .call(resize, { width: 1 }, { ifUnavailable: 'fail' });
-    expect(await failure(called)).toMatchObject({ code: 'NO_WORKER' });
+    expect(await rejection(called)).toMatchObject({ code: 'NO_WORKER' });
   });
 
   it('shares a fleet with all who give the same name, until the last of them is closed', async () => {
@@ -220,12 +225,15 @@ describe('an application that imports FunctionsModule', () => {
         ).compile(),
       );
     const call = (module: TestingModule) =>
-      failure(module.get(EnhancedFunctionRegistry).call('nobody'));
+      rejection(module.get(EnhancedFunctionRegistry).call('nobody'));
     expect(await call(await start())).toMatchObject({
       details: { workflowId: 'media', timeoutMs: 7 },
     });
     expect(await call(await start({ readinessTimeoutMs: 3 }))).toMatchObject({
       details: { workflowId: 'media', timeoutMs: 3 },
+    });
+    expect(await call(await start({ readinessTimeoutMs: undefined } as object))).toMatchObject({
+      details: { timeoutMs: 7 },
     });
   });
 
@@ -301,11 +309,7 @@ describe('several applications of a fleet', () => {
     })
     class Worker {}
     await fleet.start(Test.createTestingModule({ imports: [Worker] }));
-    const caller = await fleet.start(
-      Test.createTestingModule({
-        imports: [FunctionsTestingModule.forRoot({ fleet, worker: false })],
-      }),
-    );
+    const caller = await member(fleet, [], { worker: false });
     expect(await caller.get(EnhancedFunctionRegistry).call('work')).toBe('done');
     await fleet.close();
     expect(ended).toEqual(['worker']);

@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, describe, expect, it } from '@jest/globals';
-import { Test, type TestingModule } from '@nestjs/testing';
+import type { TestingModule } from '@nestjs/testing';
 import {
   defineFunction,
   EnhancedFunctionRegistry,
@@ -8,8 +8,10 @@ import {
   type CallOptions,
 } from 'nestjs-functions';
 import type { FunctionsSpy } from 'nestjs-functions/testing';
-import { FunctionsTestingModule, SpyTimeoutError, TestFleet } from 'nestjs-functions/testing';
+import { SpyTimeoutError, TestFleet } from 'nestjs-functions/testing';
+import { rejection } from '../harness/caught.js';
 import { hosting } from '../harness/host.js';
+import { member } from './member.js';
 
 let fleet: TestFleet;
 let module: TestingModule;
@@ -18,26 +20,14 @@ const boom = new FunctionError('BOOM', 'boom');
 
 beforeEach(async () => {
   fleet = new TestFleet();
-  module = await fleet.start(
-    Test.createTestingModule({
-      imports: [FunctionsTestingModule.forRoot({ fleet, workerId: 'app' })],
-      providers: [
-        hosting('echo', (parameters) => parameters),
-        hosting('fail', () => Promise.reject(boom)),
-      ],
-    }),
-  );
+  const echo = hosting('echo', (parameters) => parameters);
+  const fail = hosting('fail', () => Promise.reject(boom));
+  module = await member(fleet, [echo, fail], { workerId: 'app' });
 });
 afterEach(() => fleet.close());
 
 const call = (name: string, parameters: object = {}, options?: CallOptions): Promise<unknown> =>
   module.get(EnhancedFunctionRegistry).call(name, parameters, options);
-
-const failure = (work: Promise<unknown>): Promise<unknown> =>
-  work.then(
-    () => undefined,
-    (error: unknown) => error,
-  );
 
 describe('a spy', () => {
   it('resolves with what has happened already', async () => {
@@ -73,7 +63,7 @@ describe('a spy', () => {
   });
 
   it('sees a handler fail, and what its caller gets of it', async () => {
-    await failure(call('fail'));
+    await rejection(call('fail'));
     expect(fleet.spy.of('failed')).toMatchObject([
       { functionName: 'fail', error: boom, attempt: 1 },
     ]);
@@ -81,7 +71,7 @@ describe('a spy', () => {
   });
 
   it('sees no call that was never sent', async () => {
-    await failure(call('nobody', {}, { ifUnavailable: 'fail' }));
+    await rejection(call('nobody', {}, { ifUnavailable: 'fail' }));
     expect(fleet.spy.of('called')).toEqual([]);
   });
 
@@ -113,7 +103,7 @@ describe('a spy', () => {
 
   it('tells of news when those who listen to it have it', async () => {
     const registry = module.get(EnhancedFunctionRegistry);
-    await failure(registry.call('late', {}, { ifUnavailable: 'fail' }));
+    await rejection(registry.call('late', {}, { ifUnavailable: 'fail' }));
     const ready = fleet.spy.waitFor('ready', 'late');
     void fleet.stub('late', 'there');
     await ready;
@@ -127,7 +117,7 @@ describe('a spy', () => {
 
   it('sees a call that is given up', async () => {
     await fleet.stub('once', new Error('boom'), { retry: { maxAttempts: 2, backoffMs: 0 } });
-    const called = failure(call('once', { n: 1 }));
+    const called = rejection(call('once', { n: 1 }));
     await fleet.clock.advance(1_000);
     await called;
     expect(await fleet.spy.waitFor('deadLettered', 'once')).toMatchObject({
@@ -167,6 +157,18 @@ describe('a selector', () => {
     await expect(fleet.spy.waitFor('called', selector, inVain)).rejects.toThrow(SpyTimeoutError);
   });
 
+  it('that throws fails the wait, and nothing in the fleet', async () => {
+    const bad = ({ functionName }: { functionName: string }): boolean => {
+      if (functionName === 'echo') return false;
+      throw new Error('bad selector');
+    };
+    const waiting = [fleet.spy.waitFor('ready', bad), fleet.spy.waitFor('called', bad)];
+    const failed = Promise.all(waiting.map(rejection));
+    await fleet.stub('late', 'there');
+    expect(await call('late')).toBe('there');
+    for (const error of await failed) expect(error).toMatchObject({ message: 'bad selector' });
+  });
+
   it('can ask for a later one', async () => {
     const third = fleet.spy.waitFor('called', 'echo', { times: 3 });
     await call('echo', { a: 2 });
@@ -177,10 +179,11 @@ describe('a selector', () => {
 
 describe('a wait in vain', () => {
   const message = async (waiting: Promise<unknown>): Promise<string> =>
-    (((await failure(waiting)) as Error | undefined) ?? { message: 'nothing was thrown' }).message;
+    (((await rejection(waiting)) as Error | undefined) ?? { message: 'nothing was thrown' })
+      .message;
 
   it('says what was waited for, and what happened', async () => {
-    await failure(call('fail', { a: 1 }));
+    await rejection(call('fail', { a: 1 }));
     const text = await message(fleet.spy.waitFor('called', { functionName: 'missing' }, inVain));
     expect(text).toContain(`no 'called' with {"functionName":"missing"} within 5 ms`);
     expect(text).toMatch(/\+\d+ ms {2}ready echo \(workflow default\) by app/);

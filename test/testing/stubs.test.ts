@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, describe, expect, it } from '@jest/globals';
-import { Test, type TestingModule } from '@nestjs/testing';
+import type { TestingModule } from '@nestjs/testing';
 import { IsInt, Max } from 'class-validator';
 import {
   defineFunction,
@@ -8,7 +8,9 @@ import {
   type CallOptions,
   type FunctionContext,
 } from 'nestjs-functions';
-import { FunctionsTestingModule, TestFleet, type StubOf } from 'nestjs-functions/testing';
+import { TestFleet, type StubOf } from 'nestjs-functions/testing';
+import { rejection } from '../harness/caught.js';
+import { member } from './member.js';
 
 class ResizeInput {
   @IsInt()
@@ -20,20 +22,12 @@ let fleet: TestFleet;
 let module: TestingModule;
 beforeEach(async () => {
   fleet = new TestFleet({ clock: 'frozen' });
-  module = await fleet.start(
-    Test.createTestingModule({ imports: [FunctionsTestingModule.forRoot({ fleet })] }),
-  );
+  module = await member(fleet);
 });
 afterEach(() => fleet.close());
 
 const call = (parameters: object = {}, options?: CallOptions): Promise<unknown> =>
   module.get(EnhancedFunctionRegistry).call('work', parameters, options);
-
-const failure = (work: Promise<unknown>): Promise<unknown> =>
-  work.then(
-    () => undefined,
-    (error: unknown) => error,
-  );
 
 describe('a stub answers', () => {
   it('nothing, where it was told nothing', async () => {
@@ -72,15 +66,15 @@ describe('a stub answers', () => {
       details: { limit: 3 },
       remoteName: 'Declined',
     };
-    expect(await failure(call())).toMatchObject({ ...remote, retryable: false });
+    expect(await rejection(call())).toMatchObject({ ...remote, retryable: false });
     stub.fail(new Error('plain'));
-    expect(await failure(call())).toMatchObject({
+    expect(await rejection(call())).toMatchObject({
       code: 'HANDLER_FAILED',
       message: 'plain',
       remoteName: 'Error',
     });
     stub.fail(new FunctionError('BUSY', 'later', { retryable: true }));
-    expect(await failure(call())).toMatchObject({ code: 'BUSY', retryable: true });
+    expect(await rejection(call())).toMatchObject({ code: 'BUSY', retryable: true });
   });
 
   it('in turn, and then as it stands', async () => {
@@ -90,7 +84,7 @@ describe('a stub answers', () => {
       .failOnce(new FunctionError('SECOND', 'no'))
       .answerOnce(() => 'third');
     expect(await call()).toBe('first');
-    expect(await failure(call())).toMatchObject({ code: 'SECOND' });
+    expect(await rejection(call())).toMatchObject({ code: 'SECOND' });
     expect(await call()).toBe('third');
     expect(await call()).toBe('always');
     expect(await call()).toBe('always');
@@ -111,7 +105,7 @@ describe('a stub answers', () => {
   it('too late for a call whose deadline comes first', async () => {
     const stub = await fleet.stub('work');
     stub.answer('late', { afterMs: 60_000 });
-    const called = failure(call({}, { timeoutMs: 1_000 }));
+    const called = rejection(call({}, { timeoutMs: 1_000 }));
     await fleet.clock.advance(1_000);
     expect(await called).toMatchObject({ code: 'DEADLINE_EXCEEDED' });
   });
@@ -128,7 +122,7 @@ describe('a stub answers', () => {
     const stub = await fleet.stub('work', 'later');
     stub.hangOnce();
     const abort = new AbortController();
-    const called = failure(call({}, { signal: abort.signal }));
+    const called = rejection(call({}, { signal: abort.signal }));
     await fleet.spy.waitFor('started');
     abort.abort();
     expect(await called).toMatchObject({ code: 'CALL_CANCELLED' });
@@ -184,8 +178,8 @@ describe('a stub with the settings of the real handler', () => {
     const stub = await fleet.stub('work', ({ width }: ResizeInput) => width, {
       input: ResizeInput,
     });
-    expect(await failure(call())).toMatchObject({ code: 'INVALID_PARAMETERS' });
-    expect(await failure(call({ width: 101 }))).toMatchObject({ code: 'INVALID_INPUT' });
+    expect(await rejection(call())).toMatchObject({ code: 'INVALID_PARAMETERS' });
+    expect(await rejection(call({ width: 101 }))).toMatchObject({ code: 'INVALID_INPUT' });
     expect(stub.calls).toEqual([]);
     expect(await call({ width: 99 })).toBe(99);
     expect(stub.calls[0]?.parameters).toBeInstanceOf(ResizeInput);
@@ -208,7 +202,7 @@ describe('a stub with the settings of the real handler', () => {
     const stub = await fleet.stub('work', 'done', { concurrency: 1 });
     stub.hangOnce();
     const first = new AbortController();
-    void failure(call({}, { signal: first.signal }));
+    void rejection(call({}, { signal: first.signal }));
     await fleet.spy.waitFor('started');
     const second = call();
     await fleet.clock.advance(1_000);
@@ -220,6 +214,9 @@ describe('a stub with the settings of the real handler', () => {
   it('is refused settings that do not exist, or come too late', async () => {
     await expect(fleet.stub('work', 1, { retries: 3 } as object)).rejects.toThrow(
       /retries of a stub/,
+    );
+    await expect(fleet.stub('work', 1, { concurrency: 0, absent: true })).rejects.toThrow(
+      /concurrency of work/,
     );
     await fleet.stub('work');
     await expect(fleet.stub('work', 1, { concurrency: 3 })).rejects.toThrow(/there already/);
@@ -258,9 +255,7 @@ describe('a function', () => {
   it('can be stubbed before there is an application', async () => {
     const early = new TestFleet();
     await early.stub('work', 'early');
-    const app = await early.start(
-      Test.createTestingModule({ imports: [FunctionsTestingModule.forRoot({ fleet: early })] }),
-    );
+    const app = await member(early);
     expect(await app.get(EnhancedFunctionRegistry).call('work')).toBe('early');
     await early.close();
     await expect(early.stub('work')).rejects.toMatchObject({ code: 'CLOSED' });

@@ -1,16 +1,16 @@
 import { afterEach, beforeEach, describe, expect, it } from '@jest/globals';
-import { Test, type TestingModule } from '@nestjs/testing';
+import type { TestingModule } from '@nestjs/testing';
 import { EnhancedFunctionRegistry, type CallOptions } from 'nestjs-functions';
-import { FunctionsTestingModule, TestFleet } from 'nestjs-functions/testing';
+import { TestFleet } from 'nestjs-functions/testing';
+import { rejection } from '../harness/caught.js';
 import { hosting, Stage } from '../harness/host.js';
+import { member } from './member.js';
 
 let fleet: TestFleet;
 let module: TestingModule;
 beforeEach(async () => {
   fleet = new TestFleet({ clock: 'frozen' });
-  module = await fleet.start(
-    Test.createTestingModule({ imports: [FunctionsTestingModule.forRoot({ fleet })] }),
-  );
+  module = await member(fleet);
 });
 afterEach(() => fleet.close());
 
@@ -18,17 +18,11 @@ const call = (options?: CallOptions): Promise<unknown> =>
   module.get(EnhancedFunctionRegistry).call('work', {}, options);
 const status = () => module.get(EnhancedFunctionRegistry).getInstantWorkerStatus('work', 'default');
 
-const failure = (work: Promise<unknown>): Promise<unknown> =>
-  work.then(
-    () => undefined,
-    (error: unknown) => error,
-  );
-
 describe('a worker that is absent', () => {
   it('is no worker: a call finds none, or waits for it', async () => {
     const stub = await fleet.stub('work', 'done', { absent: true });
     expect(stub.isThere).toBe(false);
-    expect(await failure(call({ ifUnavailable: 'fail' }))).toMatchObject({ code: 'NO_WORKER' });
+    expect(await rejection(call({ ifUnavailable: 'fail' }))).toMatchObject({ code: 'NO_WORKER' });
     const waiting = call();
     await fleet.clock.settle();
     expect(fleet.spy.of('called')).toEqual([]);
@@ -61,7 +55,7 @@ describe('a worker that is drained', () => {
     expect(await called).toBe('in time');
     expect(await drained).toEqual({ finished: 1, handedBack: 0 });
     expect(await fleet.spy.waitFor('offline', 'work')).toMatchObject({ reason: 'shutdown' });
-    expect(await failure(call({ ifUnavailable: 'fail' }))).toMatchObject({ code: 'NO_WORKER' });
+    expect(await rejection(call({ ifUnavailable: 'fail' }))).toMatchObject({ code: 'NO_WORKER' });
   });
 
   it('hands back what does not finish', async () => {
@@ -114,7 +108,7 @@ describe('a worker that dies', () => {
   it('takes an at-most-once call with it', async () => {
     const stub = await fleet.stub('work');
     stub.hang();
-    const called = failure(call({ delivery: 'at-most-once' }));
+    const called = rejection(call({ delivery: 'at-most-once' }));
     await fleet.spy.waitFor('started');
     await stub.die();
     expect(await called).toMatchObject({ code: 'WORKER_LOST' });
@@ -147,7 +141,7 @@ describe('a worker that dies', () => {
   it('loses a call for good when that has lost as many workers as it may', async () => {
     const stub = await fleet.stub('work');
     stub.hang();
-    const called = failure(call());
+    const called = rejection(call());
     for (let life = 1; life <= 3; life += 1) {
       await fleet.spy.waitFor('started', { attempt: life });
       await stub.die();
@@ -170,12 +164,7 @@ describe('a worker that dies', () => {
 describe('an application that is killed', () => {
   it('is missed, and its calls run elsewhere', async () => {
     const stage = new Stage();
-    const worker = await fleet.start(
-      Test.createTestingModule({
-        imports: [FunctionsTestingModule.forRoot({ fleet, workerId: 'app' })],
-        providers: [stage.as('work')],
-      }),
-    );
+    const worker = await member(fleet, [stage.as('work')], { workerId: 'app' });
     const called = call();
     const { context } = await stage.started();
     const { signal } = context;
@@ -192,7 +181,7 @@ describe('an application that is killed', () => {
   it('settles its own calls, and can be closed', async () => {
     const stub = await fleet.stub('work');
     stub.hang();
-    const called = failure(call());
+    const called = rejection(call());
     await fleet.spy.waitFor('started');
     await fleet.kill(module);
     expect(await called).toMatchObject({ code: 'CLOSED' });
@@ -200,11 +189,9 @@ describe('an application that is killed', () => {
   });
 
   it('has to be one of the fleet', async () => {
-    const other = await Test.createTestingModule({
-      imports: [FunctionsTestingModule.forRoot()],
-      providers: [hosting('work', () => 1)],
-    }).compile();
-    await expect(fleet.kill(other)).rejects.toThrow(/no application of this fleet/);
+    const other = new TestFleet();
+    const killed = fleet.kill(await member(other, [hosting('work', () => 1)]));
+    await expect(killed).rejects.toThrow(/no application of this fleet/);
     await other.close();
   });
 });

@@ -33,9 +33,15 @@ export class MemoryCallReader extends MemoryReader<RawCall[]> implements CallRea
       for (const poolId of pools) {
         if (calls.length >= read.limit) return { calls, more: true };
         const limit = read.limit - calls.length;
-        const taken = takeFromPool(space, poolId, this.consumer, { ...read, limit });
-        calls.push(...taken.calls);
-        more ||= taken.more;
+        try {
+          const taken = takeFromPool(space, poolId, this.consumer, { ...read, limit });
+          calls.push(...taken.calls);
+          more ||= taken.more;
+        } catch (error) {
+          // What was taken so far is told first, and this in the next look.
+          if (calls.length === 0) throw error;
+          return { calls, more: true };
+        }
       }
       return { calls, more };
     });

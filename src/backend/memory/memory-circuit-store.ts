@@ -16,7 +16,7 @@ import { MemoryCircuit } from './memory-circuit.js';
 import type { MemoryConnection } from './memory-connection.js';
 import type { MemorySpace } from './memory-space.js';
 
-type Move = Parameters<MemoryCircuit['move']> extends [unknown, ...infer Rest] ? Rest : never;
+type Move = Parameters<MemoryCircuit['move']>;
 
 /** Circuits in the memory of this process. */
 export class MemoryCircuitStore implements CircuitStore {
@@ -40,7 +40,7 @@ export class MemoryCircuitStore implements CircuitStore {
       circuit.count(now, report);
       this.keep(space, ref, circuit);
       if (circuit.opens(now, terms))
-        this.move(space, ref, circuit, 'open', {
+        this.move(space, ref, circuit, now, 'open', {
           retryAt: now + terms.openMs,
           reason: 'failure-rate',
         });
@@ -60,7 +60,7 @@ export class MemoryCircuitStore implements CircuitStore {
       const { state, retryAt, reason } = circuit.record;
       const granted = state !== 'closed' && retryAt !== undefined && retryAt <= now;
       if (granted)
-        this.move(space, ref, circuit, 'half-open', {
+        this.move(space, ref, circuit, now, 'half-open', {
           retryAt: now + leaseMs,
           prober: caller,
           ...(reason === undefined ? {} : { reason }),
@@ -80,15 +80,16 @@ export class MemoryCircuitStore implements CircuitStore {
       const { record } = circuit;
       if (record.state !== 'half-open' || record.generation !== generation)
         return this.reading(space, circuit);
-      const retryAt = space.now() + ms;
+      const now = space.now();
+      const retryAt = now + ms;
       if (verdict === 'keep') {
         circuit.record = { ...record, retryAt };
         this.keep(space, ref, circuit);
-      } else if (verdict === 'success') this.move(space, ref, circuit, 'closed');
+      } else if (verdict === 'success') this.move(space, ref, circuit, now, 'closed');
       else {
         const reason = verdict === 'failure' ? 'probe-failed' : record.reason;
         const change = { retryAt, ...(reason === undefined ? {} : { reason }) };
-        this.move(space, ref, circuit, 'open', change);
+        this.move(space, ref, circuit, now, 'open', change);
       }
       return this.reading(space, circuit);
     });
@@ -97,12 +98,13 @@ export class MemoryCircuitStore implements CircuitStore {
   order(ref: FunctionRef, order: CircuitOrder): Promise<CircuitReading> {
     return this.connection.run((space) => {
       const circuit = this.find(space, ref);
+      const now = space.now();
       if (order.kind === 'open') {
         const { reason, forMs } = order;
-        const until = forMs === undefined ? {} : { retryAt: space.now() + forMs };
-        this.move(space, ref, circuit, 'open', { reason, ...until });
+        const until = forMs === undefined ? {} : { retryAt: now + forMs };
+        this.move(space, ref, circuit, now, 'open', { reason, ...until });
       } else if (order.kind === 'reset' || circuit.record.state !== 'closed')
-        this.move(space, ref, circuit, 'closed');
+        this.move(space, ref, circuit, now, 'closed');
       return this.reading(space, circuit);
     });
   }
@@ -128,20 +130,26 @@ export class MemoryCircuitStore implements CircuitStore {
     if (known === undefined || circuit.record.generation > 0) return circuit;
     const { retryAt, reason } = known;
     circuit.record = known;
-    this.move(space, ref, circuit, 'open', {
+    this.move(space, ref, circuit, space.now(), 'open', {
       ...(retryAt === undefined ? {} : { retryAt }),
       ...(reason === undefined ? {} : { reason }),
     });
     return circuit;
   }
 
+  /** All times of a change are those of one look at the clock. */
   private move(space: MemorySpace, ref: FunctionRef, circuit: MemoryCircuit, ...move: Move): void {
-    const now = space.now();
-    circuit.move(now, ...move);
+    circuit.move(...move);
     this.keep(space, ref, circuit);
     const { functionName, workflowId } = ref;
     const pattern = this.keys.circuitChannel(ref);
-    const data = { type: 'circuit', functionName, workflowId, timestamp: now, ...circuit.record };
+    const data = {
+      type: 'circuit',
+      functionName,
+      workflowId,
+      timestamp: circuit.record.since,
+      ...circuit.record,
+    };
     this.connection.server.pubsub.publish(pattern, JSON.stringify({ pattern, data }));
   }
 

@@ -37,7 +37,8 @@ interface Known {
  * - it registers before the call is added: the look that follows finds the bell, and rings for the call
  * - it registers after: registering rings, because there is a call
  *
- * So a call waits for CONFIRM_AFTER_MS at the worst, once per change of that kind. A look that fails is repeated on
+ * So a call waits for CONFIRM_AFTER_MS at the worst, once per change of that kind; when its caller dies in that time, for
+ * the function's next call. A look that fails is repeated on
  * the next connection. Between two looks each caller adds at most a twentieth of the backlog that is allowed, and only
  * while less than half of it is there.
  */

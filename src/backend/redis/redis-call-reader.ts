@@ -1,13 +1,13 @@
 import { Logger } from '@nestjs/common';
 import type { Redis } from 'ioredis';
-import { systemClock } from '../../common/clock.js';
 import { Complaint } from '../../common/complaint.js';
 import { isRefused } from '../../common/errors.js';
+import { CALL_FIELDS } from '../../protocol/call.js';
 import type { FunctionRef } from '../../protocol/function-ref.js';
 import type { Keys } from '../../protocol/keys.js';
 import { parseFunctionId } from '../../protocol/keys.js';
-import type { Bell, CallReader, PoolRead, RawCall, Taken } from '../call-streams.js';
-import { CALL_FIELDS } from '../../protocol/call.js';
+import type { Bell, CallReader, Offer, PoolRead, RawCall, Taken } from '../call-streams.js';
+import { CallOffer } from './call-offer.js';
 import type { RedisConnection } from './redis-connection.js';
 import { around } from './redis-worker-store.js';
 import { runScript, scripts } from './scripts.js';
@@ -15,12 +15,6 @@ import { runScript, scripts } from './scripts.js';
 /** The one consumer group of every function. */
 export const GROUP = 'workers';
 
-/** Calls that are given to one process at once, at the most. */
-const MAX_GIVEN = 64;
-/** How many calls an offer is for is the fraction of its score, in these parts; see give.lua. */
-const PLACES_UNIT = 1_024;
-/** So long Redis's clock is counted on here. */
-const REDIS_TIME_LASTS_MS = 60_000;
 const NOTHING: Bell = { rang: false, calls: [] };
 const RANG: Bell = { rang: true, calls: [] };
 
@@ -37,12 +31,7 @@ export class RedisCallReader implements CallReader {
   private readonly logger = new Logger('REDIS');
   private readonly trouble = new Complaint((text) => this.logger.warn(text));
   private readonly callsParts: readonly [string, string];
-  /** The pool whose bell it waits for, or waited for, with an offer to take calls. */
-  private offered: string | undefined;
-  /** Whether this user may offer, on this connection. */
-  private offering: 'untried' | 'works' | 'refused' = 'untried';
-  /** Redis's clock minus this process's, and when it was measured. */
-  private redisTime = { offsetMs: 0, at: -Infinity };
+  private readonly offer: CallOffer;
   /** Of the functions that were taken so far. */
   private readonly refs = new Map<string, FunctionRef>();
 
@@ -53,11 +42,11 @@ export class RedisCallReader implements CallReader {
     private readonly consumer: string,
   ) {
     this.callsParts = callsParts(keys);
+    this.offer = new CallOffer(connection, keys, consumer);
     connection.onReady(() => {
       this.clientId = undefined;
       this.unwakeable = false;
-      this.offering = 'untried';
-      this.redisTime = { offsetMs: 0, at: -Infinity };
+      this.offer.reconnected();
       return connection.client.client('ID').then(
         (id) => (this.clientId = id),
         (error: unknown) => this.tellUnwakeable(connection.translate('CLIENT ID', error)),
@@ -111,42 +100,49 @@ export class RedisCallReader implements CallReader {
     }
   }
 
-  async take({ pools, limit, functions, perFunction, rooms }: PoolRead): Promise<Taken> {
-    const places = rooms.flatMap(({ ref, room }) => [ref.id, room]);
+  async take(read: PoolRead): Promise<Taken> {
+    const { pools, limit } = read;
     const calls: RawCall[] = [];
     let more = false;
     for (const poolId of pools) {
       if (calls.length >= limit) return { calls, more: true };
-      const takesBack = this.offered === poolId;
-      const answer = (await this.script(
-        [
-          this.keys.poolDue(poolId),
-          this.keys.poolWake(poolId),
-          this.keys.poolOffers(poolId),
-          this.keys.given(this.consumer),
-        ],
-        [
-          GROUP,
-          this.consumer,
-          ...this.callsParts,
-          limit - calls.length,
-          functions,
-          perFunction,
-          takesBack ? 1 : 0,
-          ...places,
-        ],
-      )) as [number, string[], ...(string | Entries)[]];
-      if (takesBack) this.offered = undefined;
-      for (const given of answer[1]) calls.push(...(await this.given(given)));
-      if (answer[0] === 1) more = true;
-      for (let i = 2; i + 1 < answer.length; i += 2) {
-        const ref = this.refOf(answer[i] as string);
-        if (ref === undefined) continue;
-        for (const [entryId, fields] of answer[i + 1] as Entries)
-          if (fields !== null) calls.push({ ref, entryId, fields });
+      try {
+        const taken = await this.takeFrom(poolId, read, limit - calls.length);
+        calls.push(...taken.calls);
+        more ||= taken.more;
+      } catch (error) {
+        // What was taken so far is told first, and this in the next look.
+        if (calls.length === 0) throw error;
+        return { calls, more: true };
       }
     }
     return { calls, more };
+  }
+
+  private async takeFrom(
+    poolId: string,
+    { functions, perFunction, rooms }: PoolRead,
+    limit: number,
+  ): Promise<Taken> {
+    const { keys, consumer } = this;
+    const takesBack = this.offer.stands(poolId);
+    const [more, given, ...entries] = (await this.script(
+      [keys.poolDue(poolId), keys.poolWake(poolId), keys.poolOffers(poolId), keys.given(consumer)],
+      [
+        ...[GROUP, consumer, ...this.callsParts, limit, functions, perFunction],
+        takesBack ? 1 : 0,
+        ...rooms.flatMap(({ ref, room }) => [ref.id, room]),
+      ],
+    )) as [number, string[], ...(string | Entries)[]];
+    if (takesBack) this.offer.ended();
+    const calls = await this.given(given);
+    for (let i = 0; i + 1 < entries.length; i += 2) {
+      const ref = this.refOf(entries[i] as string);
+      if (ref === undefined) continue;
+      for (const [entryId, fields] of entries[i + 1] as Entries)
+        if (fields !== null) calls.push({ ref, entryId, fields });
+    }
+    return { calls, more: more === 1 };
   }
 
   private refOf(id: string): FunctionRef | undefined {
@@ -165,18 +161,18 @@ export class RedisCallReader implements CallReader {
     }
   }
 
-  async waitForBell(pools: readonly string[], blockMs: number, places: number): Promise<Bell> {
+  async waitForBell(pools: readonly string[], blockMs: number, offer?: Offer): Promise<Bell> {
     const [pool] = pools;
     // A process that has several pools would take from each what it has room for in all.
-    if (pool !== undefined && pools.length === 1 && places > 0)
-      await this.offer(pool, blockMs, Math.min(places, MAX_GIVEN));
+    if (pool !== undefined && pools.length === 1 && offer !== undefined)
+      this.offer.make(pool, offer);
     this.reading = true;
     try {
       const given = this.keys.given(this.consumer);
       const keys = pools.map((poolId) => this.keys.poolWake(poolId));
       const popped = await this.connection.client.blpop(given, ...keys, blockMs / 1_000);
       if (popped === null) return NOTHING;
-      return popped[0] === given ? { rang: false, calls: await this.given(popped[1]) } : RANG;
+      return popped[0] === given ? { rang: false, calls: await this.given([popped[1]]) } : RANG;
     } catch (error) {
       throw this.connection.translate('BLPOP', error);
     } finally {
@@ -184,79 +180,14 @@ export class RedisCallReader implements CallReader {
     }
   }
 
-  /**
-   * Travels with the wait that follows, once it is known that it may. A bare ZADD, for an idle process does it all the
-   * time; Redis's clock is asked for now and then only. A clock that was set meanwhile makes an offer last too short,
-   * and the bell rings, or too long: then the end of its worker takes it away.
-   */
-  private async offer(pool: string, blockMs: number, places: number): Promise<void> {
-    if (this.offering === 'refused') return;
-    this.offered = pool;
-    const now = systemClock.elapsed();
-    if (now - this.redisTime.at > REDIS_TIME_LASTS_MS) {
-      const asked = this.askRedisTime(now);
-      if (this.offering === 'untried') await asked;
-    }
-    if (this.redisTime.at === -Infinity) return;
-    const ends = Math.floor(now) + this.redisTime.offsetMs + blockMs;
-    const score = (ends + places / PLACES_UNIT).toFixed(4);
-    const sent = this.connection.client.zadd(this.keys.poolOffers(pool), score, this.consumer).then(
-      () => (this.offering = 'works'),
-      () => this.refuseOffers(),
-    );
-    if (this.offering === 'untried') await sent;
-  }
-
-  private async askRedisTime(at: number): Promise<void> {
-    try {
-      const [seconds, micros] = await this.connection.client.time();
-      const offsetMs = Number(seconds) * 1_000 + Math.floor(Number(micros) / 1_000) - at;
-      this.redisTime = { offsetMs: Math.floor(offsetMs), at };
-    } catch {
-      this.refuseOffers();
-    }
-  }
-
-  /** The bell rings for all calls then. */
-  private refuseOffers(): void {
-    this.offering = 'refused';
-    this.offered = undefined;
-  }
-
   async withdraw(): Promise<readonly RawCall[]> {
-    const pool = this.offered;
-    if (pool === undefined) return [];
-    const given = this.keys.given(this.consumer);
-    const [, texts] = await this.connection.command('withdraw', (client) =>
-      Promise.all([
-        client.zrem(this.keys.poolOffers(pool), this.consumer),
-        client.lrange(given, 0, -1),
-        client.del(given),
-      ]),
-    );
-    this.offered = undefined;
-    return (await Promise.all(texts.map((text) => this.given(text)))).flat();
-  }
-
-  /** What was given stays pending for this consumer. */
-  private async forgetOffer(): Promise<void> {
-    const pool = this.offered;
-    this.offered = undefined;
-    if (pool === undefined || !this.commands.isReady()) return;
-    await this.commands
-      .command('withdraw', (client) =>
-        Promise.all([
-          client.zrem(this.keys.poolOffers(pool), this.consumer),
-          client.del(this.keys.given(this.consumer)),
-        ]),
-      )
-      .catch(() => undefined);
+    return this.given(await this.offer.takeBack());
   }
 
   /** Calls out of what was given: lines of function id, entry id and call. */
-  private async given(text: string): Promise<RawCall[]> {
+  private async given(texts: readonly string[]): Promise<RawCall[]> {
     const calls: RawCall[] = [];
-    for (const line of text.split('\n')) {
+    for (const line of texts.flatMap((text) => text.split('\n'))) {
       const idEnd = line.indexOf('\t');
       const entryEnd = line.indexOf('\t', idEnd + 1);
       const ref = this.refOf(line.slice(0, idEnd));
@@ -282,7 +213,8 @@ export class RedisCallReader implements CallReader {
   }
 
   async pending(refs: readonly FunctionRef[]): Promise<RawCall[]> {
-    await this.withdraw();
+    // What was given is pending, too.
+    await this.offer.takeBack();
     return this.pendingOf(refs);
   }
 
@@ -337,7 +269,7 @@ export class RedisCallReader implements CallReader {
         .command('CLIENT KILL', (client) => client.client('KILL', 'ID', id))
         .catch(() => undefined);
     }
-    await this.forgetOffer();
+    if (this.commands.isReady()) await this.offer.takeBack(this.commands).catch(() => undefined);
     this.connection.close();
   }
 }

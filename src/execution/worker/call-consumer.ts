@@ -19,6 +19,7 @@ import type { DrainReport, SessionFate, WorkSource } from '../../lifecycle/work-
 import { partsOf } from '../../protocol/call.js';
 import type { FunctionRef } from '../../protocol/function-ref.js';
 import type { CallProbes } from '../call-probes.js';
+import { CallReturner } from './call-returner.js';
 import { CallRunner } from './call-runner.js';
 import { HeldCalls } from './held-calls.js';
 import type { HostedFunction } from './hosted-function.js';
@@ -83,6 +84,7 @@ export class CallConsumer implements WorkSource {
   private readonly runner: CallRunner;
   private readonly running = new Set<RunningCall>();
   private readonly held = new HeldCalls();
+  private readonly returner: CallReturner;
   private readonly places: PlaceWatch;
   private troubled: () => void = () => undefined;
   private sessionId = '';
@@ -91,7 +93,6 @@ export class CallConsumer implements WorkSource {
   /** The session that Redis forgot, until the next one has what it was given after that. */
   private forgotten = '';
   private stopping = false;
-  private allReturned = true;
   private offsetMs = 0;
   private hasBroken = false;
   private readonly readTrouble = new Complaint((text) =>
@@ -111,12 +112,21 @@ export class CallConsumer implements WorkSource {
     this.places = new PlaceWatch(this.lanes, this.running, settings.concurrency, ownCalls, (text) =>
       this.logger.warn(text),
     );
-    this.reads = new ReadLoop(this.lanes, clock, settings.leaseMs, {
-      accept: (calls) => this.accept(calls),
-      recover: (reader) => this.recover(reader),
-      trouble: (error) => this.handleTrouble(error),
+    const intake = {
+      accept: (calls: readonly RawCall[]) => this.accept(calls),
+      recover: (reader: CallReader) => this.recover(reader),
+      trouble: (error: unknown) => this.handleTrouble(error),
       overdue: () => this.logger.warn('the read of calls is overdue: making a new connection'),
-    });
+    };
+    const offsetMs = (): number => this.offsetMs;
+    this.reads = new ReadLoop(this.lanes, clock, settings.leaseMs, intake, offsetMs);
+    this.returner = new CallReturner(
+      backend,
+      clock,
+      this.held,
+      () => this.owner,
+      () => this.stopping,
+    );
     this.settler = new Settler(
       backend,
       clock,
@@ -127,14 +137,7 @@ export class CallConsumer implements WorkSource {
       ended: (call: RunningCall) => this.giveBackPlace(call),
       settled: (call: RunningCall) => this.held.delete(call.raw),
     };
-    this.runner = new CallRunner(
-      settings,
-      clock,
-      this.settler,
-      () => this.offsetMs,
-      observer,
-      probes,
-    );
+    this.runner = new CallRunner(settings, clock, this.settler, offsetMs, observer, probes);
   }
 
   /**
@@ -174,7 +177,7 @@ export class CallConsumer implements WorkSource {
   }
 
   get leftNothing(): boolean {
-    return this.allReturned;
+    return this.returner.leftNothing;
   }
 
   onTrouble(listener: () => void): void {
@@ -230,7 +233,7 @@ export class CallConsumer implements WorkSource {
     const lane = this.lanes.get(ref);
     if (lane === undefined || lane.paused) return;
     this.lanes.pause(lane);
-    void this.handBack(ref, this.lanes.clearQueue(lane));
+    void this.returner.handBack(ref, this.lanes.clearQueue(lane));
     this.reads.nudge();
   }
 
@@ -322,23 +325,22 @@ export class CallConsumer implements WorkSource {
 
   private accept(calls: readonly RawCall[]): void {
     this.readTrouble.settle();
-    const unwanted = new Map<FunctionRef, RawCall[]>();
+    let unwanted: RawCall[] | undefined;
     for (const call of calls) {
       // Delivered again although it is held here: its group was destroyed and made anew. It runs once.
       if (this.held.has(call)) continue;
       this.held.add(call);
       const lane = this.lanes.get(call.ref);
       if (lane === undefined || !this.lanes.isOpen(lane)) {
-        const others = unwanted.get(call.ref);
-        if (others === undefined) unwanted.set(call.ref, [call]);
-        else others.push(call);
+        unwanted ??= [];
+        unwanted.push(call);
       } else if (lane.queue.length > 0 || !this.lanes.hasPlace(lane)) {
         this.lanes.enqueue(lane, call);
       } else {
         this.begun(lane, call);
       }
     }
-    for (const [ref, others] of unwanted) void this.handBack(ref, others);
+    if (unwanted !== undefined) void this.returner.handBackAll(unwanted);
   }
 
   private begun(lane: Lane, raw: RawCall): void {
@@ -378,20 +380,15 @@ export class CallConsumer implements WorkSource {
 
   private async returnUnseen(reader: CallReader, lanes: readonly Lane[]): Promise<void> {
     try {
-      const byRef = new Map<FunctionRef, RawCall[]>();
-      for (const call of await this.unseen(reader, lanes))
-        byRef.set(call.ref, [...(byRef.get(call.ref) ?? []), call]);
-      await Promise.all([...byRef].map(([ref, calls]) => this.handBack(ref, calls)));
+      await this.returner.handBackAll(await this.unseen(reader, lanes));
     } catch (error) {
       this.logger.debug(`could not look for undelivered calls: ${messageOf(error)}`);
     }
   }
 
   private async finish(lanes: readonly Lane[], limitMs: number): Promise<DrainReport> {
-    const waiting = lanes.map((lane) => ({ lane, calls: this.lanes.clearQueue(lane) }));
-    let handedBack = 0;
-    for (const { calls } of waiting) handedBack += calls.length;
-    const returned = Promise.all(waiting.map(({ lane, calls }) => this.handBack(lane.ref, calls)));
+    const waiting = lanes.flatMap((lane) => this.lanes.clearQueue(lane));
+    const returned = this.returner.handBackAll(waiting);
     // Those that start later belong to whoever began the function anew meanwhile.
     const mine = [...this.running].filter((call) => lanes.includes(call.lane));
     await within(
@@ -409,7 +406,7 @@ export class CallConsumer implements WorkSource {
         this.running.delete(call);
         this.lanes.end(lane);
       }
-      await this.handBack(
+      await this.returner.handBack(
         lane.ref,
         entries.map(({ raw }) => raw),
         true,
@@ -425,61 +422,13 @@ export class CallConsumer implements WorkSource {
       this.settler.whenIdle(),
       () => new ClosedError('settle'),
     ).catch(() => undefined);
-    // With nothing pending any more this removes the consumer from the groups.
-    await Promise.all(lanes.map((lane) => this.handBack(lane.ref, [], false, true)));
-    return { finished: mine.length - late.length, handedBack: handedBack + late.length };
-  }
-
-  private async handBack(
-    ref: FunctionRef,
-    calls: readonly RawCall[],
-    started = false,
-    always = false,
-  ): Promise<void> {
-    if (calls.length === 0 && (!always || !this.backend.isConnected())) return;
-    const session = this.owner;
-    try {
-      if (this.stopping && !this.backend.isConnected()) throw new ClosedError('This process');
-      await this.release(ref, session, calls, started);
-    } catch (error) {
-      const lasts = !this.stopping && session === this.owner;
-      if (lasts) {
-        if (isRefused(error)) this.trouble.tell(`calls cannot be handed back: ${error.message}`);
-        void this.handBackLater(ref, calls, started);
-        return;
-      }
-      // The supervisor hands them over when the session is gone.
-      this.allReturned = false;
-      this.logger.warn(
-        `${calls.length} call(s) of ${ref.functionName} could not be handed back: ${messageOf(error)}`,
-      );
-    }
-    for (const call of calls) this.held.delete(call);
-  }
-
-  private async release(
-    ref: FunctionRef,
-    consumer: string,
-    calls: readonly RawCall[],
-    started: boolean,
-  ): Promise<void> {
-    const entries = calls.map(({ entryId }) => ({ entryId, started }));
-    await this.backend.calls.release(ref, consumer, { kind: 'handed-back', entries });
+    await Promise.all(lanes.map(({ ref }) => this.returner.leave(ref)));
+    return { finished: mine.length - late.length, handedBack: waiting.length + late.length };
   }
 
   /** Under whose name calls are held here: between a session that Redis forgot and the next one, the former's. */
   private get owner(): string {
     return this.sessionId === '' ? this.forgotten : this.sessionId;
-  }
-
-  /** Redis was lost on the way. As long as this session lasts, nobody else looks after what is pending for it. */
-  private async handBackLater(
-    ref: FunctionRef,
-    calls: readonly RawCall[],
-    started: boolean,
-  ): Promise<void> {
-    await pause(this.clock, RETRY_MS);
-    await this.handBack(ref, calls, started);
   }
 
   private async makeGroups(refs: readonly FunctionRef[]): Promise<void> {
@@ -512,23 +461,11 @@ export class CallConsumer implements WorkSource {
     this.accept(found.flat());
   }
 
-  /** No session comes after the one that Redis forgot, and nobody looks after what it was given: it goes back. */
+  /** In a drain no session comes that would inherit: it goes back. */
   private async leaveForgotten(lanes: readonly Lane[]): Promise<void> {
-    const { forgotten } = this;
-    if (forgotten === '' || !this.backend.isConnected()) return;
-    const leaver = `${forgotten}.leaving`;
-    try {
-      await Promise.all(
-        lanes.map(async ({ ref }) => {
-          const left = await this.backend.calls.inherit(ref, forgotten, leaver);
-          await this.release(ref, leaver, left, false);
-        }),
-      );
-      this.forgotten = '';
-    } catch (error) {
-      this.allReturned = false;
-      this.logger.warn(`calls of ${forgotten} could not be handed back: ${messageOf(error)}`);
-    }
+    if (this.forgotten === '' || !this.backend.isConnected()) return;
+    const refs = lanes.map(({ ref }) => ref);
+    if (await this.returner.returnOf(this.forgotten, refs)) this.forgotten = '';
   }
 
   private async handleTrouble(error: unknown): Promise<void> {

@@ -35,10 +35,13 @@ export class PlaceWatch {
     const fullLanes = full ? [] : this.lanes.all().filter(isFull);
     this.before = full || fullLanes.length > 0 ? new Set(this.running) : NONE;
     if (before.size === 0 || this.before.size === 0) return;
-    const stays = (call: RunningCall): boolean => before.has(call);
-    if (full) this.judge([...this.running].filter(stays), undefined);
+    const staying = [...this.running].filter((call) => before.has(call));
+    if (full) this.judge(staying, undefined);
     for (const lane of fullLanes)
-      this.judge([...this.running].filter((call) => call.lane === lane).filter(stays), lane);
+      this.judge(
+        staying.filter((call) => call.lane === lane),
+        lane,
+      );
   }
 
   private judge(staying: readonly RunningCall[], lane: Lane | undefined): void {
@@ -46,6 +49,7 @@ export class PlaceWatch {
     const waiting = staying.length < places ? 0 : this.countWaiting(lane);
     if (waiting < places || this.told) return;
     this.told = true;
+    this.before = NONE;
     const whose = lane === undefined ? 'this process' : lane.ref.functionName;
     this.warn(
       `the ${places} place(s) of ${whose} are taken by calls that do not end, while ${waiting} call(s) wait that this ` +

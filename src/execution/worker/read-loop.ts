@@ -1,4 +1,4 @@
-import type { CallReader, RawCall, Taken } from '../../backend/call-streams.js';
+import type { CallReader, Offer, RawCall, Taken } from '../../backend/call-streams.js';
 import { tickSent } from '../../common/batch.js';
 import { pause, type Clock, type Timer } from '../../common/clock.js';
 import { createDeferred, type Deferred } from '../../common/deferred.js';
@@ -83,6 +83,8 @@ export class ReadLoop {
     private readonly clock: Clock,
     private readonly leaseMs: number,
     private readonly intake: CallIntake,
+    /** Redis's clock minus this host's. */
+    private readonly redisOffsetMs: () => number,
   ) {
     this.blockMs = Math.min(MAX_BLOCK_MS, Math.floor(leaseMs * LEASE_PART));
   }
@@ -248,16 +250,20 @@ export class ReadLoop {
   }
 
   private async waitForBell(reader: CallReader, plan: PoolPlan): Promise<void> {
-    // An offer is a command. While nothing comes, every other wait is without one: its call would hear the bell.
-    const offers = this.vain < 2 || this.vain % 2 === 0;
-    const places = offers ? this.lanes.places : 0;
-    const wait = reader.waitForBell(plan.read.pools, this.blockMs, places);
+    const wait = reader.waitForBell(plan.read.pools, this.blockMs, this.offer());
     const { rang, calls } = await this.waiting(plan, wait);
     this.given = calls.length > 0;
     this.vain = rang || this.given ? 0 : this.vain + 1;
     if (!this.given || this.reader !== reader) return;
     this.intake.accept(calls);
     await tickSent();
+  }
+
+  /** An offer is a command: while nothing comes, every other wait is without one, and the bell tells of its call. */
+  private offer(): Offer | undefined {
+    const { places } = this.lanes;
+    if (places === 0 || (this.vain >= 2 && this.vain % 2 === 1)) return undefined;
+    return { places, until: this.clock.now() + this.redisOffsetMs() + this.blockMs };
   }
 
   /**

@@ -14,7 +14,8 @@ for k = 1, #KEYS do
   local length = redis.pcall('XLEN', calls)
   if type(length) == 'table' then length = 0 end
   local ids, last, gaps, from = {}, nil, false, 1
-  local added, texts = {}, {}
+  local pools, added, texts = pools_of(calls), {}, {}
+  local gives = may_give and #pools > 0
   repeat
     local line_end = string.find(text, '\n', from, true)
     local call = (line_end or from > 1) and string.sub(text, from, (line_end or 0) - 1) or text
@@ -31,17 +32,16 @@ for k = 1, #KEYS do
       else
         last = id
         length = length + 1
-        added[#added + 1] = id
-        texts[#texts + 1] = call
+        if gives then
+          added[#added + 1] = id
+          texts[#texts + 1] = call
+        end
       end
     end
     ids[#ids + 1] = id
   until not from
-  if last then
-    local pools = pools_of(calls)
-    if #pools > 0 and not (may_give and give(ARGV[2], calls, added, texts, pools)) then
-      rings[#rings + 1] = { calls, string.match(last, '^%d+'), pools }
-    end
+  if last and #pools > 0 and not (gives and give(ARGV[2], calls, added, texts, pools)) then
+    rings[#rings + 1] = { calls, string.match(last, '^%d+'), pools }
   end
   if #ids > 1 and not gaps then
     local ms, first = string.match(ids[1], '^(%d+)-(%d+)$')

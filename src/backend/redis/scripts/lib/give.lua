@@ -12,8 +12,9 @@ local function taker_of(pool, now)
     local score = not first.err and tonumber(first[2])
     if score and score >= now then
       taker = { session = first[1], places = math.floor(score % 1 * 1024 + 0.5), offers = offers, told = {} }
-    elseif score then
-      redis.call('ZREM', offers, first[1])
+    elseif score and redis.pcall('ZREM', offers, first[1]) ~= 1 then
+      -- Who may not take away what has ended would look at it for ever.
+      may_give, score = false, nil
     end
   until taker or not score
   takers[pool] = taker
