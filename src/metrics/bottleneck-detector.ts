@@ -42,8 +42,6 @@ interface Watched {
  * A function that nobody speaks of any more is forgotten, and an alarm of it with it: its end is the silence.
  */
 export class BottleneckDetector {
-  /** Vitals that were too many. */
-  dropped = 0;
   private readonly functions = new Map<string, Watched>();
 
   constructor(private readonly tell: (finding: BottleneckFinding) => void) {}
@@ -53,12 +51,14 @@ export class BottleneckDetector {
     return [...this.functions.values()].map(({ ref }) => ref);
   }
 
-  hear(vitals: Vitals, now: number): void {
+  /** Whether there was room for all of them. */
+  hear(vitals: Vitals, now: number): boolean {
+    let isRoom = true;
     for (const { id, worker, caller } of vitals.functions) {
       const watched = this.of(id);
       const place = watched && placeOf(watched, vitals.processId);
       if (watched === undefined || place === undefined) {
-        this.dropped += 1;
+        isRoom = false;
         continue;
       }
       place.heardAt = now;
@@ -75,6 +75,7 @@ export class BottleneckDetector {
       });
     }
     this.lookAtSilent(vitals, now);
+    return isRoom;
   }
 
   sample(ref: FunctionRef, sample: BacklogSample): void {

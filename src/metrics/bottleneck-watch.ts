@@ -7,7 +7,7 @@ import { messageOf } from '../common/text.js';
 import { WorkerCoordinator } from '../lifecycle/worker-coordinator.js';
 import type { Subscription } from '../notifications/channel-message.js';
 import { NotificationManager } from '../notifications/notification-manager.js';
-import type { BottleneckNotification } from '../protocol/bottleneck.js';
+import { BOTTLENECK_VERSION, type BottleneckNotification } from '../protocol/bottleneck.js';
 import type { Keys } from '../protocol/keys.js';
 import { parseVitals } from '../protocol/vitals.js';
 import { SAMPLE_INTERVAL_MS } from './backlog-trend.js';
@@ -51,8 +51,8 @@ export class BottleneckWatch implements VitalsDuty {
     this.reporter = new VitalsReporter(notifications, clock, process, report, channel);
   }
 
-  isDetecting(isAnyHeard: boolean): boolean {
-    const isDetecting = isAnyHeard && this.coordinator.isSupervisor;
+  isDetecting(areBottlenecksHeard: boolean): boolean {
+    const isDetecting = areBottlenecksHeard && this.coordinator.isSupervisor;
     if (isDetecting) this.begin();
     else void this.end();
     return isDetecting;
@@ -94,9 +94,10 @@ export class BottleneckWatch implements VitalsDuty {
     try {
       return await this.notifications.subscribe(
         this.keys.unprefixed(this.keys.vitals()),
-        ({ data }) => {
+        ({ channel, data }) => {
           const vitals = parseVitals(data);
-          if (vitals !== undefined) detector.hear(vitals, this.clock.elapsed());
+          const isHeard = vitals !== undefined && detector.hear(vitals, this.clock.elapsed());
+          if (!isHeard) this.notifications.noteDropped(channel, 'no vitals, or too many');
         },
       );
     } catch (error) {
@@ -144,7 +145,7 @@ export class BottleneckWatch implements VitalsDuty {
     const { functionName, workflowId } = ref;
     const notification = {
       type: 'bottleneck',
-      version: 1,
+      version: BOTTLENECK_VERSION,
       functionName,
       workflowId,
       ...finding,

@@ -74,6 +74,8 @@ export interface FleetMetrics {
   /** Sorted by workflow and name. */
   readonly functions: readonly FunctionMetrics[];
   readonly processes: readonly ProcessMetrics[];
-  /** Packets that could not be read (of a newer version, or foreign), or were too many. */
+  /** Packets that could not be read (of a newer version, or foreign), came late, or were too many. */
   readonly dropped: number;
+  /** Reports that were published and did not come, or came late: what they said is in the next ones. */
+  readonly lost: number;
 }

@@ -19,14 +19,15 @@ export const MAX_REPORTS = 10_000;
  * newer one. What a lost report said is in the next one.
  */
 export class FleetView {
-  /** Packets that were no report, or one too many. */
+  /** Packets that were no report, one too many, or older than one that came before. */
   dropped = 0;
+  /** Reports that did not come, or too late. */
+  private lost = 0;
   private readonly reports = new Map<string, HeardReport>();
 
   constructor(private readonly clock: Clock) {}
 
   hear(ref: FunctionRef, data: unknown): void {
-    if (isProbe(data)) return;
     const report = parseMetrics(ref, data);
     if (isMalformed(report)) {
       this.dropped += 1;
@@ -38,8 +39,12 @@ export class FleetView {
       this.dropped += 1;
       return;
     }
-    if (known !== undefined && !isNewer(report, known.latest)) return;
+    if (known !== undefined && !isNewer(report, known.latest)) {
+      this.dropped += 1;
+      return;
+    }
     const previous = known?.latest.epoch === report.epoch ? known.latest : undefined;
+    if (previous !== undefined) this.lost += report.seq - previous.seq - 1;
     this.reports.set(key, { ref, latest: report, previous, heardAt: this.clock.elapsed() });
   }
 
@@ -64,6 +69,7 @@ export class FleetView {
       functions: functions.sort(byName),
       processes: [...processes.values()].sort((a, b) => (a.processId < b.processId ? -1 : 1)),
       dropped: this.dropped,
+      lost: this.lost,
     };
   }
 
@@ -81,11 +87,6 @@ export class FleetView {
 
 function isNewer(report: MetricsNotification, known: MetricsNotification): boolean {
   return report.epoch > known.epoch || (report.epoch === known.epoch && report.seq > known.seq);
-}
-
-/** The question whether somebody listens: an answer needs no more than to have received it. */
-function isProbe(data: unknown): boolean {
-  return (data as { type?: unknown } | undefined)?.type === 'probe';
 }
 
 function byName(one: FunctionMetrics, other: FunctionMetrics): number {

@@ -40,6 +40,9 @@ export class FunctionMeter {
   /** Runs since the last look, while somebody looks. */
   recent: RecentRuns | undefined;
 
+  /** How often it was reported. */
+  reports = 0;
+
   /** When something was measured last. */
   usedAt = 0;
 

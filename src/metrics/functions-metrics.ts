@@ -8,13 +8,16 @@ import type { Settings } from '../common/settings.js';
 import { show } from '../common/text.js';
 import type { ChannelMessage, Subscription } from '../notifications/channel-message.js';
 import { NotificationManager } from '../notifications/notification-manager.js';
-import type { BottleneckNotification } from '../protocol/bottleneck.js';
+import { parseBottleneck, type BottleneckNotification } from '../protocol/bottleneck.js';
 import { functionRef, type FunctionRef } from '../protocol/function-ref.js';
 import { isRecord } from '../protocol/json.js';
 import type { Keys, TelemetryType } from '../protocol/keys.js';
+import { isProbe } from '../protocol/metrics.js';
+import { isMalformed } from '../protocol/notification.js';
 import type { FleetMetrics } from './fleet-metrics.js';
 import { FleetView } from './fleet-view.js';
 import { loadHistograms } from './histograms.js';
+import { ALL, BOTTLENECKS } from './listeners.js';
 import { MetricsEngine, PUBLISH_INTERVAL_MS } from './metrics-engine.js';
 
 /** What to listen to. */
@@ -132,8 +135,10 @@ export class FunctionsMetrics {
     const ref = this.check(filter, FILTER_FIELDS);
     return new Observable<BottleneckNotification>((subscriber) => {
       const complete = (): void => subscriber.complete();
-      const listening = this.listen('bottleneck', ref, (_, data) => {
-        if (isBottleneck(data)) subscriber.next(data);
+      const listening = this.listen('bottleneck', ref, (about, data) => {
+        const news = parseBottleneck(about, data);
+        if (!isMalformed(news)) subscriber.next(news);
+        else this.noteDropped('bottleneck', about, news.malformed);
       });
       listening.catch((error: unknown) => subscriber.error(error));
       this.open.add(complete);
@@ -150,6 +155,10 @@ export class FunctionsMetrics {
     for (const end of [...this.open]) end();
   }
 
+  private noteDropped(type: TelemetryType, ref: FunctionRef, reason: string): void {
+    this.notifications.noteDropped(this.keys.unprefixed(this.keys.telemetry(type, ref)), reason);
+  }
+
   private async merge(view: FleetView): Promise<FleetMetrics> {
     return view.merge(await loadHistograms(), Math.round(this.engine.process.redisNow()));
   }
@@ -162,14 +171,14 @@ export class FunctionsMetrics {
     if (this.closed) throw new ClosedError('FunctionsMetrics');
     const read = ({ channel, data }: ChannelMessage): void => {
       const heard = this.keys.parseTelemetry(type, this.keys.prefix + channel);
-      if (heard !== undefined) hear(heard, data);
+      if (heard !== undefined && !isProbe(data)) hear(heard, data);
     };
     // The subscription first: what is published the moment that somebody listens should be heard.
     // Who listens wants the process to go on: no timer of the library keeps it, and in memory nothing else does.
     const hold = setInterval(() => undefined, HOLD_INTERVAL_MS);
     try {
       const subscription = await this.subscribe(type, ref, read);
-      const stop = this.engine.listen(ref?.id ?? 'all');
+      const stop = this.engine.listen(type === 'bottleneck' ? BOTTLENECKS : (ref?.id ?? ALL));
       return async () => {
         clearInterval(hold);
         stop();
@@ -203,9 +212,4 @@ export class FunctionsMetrics {
     if (workflowId === undefined) return undefined;
     throw new InvalidArgumentError('workflowId', show(workflowId), 'given with a functionName');
   }
-}
-
-/** One of a later version is for others. */
-function isBottleneck(data: unknown): data is BottleneckNotification {
-  return isRecord(data) && data['type'] === 'bottleneck' && data['version'] === 1;
 }

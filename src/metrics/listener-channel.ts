@@ -54,6 +54,7 @@ export class ListenerChannel {
       const subscription = await this.notifications.subscribe(this.channel, ({ data }) => {
         const announcement = parseAnnouncement(data);
         if (announcement !== undefined) this.hear(announcement);
+        else this.notifications.noteDropped(this.channel, 'no announcement of this version');
       });
       if (this.closed) await subscription.unsubscribe();
       else this.subscription = subscription;

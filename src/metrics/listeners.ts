@@ -4,7 +4,7 @@ import { isRecord } from '../protocol/json.js';
 export const HOLD_MS = 3_000;
 /** A listener that was announced by another process lately need not be announced once more. */
 const FRESH_MS = 1_500;
-/** Functions that one announcement names at the most; whoever listens to more listens to all. */
+/** Subjects that one announcement names at the most; whoever listens to more functions listens to all. */
 export const MAX_NAMED = 1_000;
 const MAX_REMEMBERED = 10_000;
 
@@ -13,25 +13,26 @@ export interface Announcement {
   readonly type: 'listening';
   /** The process that says so. */
   readonly from: string;
-  /** Ids of functions, or all. */
-  readonly functions: 'all' | readonly string[];
+  /** What is listened to: ids of functions, {@link ALL}, {@link BOTTLENECKS}. */
+  readonly subjects: readonly string[];
   /** Whether it looks for bottlenecks, and wants to hear everybody's vitals. */
   readonly vitals: boolean;
 }
+
+/** Metrics of all functions; a function's id has a colon in it. */
+export const ALL = 'all';
+/** Bottlenecks, of whatever function. */
+export const BOTTLENECKS = 'bottlenecks';
 
 /** Reads an announcement; what is none is nothing: whoever publishes it can publish anything. */
 export function parseAnnouncement(data: unknown): Announcement | undefined {
   if (!isRecord(data) || data['type'] !== 'listening' || typeof data['from'] !== 'string')
     return undefined;
-  const { from, functions } = data;
-  const vitals = data['vitals'] === true;
-  if (functions === 'all') return { type: 'listening', from, functions, vitals };
-  if (!Array.isArray(functions) || functions.length > MAX_NAMED) return undefined;
-  if (!functions.every((id) => typeof id === 'string')) return undefined;
-  return { type: 'listening', from, functions, vitals };
+  const { from, subjects } = data;
+  if (!Array.isArray(subjects) || subjects.length > MAX_NAMED) return undefined;
+  if (!subjects.every((subject) => typeof subject === 'string')) return undefined;
+  return { type: 'listening', from, subjects, vitals: data['vitals'] === true };
 }
-
-const ALL = '';
 
 interface Known {
   /** Until when somebody's word holds. */
@@ -45,20 +46,32 @@ export class Listeners {
   private readonly known = new Map<string, Known>();
   private vitalsUntil = -Infinity;
 
-  announced({ functions, vitals }: Announcement, now: number): void {
+  announced({ subjects, vitals }: Announcement, now: number): void {
     if (vitals) this.vitalsUntil = now + HOLD_MS;
-    for (const id of functions === 'all' ? [ALL] : functions)
-      this.of(id).announcedUntil = now + HOLD_MS;
+    for (const subject of subjects) this.of(subject).announcedUntil = now + HOLD_MS;
   }
 
-  /** A subscriber was found by asking, or was the receiver of a publish. `undefined`: of all functions. */
-  found(id: string | undefined, now: number, holdMs = HOLD_MS): void {
-    const known = this.of(id ?? ALL);
+  /** A subscriber was found by asking, or was the receiver of a publish. */
+  found(subject: string, now: number, holdMs = HOLD_MS): void {
+    const known = this.of(subject);
     known.foundUntil = Math.max(known.foundUntil, now + holdMs);
   }
 
+  /** Nobody received a publish: what was found is gone, a subscriber of all functions included. */
+  missed(id: string): void {
+    for (const subject of [id, ALL]) {
+      const known = this.known.get(subject);
+      if (known !== undefined) known.foundUntil = -Infinity;
+    }
+  }
+
+  /** Whether somebody listens to the metrics of a function. */
   isHeard(id: string, now: number): boolean {
     return this.isNow(this.known.get(ALL), now) || this.isNow(this.known.get(id), now);
+  }
+
+  areBottlenecksHeard(now: number): boolean {
+    return this.isNow(this.known.get(BOTTLENECKS), now);
   }
 
   /** Whether somebody looks for bottlenecks. */
@@ -72,25 +85,22 @@ export class Listeners {
   }
 
   isAnyHeard(now: number): boolean {
-    for (const [id, known] of this.known) {
+    for (const [subject, known] of this.known) {
       if (this.isNow(known, now)) return true;
-      this.known.delete(id);
+      this.known.delete(subject);
     }
     return false;
   }
 
   /** What others should be told: listeners that were found, and that nobody has announced lately. */
-  untold(now: number): 'all' | string[] {
-    const untold: string[] = [];
-    const isFresh = (known: Known): boolean => known.announcedUntil > now + HOLD_MS - FRESH_MS;
-    const all = this.known.get(ALL);
-    if (all !== undefined && isFresh(all)) return [];
-    for (const [id, known] of this.known) {
-      if (known.foundUntil <= now || isFresh(known)) continue;
-      if (id === ALL) return 'all';
-      untold.push(id);
-    }
-    return untold.slice(0, MAX_NAMED);
+  untold(now: number): string[] {
+    const isFresh = (known: Known | undefined): boolean =>
+      known !== undefined && known.announcedUntil > now + HOLD_MS - FRESH_MS;
+    const isAllTold = isFresh(this.known.get(ALL));
+    return [...this.known]
+      .filter(([, known]) => known.foundUntil > now && !isFresh(known))
+      .map(([subject]) => subject)
+      .filter((subject) => !isAllTold || subject === BOTTLENECKS);
   }
 
   clear(): void {
@@ -101,12 +111,12 @@ export class Listeners {
     return known !== undefined && (known.announcedUntil > now || known.foundUntil > now);
   }
 
-  private of(id: string): Known {
-    let known = this.known.get(id);
+  private of(subject: string): Known {
+    let known = this.known.get(subject);
     if (known === undefined) {
       if (this.known.size >= MAX_REMEMBERED) this.known.clear();
       known = { announcedUntil: -Infinity, foundUntil: -Infinity };
-      this.known.set(id, known);
+      this.known.set(subject, known);
     }
     return known;
   }

@@ -11,7 +11,7 @@ import { WorkerCoordinator } from '../lifecycle/worker-coordinator.js';
 import { NotificationManager } from '../notifications/notification-manager.js';
 import type { Keys } from '../protocol/keys.js';
 import { ListenerChannel } from './listener-channel.js';
-import { HOLD_MS, Listeners, MAX_NAMED, type Announcement } from './listeners.js';
+import { ALL, BOTTLENECKS, HOLD_MS, Listeners, MAX_NAMED, type Announcement } from './listeners.js';
 import { Measurement } from './measurement.js';
 import { MetricsPublisher } from './metrics-publisher.js';
 import { MetricsReport, type ReportingProcess } from './metrics-report.js';
@@ -26,7 +26,7 @@ const LINGER_MS = 10_000;
 /** Looks for bottlenecks, or reports to who does; in time with the publishing. */
 export interface VitalsDuty {
   /** Whether this process is the one that looks for bottlenecks now. */
-  isDetecting(isAnyHeard: boolean): boolean;
+  isDetecting(areBottlenecksHeard: boolean): boolean;
   tick(meter: ProcessMeter, areVitalsHeard: boolean): void;
   /** Nobody listens any more. */
   rest(): void;
@@ -51,7 +51,7 @@ export class MetricsEngine {
   private readonly channel: ListenerChannel;
   private readonly publisher: MetricsPublisher;
   private readonly stock: StockListeners;
-  private readonly wishes = new Set<Wish>();
+  private readonly wishes = new Set<{ readonly subject: string }>();
   private vitals: VitalsDuty | undefined;
   private timer: Timer | undefined;
   private ticking: Promise<void> | undefined;
@@ -109,9 +109,9 @@ export class MetricsEngine {
     return this.closed ? undefined : this.measurement.start();
   }
 
-  /** Listens to a function (by its id), or to all of them, until disposed of: every process is told. */
-  listen(functions: Wish['functions']): Dispose {
-    const wish: Wish = { functions };
+  /** Somebody here listens, until disposed of: every process is told. @param subject as {@link Announcement} has it */
+  listen(subject: string): Dispose {
+    const wish = { subject };
     this.wishes.add(wish);
     this.wake();
     return () => {
@@ -160,7 +160,7 @@ export class MetricsEngine {
     const now = this.clock.elapsed();
     const isAnyHeard = this.listeners.isAnyHeard(now);
     const areVitalsHeard = this.listeners.areVitalsHeard(now);
-    const isDetecting = this.vitals?.isDetecting(isAnyHeard) ?? false;
+    const isDetecting = this.vitals?.isDetecting(this.listeners.areBottlenecksHeard(now)) ?? false;
     await this.announce(now, isDetecting);
     if (isAnyHeard || areVitalsHeard || this.wishes.size > 0) this.neededAt = now;
     else if (now - this.neededAt > LINGER_MS) return this.rest();
@@ -173,16 +173,17 @@ export class MetricsEngine {
 
   /** Says who listens here, and who was found listening: by those who host something, as it is they who ask. */
   private async announce(now: number, vitals: boolean): Promise<void> {
-    const untold = this.process.load().length > 0 ? this.listeners.untold(now) : [];
-    const ids = new Set(untold === 'all' ? ['all'] : untold);
-    for (const { functions } of this.wishes) ids.add(functions);
-    if (ids.size === 0 && !vitals) return;
-    const functions = ids.has('all') || ids.size > MAX_NAMED ? 'all' : [...ids];
-    await this.channel.say({ type: 'listening', from: this.process.processId, functions, vitals });
+    const subjects = new Set(this.process.load().length > 0 ? this.listeners.untold(now) : []);
+    for (const { subject } of this.wishes) subjects.add(subject);
+    if (subjects.size === 0 && !vitals) return;
+    const areTooMany = subjects.size > MAX_NAMED;
+    await this.channel.say({
+      type: 'listening',
+      from: this.process.processId,
+      subjects: areTooMany
+        ? [ALL, BOTTLENECKS].filter((subject) => subject === ALL || subjects.has(subject))
+        : [...subjects],
+      vitals,
+    });
   }
-}
-
-interface Wish {
-  /** A function's id, or all: an id has a colon in it. */
-  readonly functions: string;
 }

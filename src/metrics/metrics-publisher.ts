@@ -49,10 +49,11 @@ export class MetricsPublisher {
     return [...heard, ...heard].slice(from, from + PUBLISHED_AT_ONCE);
   }
 
-  /** Who received it goes on to listen. */
+  /** Who received it goes on to listen; where nobody did, nobody listens. */
   private async publishOne(ref: FunctionRef, report: MetricsNotification): Promise<void> {
     const channel = this.keys.unprefixed(this.keys.telemetry('metrics', ref));
     const receivers = await this.notifications.publish(channel, report);
     if (receivers > 0) this.listeners.found(ref.id, this.clock.elapsed());
+    else this.listeners.missed(ref.id);
   }
 }

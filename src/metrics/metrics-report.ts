@@ -32,8 +32,6 @@ export interface Measured {
 
 /** Puts into packets what this process has measured. */
 export class MetricsReport {
-  private seq = 0;
-
   constructor(
     private readonly process: ReportingProcess,
     private readonly calls: Pick<CallStreams, 'pressure'>,
@@ -65,8 +63,10 @@ export class MetricsReport {
       const caller = hasCalls(fn) ? callerOf(fn, oldestWaits.get(fn) ?? 0) : undefined;
       const backlog = backlogs.get(fn.ref.id);
       const worker = load === undefined ? undefined : workerOf(fn, load);
+      fn.reports += 1;
       const report: MetricsNotification = {
         ...head,
+        seq: fn.reports,
         functionName,
         workflowId,
         ...(caller === undefined ? {} : { caller }),
@@ -82,16 +82,14 @@ export class MetricsReport {
 
   private head(
     epoch: number,
-  ): Omit<MetricsNotification, 'functionName' | 'workflowId' | 'caller' | 'worker'> {
+  ): Omit<MetricsNotification, 'seq' | 'functionName' | 'workflowId' | 'caller' | 'worker'> {
     const { workerId, processId } = this.process;
-    this.seq += 1;
     return {
       type: 'metrics',
       version: METRICS_VERSION,
       workerId,
       processId,
       epoch,
-      seq: this.seq,
       timestamp: Math.round(this.process.redisNow()),
       eventLoopLagMs: Math.round(this.process.eventLoopLagMs()),
     };

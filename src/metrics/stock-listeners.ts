@@ -6,13 +6,23 @@ import { messageOf } from '../common/text.js';
 import type { ListenerQuestion } from '../lifecycle/health-news.js';
 import { functionRef, type FunctionRef } from '../protocol/function-ref.js';
 import type { Keys, TelemetryType } from '../protocol/keys.js';
-import type { Listeners } from './listeners.js';
+import { ALL, BOTTLENECKS, type Listeners } from './listeners.js';
 
 /** Functions that are asked for at once; those of a process with more take turns. */
 export const ASKED_AT_ONCE = 100;
+/** What a subscriber of a channel listens to. */
+interface Asked {
+  readonly type: TelemetryType;
+  readonly ref: FunctionRef;
+  readonly subject: string;
+}
+
 /** Stands for all functions: what reaches it reaches a pattern that ends in `*`. */
 const EVERY = functionRef('*', '*');
-const TYPES: readonly TelemetryType[] = ['metrics', 'bottleneck'];
+const EVERYTHING: readonly Asked[] = [
+  { type: 'metrics', ref: EVERY, subject: ALL },
+  { type: 'bottleneck', ref: EVERY, subject: BOTTLENECKS },
+];
 
 /**
  * Finds subscribers that do not say that they listen: a stock Nest application, `redis-cli`. It asks along with the
@@ -25,7 +35,7 @@ export class StockListeners implements ListenerQuestion {
   private readonly logger = new Logger('METRICS');
   private readonly trouble = new Complaint((text) => this.logger.warn(text));
   private turn = 0;
-  private asked = new Map<string, FunctionRef>();
+  private asked = new Map<string, Asked>();
 
   constructor(
     private readonly bus: NotificationBus,
@@ -40,15 +50,14 @@ export class StockListeners implements ListenerQuestion {
 
   channels(): string[] {
     this.asked.clear();
-    if (this.listeners.isAllHeard(this.clock.elapsed())) return [];
-    const all = this.hosted();
-    const count = Math.min(ASKED_AT_ONCE, all.length);
-    for (let index = 0; index < count; index += 1) {
-      const ref = all[(this.turn + index) % all.length];
-      if (ref === undefined) continue;
-      for (const type of TYPES) this.asked.set(this.keys.telemetry(type, ref), ref);
+    const now = this.clock.elapsed();
+    const asksMetrics = !this.listeners.isAllHeard(now);
+    const asksBottlenecks = !this.listeners.areBottlenecksHeard(now);
+    if (!asksMetrics && !asksBottlenecks) return [];
+    for (const ref of this.next()) {
+      if (asksMetrics) this.ask({ type: 'metrics', ref, subject: ref.id });
+      if (asksBottlenecks) this.ask({ type: 'bottleneck', ref, subject: BOTTLENECKS });
     }
-    this.turn = all.length === 0 ? 0 : (this.turn + count) % all.length;
     return [...this.asked.keys()];
   }
 
@@ -65,29 +74,41 @@ export class StockListeners implements ListenerQuestion {
     const { asked } = this;
     // All at once is what a pattern looks like, whatever it is for.
     const mayBePattern = channels.length > 0 && channels.length === asked.size;
-    if (mayBePattern && (await this.findEvery())) return;
-    for (const channel of channels) {
-      const ref = asked.get(channel);
-      if (ref === undefined) continue;
-      if (!mayBePattern || (await this.probe(channel, ref)))
-        this.listeners.found(ref.id, this.clock.elapsed(), this.holdMs);
-    }
+    const found = channels.flatMap((channel) => asked.get(channel) ?? []);
+    if (!mayBePattern) for (const { subject } of found) this.note(subject);
+    else for (const one of [...EVERYTHING, ...found]) if (!this.isKnown(one)) await this.probe(one);
     if (this.listeners.isAnyHeard(this.clock.elapsed())) this.onFound();
   }
 
-  private async findEvery(): Promise<boolean> {
-    for (const type of TYPES) {
-      if (!(await this.probe(this.keys.telemetry(type, EVERY), EVERY))) continue;
-      this.listeners.found(undefined, this.clock.elapsed(), this.holdMs);
-      this.onFound();
-      return true;
-    }
-    return false;
+  private isKnown({ type, subject }: Asked): boolean {
+    const now = this.clock.elapsed();
+    return type === 'metrics'
+      ? this.listeners.isHeard(subject, now)
+      : this.listeners.areBottlenecksHeard(now);
   }
 
-  private async probe(channel: string, ref: FunctionRef): Promise<boolean> {
+  /** Functions whose turn it is. */
+  private next(): FunctionRef[] {
+    const all = this.hosted();
+    const from = this.turn % Math.max(1, all.length);
+    this.turn = from + ASKED_AT_ONCE;
+    return all.length <= ASKED_AT_ONCE
+      ? [...all]
+      : [...all, ...all].slice(from, from + ASKED_AT_ONCE);
+  }
+
+  private ask(asked: Asked): void {
+    this.asked.set(this.keys.telemetry(asked.type, asked.ref), asked);
+  }
+
+  private note(subject: string): void {
+    this.listeners.found(subject, this.clock.elapsed(), this.holdMs);
+  }
+
+  private async probe({ type, ref, subject }: Asked): Promise<void> {
+    const channel = this.keys.telemetry(type, ref);
     const { functionName, workflowId } = ref;
     const packet = { pattern: channel, data: { type: 'probe', functionName, workflowId } };
-    return (await this.bus.publish(channel, JSON.stringify(packet))) > 0;
+    if ((await this.bus.publish(channel, JSON.stringify(packet))) > 0) this.note(subject);
   }
 }

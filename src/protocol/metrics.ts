@@ -84,7 +84,7 @@ export interface MetricsNotification {
   readonly processId: string;
   /** When it began to measure, on Redis's clock: what is counted is counted from then on. */
   readonly epoch: number;
-  /** Counts publications in an epoch. */
+  /** Counts the process's reports of the function in an epoch. */
   readonly seq: number;
   /** Redis's clock. */
   readonly timestamp: number;
@@ -166,6 +166,11 @@ function hasNumbers(value: Record<string, unknown>, fields: readonly string[]): 
     const number = value[field];
     return typeof number === 'number' && Number.isFinite(number) && number >= 0;
   });
+}
+
+/** The question whether somebody listens: an answer needs no more than to have received it. */
+export function isProbe(data: unknown): boolean {
+  return isRecord(data) && data['type'] === 'probe';
 }
 
 /** A code as it is counted: short, for handlers choose their own. */

@@ -59,6 +59,24 @@ describe('the view of the fleet', () => {
     }
   });
 
+  it('counts reports that are lost, and those that come too late, and goes on with the newest', async () => {
+    const view = new FleetView(new TestClock('frozen'));
+    const heard = async () => {
+      const { lost, dropped, functions } = await merged(view);
+      return [functions[0]?.runs, lost, dropped];
+    };
+    view.hear(ref, report({ seq: 5, runs: 5 }));
+    expect(await heard()).toEqual([5, 0, 0]);
+    view.hear(ref, report({ seq: 9, runs: 9 }));
+    expect(await heard()).toEqual([9, 3, 0]);
+    view.hear(ref, report({ seq: 8, runs: 8 }));
+    expect(await heard()).toEqual([9, 3, 1]);
+    // It measures anew: nothing is missing in between.
+    view.hear(ref, report({ epoch: 2, seq: 3, runs: 1 }));
+    view.hear(ref, report({ processId: 'other', seq: 7, worker: undefined } as never));
+    expect(await heard()).toEqual([1, 3, 1]);
+  });
+
   it('has a rate of what two reports of one epoch differ in', async () => {
     const view = new FleetView(new TestClock('frozen'));
     view.hear(ref, report({ runs: 100 }));
@@ -94,10 +112,9 @@ describe('the view of the fleet', () => {
     expect((await merged(view)).processes.map(({ processId }) => processId)).toEqual(['other']);
   });
 
-  it('holds so many reports and no more, counts the others, and takes no notice of a probe', async () => {
+  it('holds so many reports and no more, and counts the others', async () => {
     const view = new FleetView(new TestClock('frozen'));
     for (let i = 0; i < MAX_REPORTS + 5; i += 1) view.hear(ref, report({ processId: `p${i}` }));
-    view.hear(ref, { type: 'probe' });
     const { processes, dropped } = await merged(view);
     expect([processes.length, dropped]).toEqual([MAX_REPORTS, 5]);
     view.hear(ref, report({ processId: 'p0', seq: 2, runs: 1 }));

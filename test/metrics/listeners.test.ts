@@ -1,12 +1,19 @@
 import { describe, expect, it } from '@jest/globals';
 import { TestClock } from '../../src/testing/test-clock.js';
 import { Latencies, loadHistograms } from '../../src/metrics/histograms.js';
-import { HOLD_MS, Listeners, MAX_NAMED, parseAnnouncement } from '../../src/metrics/listeners.js';
+import {
+  ALL,
+  BOTTLENECKS,
+  HOLD_MS,
+  Listeners,
+  MAX_NAMED,
+  parseAnnouncement,
+} from '../../src/metrics/listeners.js';
 import { MAX_MEASURED, ProcessMeter } from '../../src/metrics/process-meter.js';
 import { functionRef } from '../../src/protocol/function-ref.js';
 
-const said = (functions: 'all' | string[], vitals = false) =>
-  ({ type: 'listening', from: 'p', functions, vitals }) as const;
+const said = (subjects: string[], vitals = false) =>
+  ({ type: 'listening', from: 'p', subjects, vitals }) as const;
 
 describe('what is known of listeners', () => {
   it('holds for three seconds after the last word of it', () => {
@@ -27,11 +34,30 @@ describe('what is known of listeners', () => {
     expect(listeners.untold(20)).toEqual([]);
     listeners.found('a:x', 2_000);
     expect(listeners.untold(2_000)).toEqual(['a:x']);
-    listeners.found(undefined, 2_000);
-    expect(listeners.untold(2_000)).toBe('all');
-    listeners.announced(said('all'), 2_100);
+    listeners.found(ALL, 2_000);
+    expect(listeners.untold(2_000)).toEqual(['a:x', ALL]);
+    listeners.announced(said([ALL]), 2_100);
     expect(listeners.untold(2_200)).toEqual([]);
+    listeners.found(BOTTLENECKS, 2_200);
+    expect(listeners.untold(2_200)).toEqual([BOTTLENECKS]);
     expect(listeners.untold(10_000)).toEqual([]);
+  });
+
+  it('of metrics and of bottlenecks is told apart', () => {
+    const listeners = new Listeners();
+    listeners.announced(said([BOTTLENECKS]), 0);
+    expect([listeners.areBottlenecksHeard(1), listeners.isHeard('a:x', 1)]).toEqual([true, false]);
+    const others = new Listeners();
+    others.announced(said([ALL]), 0);
+    expect([others.areBottlenecksHeard(1), others.isHeard('a:x', 1)]).toEqual([false, true]);
+  });
+
+  it.each(['a:x', ALL])('that was found is over when nobody receives a publish: %s', (subject) => {
+    const listeners = new Listeners();
+    listeners.found(subject, 0, 60_000);
+    listeners.announced(said(['b:x']), 0);
+    listeners.missed('a:x');
+    expect([listeners.isHeard('a:x', 1), listeners.isHeard('b:x', 1)]).toEqual([false, true]);
   });
 
   it('keeps its bounds whatever is announced', () => {
@@ -53,11 +79,11 @@ describe('what is known of listeners', () => {
     7,
     'all',
     {},
-    { type: 'listening', functions: 'all' },
-    { type: 'listening', from: 'p', functions: 'some' },
-    { type: 'listening', from: 'p', functions: [7] },
-    { type: 'listening', from: 'p', functions: Array.from({ length: MAX_NAMED + 1 }, () => 'a') },
-    { type: 'shouting', from: 'p', functions: 'all' },
+    { type: 'listening', subjects: [ALL] },
+    { type: 'listening', from: 'p', subjects: ALL },
+    { type: 'listening', from: 'p', subjects: [7] },
+    { type: 'listening', from: 'p', subjects: Array.from({ length: MAX_NAMED + 1 }, () => 'a') },
+    { type: 'shouting', from: 'p', subjects: [ALL] },
   ])('is not taken from a foreign message: %j', (data) => {
     expect(parseAnnouncement(data)).toBeUndefined();
   });
