@@ -71,16 +71,6 @@ export class Latencies {
     this.histogram.add(other.histogram);
   }
 
-  /** What came since `earlier`, which has to be an earlier state of the same histogram. */
-  since(earlier: Latencies): Latencies {
-    const difference = new Latencies(this.library);
-    difference.add(this);
-    if (earlier.histogram === undefined) return difference;
-    difference.histogram?.subtract(earlier.histogram);
-    difference.sumMs = this.sumMs - earlier.sumMs;
-    return difference;
-  }
-
   percentileMs(percentile: number): number {
     return (this.histogram?.getValueAtPercentile(percentile) ?? 0) / 1_000;
   }

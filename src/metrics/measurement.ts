@@ -1,6 +1,6 @@
 import type { Clock } from '../common/clock.js';
 import type { CallProbes } from '../execution/call-probes.js';
-import { loadHistograms, type HistogramLibrary } from './histograms.js';
+import { loadHistograms } from './histograms.js';
 import { ProcessMeter } from './process-meter.js';
 
 /**
@@ -13,7 +13,6 @@ export class Measurement {
   private starting: Promise<ProcessMeter | undefined> | undefined;
   private wanted = false;
   private lastEpoch = 0;
-  private loaded: HistogramLibrary | undefined;
 
   constructor(
     private readonly probes: CallProbes,
@@ -25,11 +24,6 @@ export class Measurement {
   /** What is measured; `undefined` while nothing is. */
   get meter(): ProcessMeter | undefined {
     return this.present;
-  }
-
-  /** The library, once something was measured. */
-  get library(): HistogramLibrary | undefined {
-    return this.loaded;
   }
 
   start(): Promise<ProcessMeter | undefined> {
@@ -49,10 +43,10 @@ export class Measurement {
   }
 
   private async begin(): Promise<ProcessMeter | undefined> {
-    this.loaded = await loadHistograms();
+    const library = await loadHistograms();
     if (!this.wanted) return undefined;
     this.lastEpoch = Math.max(this.lastEpoch + 1, Math.round(this.redisNow()));
-    const meter = new ProcessMeter(this.loaded, this.clock, this.lastEpoch);
+    const meter = new ProcessMeter(library, this.clock, this.lastEpoch);
     this.present = meter;
     this.probes.addCaller(meter);
     this.probes.worker = meter;

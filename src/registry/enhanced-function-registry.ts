@@ -2,6 +2,7 @@ import { Inject, Injectable, Logger } from '@nestjs/common';
 import type { Backend } from '../backend/backend.js';
 import { BACKEND, CLOCK, SETTINGS } from '../backend/tokens.js';
 import { Circuit } from '../circuit/circuit.js';
+import type { FunctionCircuit } from '../circuit/function-circuit.js';
 import { FunctionCircuits } from '../circuit/function-circuits.js';
 import { createCallId } from '../common/call-id.js';
 import { untilAborted, within, type Clock } from '../common/clock.js';
@@ -241,7 +242,7 @@ export class EnhancedFunctionRegistry extends FunctionRegistry {
   }
 
   private route(
-    circuit: ReturnType<FunctionCircuits['of']>,
+    circuit: FunctionCircuit | undefined,
     callId: string,
     ref: FunctionRef,
     parameters: unknown,
