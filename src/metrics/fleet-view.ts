@@ -23,6 +23,8 @@ export class FleetView {
   dropped = 0;
   /** Reports that did not come, or too late. */
   private lost = 0;
+  /** Histograms that were found to be none: each is counted once, however often it is merged. */
+  private readonly unreadable = new WeakSet<LatencyRecord>();
   private readonly reports = new Map<string, HeardReport>();
 
   constructor(private readonly clock: Clock) {}
@@ -73,10 +75,12 @@ export class FleetView {
     };
   }
 
-  private read(library: HistogramLibrary, { hdr, sumMs }: LatencyRecord): Latencies {
-    const latencies = Latencies.decode(library, hdr, sumMs);
-    if (latencies === undefined) this.dropped += 1;
-    return latencies ?? new Latencies(library);
+  private read(library: HistogramLibrary, record: LatencyRecord): Latencies {
+    const latencies = Latencies.decode(library, record.hdr, record.sumMs);
+    if (latencies !== undefined) return latencies;
+    if (!this.unreadable.has(record)) this.dropped += 1;
+    this.unreadable.add(record);
+    return new Latencies(library);
   }
 
   private forget(): void {

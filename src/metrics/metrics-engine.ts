@@ -74,6 +74,7 @@ export class MetricsEngine {
       workerId: settings.workerId,
       processId: coordinator.processId,
       load: () => consumer.load(),
+      starts: () => consumer.starts(),
       eventLoopLagMs: () => coordinator.eventLoopLagMs,
       redisNow: () => clock.now() + (coordinator.redisOffsetMs ?? 0),
     };

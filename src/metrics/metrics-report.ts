@@ -18,6 +18,8 @@ export interface ReportingProcess {
   readonly workerId: string;
   readonly processId: string;
   load(): FunctionLoad[];
+  /** When the handlers that run began, per function id, on the clock that nobody sets. */
+  starts(): Map<string, number[]>;
   eventLoopLagMs(): number;
   /** Redis's clock. */
   redisNow(): number;

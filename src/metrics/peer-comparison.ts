@@ -1,8 +1,4 @@
-/** What is known of a worker's runs of a function in its last half second. */
-export interface WorkerPace {
-  readonly runs: number;
-  readonly medianMs: number;
-}
+import type { WorkerVitals } from '../protocol/vitals.js';
 
 /** Fewer runs in half a second say nothing of their median. */
 export const MIN_RUNS = 5;
@@ -22,16 +18,22 @@ export interface Comparison {
 
 /** Compares a worker with the others; `undefined` when there is nothing to compare. */
 export function compareWithPeers(
-  worker: WorkerPace,
-  others: readonly WorkerPace[],
+  worker: WorkerVitals,
+  others: readonly WorkerVitals[],
 ): Comparison | undefined {
   const peers = others.filter(({ runs }) => runs >= MIN_RUNS);
-  if (worker.runs < MIN_RUNS || peers.length === 0) return undefined;
+  const medianMs = paceOf(worker);
+  if (medianMs === undefined || peers.length === 0) return undefined;
   const peersMedianMs = medianOf(peers.map(({ medianMs }) => medianMs));
-  const { medianMs } = worker;
   const isSlow =
     medianMs >= SLOW_FACTOR * peersMedianMs && medianMs - peersMedianMs >= MIN_EXCESS_MS;
   return { isSlow, medianMs, peersMedianMs, peers: peers.length };
+}
+
+/** Where not one run ended, those that go on have taken as long as they did so far. */
+function paceOf({ runs, medianMs, running, runningMs }: WorkerVitals): number | undefined {
+  if (runs >= MIN_RUNS) return medianMs;
+  return runs === 0 && running >= MIN_RUNS ? runningMs : undefined;
 }
 
 /** The lower one of two in the middle; 0 of nothing. */

@@ -2,6 +2,7 @@ import type { Clock, Timer } from '../common/clock.js';
 import type { NotificationManager } from '../notifications/notification-manager.js';
 import { MAX_VITALS, type FunctionVitals, type Vitals } from '../protocol/vitals.js';
 import type { Measured, MetricsReport, ReportingProcess } from './metrics-report.js';
+import { medianOf } from './peer-comparison.js';
 import type { ProcessMeter } from './process-meter.js';
 
 /** How often a process tells how it does while somebody looks for bottlenecks. */
@@ -39,9 +40,14 @@ export class VitalsReporter {
   /** A lost word is followed by the next one; one that names nothing says that all is well. */
   private tell(meter: ProcessMeter): void {
     const oldestWaits = meter.oldestWaits();
+    const now = this.clock.elapsed();
+    const starts = this.process.starts();
     const functions = this.report
       .subjects(meter)
-      .flatMap((fn) => vitalsOf(fn, oldestWaits.get(fn.meter) ?? 0))
+      .flatMap((fn) => {
+        const ages = (starts.get(fn.meter.ref.id) ?? []).map((startedAt) => now - startedAt);
+        return vitalsOf(fn, oldestWaits.get(fn.meter) ?? 0, medianOf(ages));
+      })
       .slice(0, MAX_VITALS);
     const { processId, workerId } = this.process;
     const eventLoopLagMs = this.process.eventLoopLagMs();
@@ -52,11 +58,15 @@ export class VitalsReporter {
 }
 
 /** Of a function that nothing happens to there is nothing to tell. */
-function vitalsOf({ meter, load }: Measured, oldestWaitMs: number): FunctionVitals[] {
+function vitalsOf(
+  { meter, load }: Measured,
+  oldestWaitMs: number,
+  runningMs: number,
+): FunctionVitals[] {
   const { waiting, ref } = meter;
   const { runs, medianMs } = meter.takeRecent();
   const running = load?.running ?? 0;
-  const worker = runs + running > 0 ? { runs, medianMs, running } : undefined;
+  const worker = runs + running > 0 ? { runs, medianMs, running, runningMs } : undefined;
   const caller = waiting > 0 ? { waiting, oldestWaitMs } : undefined;
   if (worker === undefined && caller === undefined && load === undefined) return [];
   return [

@@ -5,6 +5,8 @@ export interface WorkerVitals {
   readonly runs: number;
   readonly medianMs: number;
   readonly running: number;
+  /** Median of how long those that run have been running. */
+  readonly runningMs: number;
 }
 
 /** How a caller waits for workers of a function now. */
@@ -51,7 +53,8 @@ function isFunctionVitals(value: unknown): boolean {
     (isRecord(worker) &&
       isCount(worker['runs']) &&
       isCount(worker['medianMs']) &&
-      isCount(worker['running']));
+      isCount(worker['running']) &&
+      isCount(worker['runningMs']));
   const isCaller =
     caller === undefined ||
     (isRecord(caller) && isCount(caller['waiting']) && isCount(caller['oldestWaitMs']));

@@ -115,6 +115,14 @@ describe('bottlenecks in a fleet of processes', () => {
     expect(new Set(told.map(({ news: { kind } }) => kind))).toEqual(new Set(['slow-worker']));
   });
 
+  it('are a worker whose runs do not end, told within two seconds', async () => {
+    await pace('b', 60_000);
+    const onset = Date.now();
+    const { at, news } = await hear('slow-worker', 'began');
+    expect(at - onset).toBeLessThan(WITHIN_MS);
+    expect(news).toMatchObject({ workerId: 'b', figures: { runsPerSecond: 0 } });
+  });
+
   it('are a backlog that grows faster than it is served', async () => {
     await Promise.all(WORKERS.map((id) => pace(id, 1_000)));
     const onset = Date.now();

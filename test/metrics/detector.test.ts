@@ -5,7 +5,7 @@ import type { BottleneckFinding } from '../../src/metrics/bottleneck-finding.js'
 import { Alarm } from '../../src/metrics/alarm.js';
 import { VITALS_INTERVAL_MS } from '../../src/metrics/vitals-reporter.js';
 import { functionRef } from '../../src/protocol/function-ref.js';
-import type { FunctionVitals, Vitals } from '../../src/protocol/vitals.js';
+import type { FunctionVitals, Vitals, WorkerVitals } from '../../src/protocol/vitals.js';
 import { Random } from '../harness/random.js';
 
 const ref = functionRef('work', 'default');
@@ -56,7 +56,10 @@ function watch(queue: Queue, ms: number, step: (now: number) => void = () => und
     step(now);
     queue.step(now);
     if (now % VITALS_INTERVAL_MS === 0)
-      detector.hear(vitals('a', { worker: { runs: 50, medianMs: 10, running: 1 } }), now);
+      detector.hear(
+        vitals('a', { worker: { runs: 50, medianMs: 10, running: 1, runningMs: 5 } }),
+        now,
+      );
     if (now % SAMPLE_INTERVAL_MS !== 0) continue;
     const { calls } = queue;
     detector.sample(ref, { at: now, calls, waiting: calls, oldestMs: queue.oldestMs(now) });
@@ -169,12 +172,21 @@ describe('an alarm', () => {
 
 describe('the comparison of workers', () => {
   /** Three workers that speak twice a second; `paces` are their medians. */
-  function compare(paces: (at: number) => number[], runs = 30): BottleneckFinding[] {
+  function compare(
+    paces: (at: number) => number[],
+    runs = 30,
+    stuck: (index: number) => Partial<WorkerVitals> = () => ({}),
+  ): BottleneckFinding[] {
     const found: BottleneckFinding[] = [];
     const detector = new BottleneckDetector((finding) => found.push(finding));
     for (let at = 0; at < 10_000; at += VITALS_INTERVAL_MS)
       for (const [index, medianMs] of paces(at).entries())
-        detector.hear(vitals(`w${index}`, { worker: { runs, medianMs, running: 1 } }), at + index);
+        detector.hear(
+          vitals(`w${index}`, {
+            worker: { runs, medianMs, running: 1, runningMs: medianMs / 2, ...stuck(index) },
+          }),
+          at + index,
+        );
     return found;
   }
 
@@ -201,6 +213,22 @@ describe('the comparison of workers', () => {
       processId: 'w1',
       figures: { medianMs: 200, peersMedianMs: 10, peers: 2 },
     });
+  });
+
+  it.each([
+    ['finds a worker of which no run ends', 0, 10, 1, true],
+    ['waits for more of a worker that runs few', 0, 4, 1, false],
+    ['makes nothing of long ones among others that end', 1, 10, 1, false],
+    ['finds nothing where no run of anybody ends', 0, 10, 3, false],
+  ])('%s', (_, runs, running, workers, isFound) => {
+    const stuck = { runs, running, runningMs: 700 };
+    const found = compare(
+      () => [10, 10, 10],
+      30,
+      (index) => (index < workers ? stuck : {}),
+    );
+    expect(found.length > 0).toBe(isFound);
+    if (isFound) expect(found[0]).toMatchObject({ processId: 'w0', figures: { medianMs: 700 } });
   });
 });
 

@@ -153,6 +153,7 @@ describe('the view of a fleet', () => {
     await app.get(EnhancedFunctionRegistry).call('work');
     await eventually('it goes on', () => workOf(watch.last())?.runs === 1);
     expect(watch.last().processes.map(({ processId }) => processId)).not.toContain('newer');
+    expect(watch.last().dropped).toBe(foreign.length + 1);
     watch.end();
   });
 });

@@ -166,6 +166,18 @@ export class CallConsumer implements WorkSource {
       .map(({ ref, running, queue }) => ({ ref, running, queued: queue.length }));
   }
 
+  /** When the handlers that run here began, per function id, as who measures said. */
+  starts(): Map<string, number[]> {
+    const starts = new Map<string, number[]>();
+    for (const { lane, startedAt } of this.running) {
+      if (startedAt === undefined) continue;
+      const known = starts.get(lane.ref.id);
+      if (known === undefined) starts.set(lane.ref.id, [startedAt]);
+      else known.push(startedAt);
+    }
+    return starts;
+  }
+
   report(): ConsumerReport {
     return {
       hosted: this.lanes.size,

@@ -60,8 +60,7 @@ export class CallRun implements RunningCall, EchoSource, ContextChannel {
   private answer = '';
   private answerWritten = false;
   private lost = false;
-  /** When the handler began, if somebody measures. */
-  private startedAt: number | undefined;
+  startedAt: number | undefined;
   /** Code of what it failed with. */
   private failure: string | undefined;
 

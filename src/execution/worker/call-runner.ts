@@ -85,6 +85,7 @@ export class CallRunner {
       lane,
       entry: { callId },
       context: { abort: () => undefined },
+      startedAt: undefined,
       done: done.promise,
       lose: () => done.resolve(),
       run: () => {
