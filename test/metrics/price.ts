@@ -8,14 +8,13 @@ import { fork, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { Redis } from 'ioredis';
 import { startRedis } from '../../tools/redis.mjs';
+import { CommandLog } from '../harness/command-log.js';
 import type { Answer } from '../processes/priced.js';
 
 const TURNS = Number(process.env['TURNS'] ?? 8);
 const IDLE_MS = Number(process.env['IDLE_MS'] ?? 10_000);
 const OWN = fileURLToPath(new URL('../..', import.meta.url));
-
 const CHILD = fileURLToPath(new URL('../processes/priced.ts', import.meta.url));
 
 interface Pair {
@@ -33,7 +32,6 @@ interface Figures {
 
 async function compare(): Promise<void> {
   const redis = await startRedis();
-  const admin = new Redis(redis.url);
   const children: ChildProcess[] = [];
   const start = async (name: string, part: string, from = OWN): Promise<ChildProcess> => {
     const env = {
@@ -57,30 +55,30 @@ async function compare(): Promise<void> {
   const pairs = [await startPair('unheard'), await startPair('heard')];
   if (baseline !== undefined) pairs.push(await startPair('baseline', resolve(baseline)));
   for (const { caller } of pairs) await ask(caller, 1);
-  console.log(`idle, nobody listens: ${await idle(admin)}`);
+  console.log(`idle, nobody listens: ${await idle(redis.url)}`);
   await start('heard', 'watcher');
-  console.log(`idle, one of ${pairs.length} pairs heard: ${await idle(admin)}`);
+  console.log(`idle, one pair heard: ${await idle(redis.url)}`);
   for (const inFlight of [1, 64]) await takeTurns(pairs, inFlight);
-  admin.disconnect();
   for (const child of children) child.disconnect();
   await Promise.all(children.map((child) => once(child, 'exit')));
   await redis.stop();
 }
 
-/** Publishes and scripts per second that nobody's call causes. */
-async function idle(admin: Redis): Promise<string> {
-  const count = async (): Promise<number[]> => {
-    const stats = await admin.info('commandstats');
-    return ['publish', 'evalsha'].map((name) =>
-      Number(new RegExp(`cmdstat_${name}:calls=(\\d+)`).exec(stats)?.[1] ?? 0),
-    );
-  };
-  const before = await count();
+const CHANNELS = ['function:metrics:', 'function:bottleneck:', 'nf:listeners', 'nf:vitals'];
+
+/** What metrics tell while nobody calls. */
+async function idle(url: string): Promise<string> {
+  const log = await CommandLog.start(url);
   await new Promise((resolve) => setTimeout(resolve, IDLE_MS));
-  const [publishes = 0, scripts = 0] = (await count()).map(
-    (value, index) => ((value - (before[index] ?? 0)) * 1_000) / IDLE_MS,
+  const told = await Promise.all(
+    CHANNELS.map(async (channel) => {
+      const commands = await log.mentioning(channel);
+      const count = commands.filter(({ name }) => name === 'publish').length;
+      return `${channel} ${((count * 1_000) / IDLE_MS).toFixed(1)}`;
+    }),
   );
-  return `${publishes.toFixed(1)} PUBLISH/s, ${scripts.toFixed(1)} EVALSHA/s`;
+  log.close();
+  return `messages per second: ${told.join(', ')}`;
 }
 
 async function takeTurns(pairs: readonly Pair[], inFlight: number): Promise<void> {
