@@ -190,6 +190,21 @@ describe('a subscriber without this library', () => {
     await eventually('it ends', () => !isMeasuring(caller), 30_000);
   });
 
+  it('of all functions hears of those, too, that nobody hosts', async () => {
+    await start({ WORKER_ID: 'a' });
+    const caller = await fleet.start({ options: { worker: false } });
+    const stock = await stockListener((client) =>
+      client.psubscribe(`${fleet.prefix}function:metrics:*`),
+    );
+    await eventually('the caller measures', () => isMeasuring(caller));
+    const registry = caller.get(EnhancedFunctionRegistry);
+    await registry.call('nobody', {}, { ifUnavailable: 'fail' }).catch(() => undefined);
+    await eventually('it is heard', () =>
+      stock.heard.some(({ data }) => data.functionName === 'nobody' && data.caller?.calls === 1),
+    );
+    await stock.end();
+  });
+
   it('of something else makes nobody measure', async () => {
     const worker = await fleet.start({
       options: { leaseMs: 400 },

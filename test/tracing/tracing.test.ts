@@ -29,11 +29,21 @@ import {
 } from '../../src/index.js';
 import { pause, systemClock } from '../../src/common/clock.js';
 import { encodeCall, joinPayload } from '../../src/protocol/call.js';
-import { Fleet } from '../harness/apps.js';
+import { Fleet, redisUrl } from '../harness/apps.js';
 import { eventually } from '../harness/eventually.js';
 import { hosting } from '../harness/host.js';
+import { TestProcess } from '../harness/processes.js';
 
 jest.setTimeout(60_000);
+
+/** A span of another process. */
+interface ToldSpan {
+  readonly type: 'span';
+  readonly name: string;
+  readonly traceId: string;
+  readonly spanId: string;
+  readonly parent: string | undefined;
+}
 
 const exporter = new InMemorySpanExporter();
 let fleet: Fleet;
@@ -178,6 +188,50 @@ describe.each(['redis', 'memory'])('with tracing on %s', (kind) => {
 });
 
 describe('tracing', () => {
+  it('goes on in other processes, and to the functions that these call', async () => {
+    fleet = new Fleet();
+    const env = { REDIS_URL: redisUrl(), KEY_PREFIX: fleet.prefix };
+    const processes = [
+      TestProcess.start('traced-worker.ts', { ...env, FUNCTION: 'first', NEXT: 'second' }),
+      TestProcess.start('traced-worker.ts', { ...env, FUNCTION: 'second' }),
+    ];
+    try {
+      await Promise.all(processes.map((one) => one.message('ready')));
+      const caller = await fleet.start({ options: { tracing: true, worker: false } });
+      functions = caller.get(EnhancedFunctionRegistry);
+      const { result, traceId } = await inside(() => functions.call('first'));
+      expect(result).toEqual({ traceId, next: { traceId } });
+      const told = (): ToldSpan[] => processes.flatMap((one) => one.all<ToldSpan>('span'));
+      await eventually('their spans have ended', () => told().length === 3);
+      const [run, sent, innerRun] = ['process first', 'send second', 'process second'].map((name) =>
+        told().find((span) => span.name === `${name}:default`),
+      );
+      expect(told().map((span) => span.traceId)).toEqual([traceId, traceId, traceId]);
+      expect([run?.parent, sent?.parent, innerRun?.parent]).toEqual([
+        one('send first:default').spanContext().spanId,
+        run?.spanId,
+        sent?.spanId,
+      ]);
+    } finally {
+      await Promise.all(processes.map((one) => one.destroy()));
+    }
+  });
+
+  it('travels as a traceparent in the entry, beside the headers', async () => {
+    fleet = new Fleet();
+    const key = `${fleet.prefix}nf:{look:default}:calls`;
+    const look = hosting('look', async () => (await fleet.redis.xrange(key, '-', '+'))[0]?.[1]);
+    const app = await fleet.start({ options: { tracing: true }, providers: [look] });
+    functions = app.get(EnhancedFunctionRegistry);
+    const { result, traceId } = await inside(() =>
+      functions.call<string[]>('look', {}, { headers: { a: 'b' } }),
+    );
+    const parent = one('send look:default').spanContext().spanId;
+    expect(result.join(' ')).toContain(
+      `"h":{"a":"b"},"t":{"traceparent":"00-${traceId}-${parent}-01"`,
+    );
+  });
+
   it('is off unless it is asked for', async () => {
     await start({});
     await inside(() => functions.call('outer'));

@@ -4,7 +4,6 @@ import type { Clock } from '../../common/clock.js';
 import { createDeferred, type Deferred } from '../../common/deferred.js';
 import {
   DeadlineExceededError,
-  ERROR_CODES,
   InvalidParametersError,
   isFunctionsError,
   MalformedCallError,
@@ -230,9 +229,10 @@ export class CallRun implements RunningCall, EchoSource, ContextChannel {
 
   private fail(error: unknown): void {
     const answered = this.context.hasReturned;
-    this.failure = isFunctionsError(error) ? error.code : ERROR_CODES.HANDLER_FAILED;
+    const wire = toWireError(error, this.surroundings.settings.exposeStacks);
+    this.failure = wire.code;
     // The answer first: an error that cannot even be logged must not leave its call without one.
-    const ending: Ending = answered ? { kind: 'settle', reply: '' } : this.endingOf(error);
+    const ending: Ending = answered ? { kind: 'settle', reply: '' } : this.endingOf(error, wire);
     this.settle(ending);
     try {
       this.logFailure(error, answered, ending);
@@ -244,10 +244,8 @@ export class CallRun implements RunningCall, EchoSource, ContextChannel {
   }
 
   /** Whether a failed call is answered, runs again, or is given up. */
-  private endingOf(error: unknown): Ending {
+  private endingOf(error: unknown, wire: WireError): Ending {
     const { settings, clock } = this.surroundings;
-    const wire = toWireError(error, settings.exposeStacks);
-    this.failure = wire.code;
     const reply = encodeFailure(wire, settings.workerId);
     const policy = this.lane.hosted.retry;
     if (policy === undefined || !this.mayRunAgain(error, wire)) return { kind: 'settle', reply };
