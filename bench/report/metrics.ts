@@ -53,6 +53,7 @@ export const metric = {
   idleCommands: (count: number) => `idle ${count} functions commands/s`,
   idleByName: (count: number, command: string) => `idle ${count} functions, ${command}/s`,
   idleCpu: (count: number) => `idle ${count} functions CPU %`,
+  idleBytes: (count: number) => `idle ${count} functions bytes of Redis`,
   supervisorCommands: 'idle supervisor alone commands/s',
   startImport: (what: StartUp) => `start-up import ms: ${what}`,
   otherLoadDuring: 'cores busy with other things during calls %',

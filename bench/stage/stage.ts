@@ -69,6 +69,11 @@ export class Stage {
     };
   }
 
+  /** What Redis keeps in memory: data, scripts and connections. */
+  async redisBytes(): Promise<number> {
+    return Number(/^used_memory:(\d+)/m.exec(await this.admin.info('memory'))?.[1]);
+  }
+
   countCommands(): Promise<CommandCount> {
     return CommandCount.start(this.admin);
   }

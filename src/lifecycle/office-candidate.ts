@@ -3,6 +3,21 @@ import type { Clock } from '../common/clock.js';
 
 /** How often the supervisor looks. */
 export const LOOK_INTERVAL_MS = 30;
+/** Sessions at which a look takes Redis 1 ms: from here on looks become rarer. By test/lifecycle/look-price.ts. */
+const SESSIONS_PER_LOOK = 1_000;
+/** Looks keep the supervisor's lease. */
+const MAX_LOOK_INTERVAL_MS = 480;
+
+/**
+ * How often so many sessions are looked at: the time of a look grows with them, and its part of Redis's time stays below
+ * a twentieth up to 10,000 of them. Doubled step by step, so that it does not change with every session.
+ */
+export function lookIntervalMs(sessions: number): number {
+  let intervalMs = LOOK_INTERVAL_MS;
+  for (let n = SESSIONS_PER_LOOK; n < sessions && intervalMs < MAX_LOOK_INTERVAL_MS; n *= 2)
+    intervalMs *= 2;
+  return intervalMs;
+}
 /**
  * The supervisor's lease is kept with every look: it is followed quickly when it freezes. Its deputy's lasts longer,
  * for it is kept less often, and the supervisor itself sees when its deputy dies.

@@ -8,7 +8,13 @@ import { isRefused } from '../common/errors.js';
 import { messageOf } from '../common/text.js';
 import type { Dispose } from '../common/typed-events.js';
 import { labelOf, type FunctionRef } from '../protocol/function-ref.js';
-import { OFFICE_LEASES, OfficeCandidate, TURN_INTERVALS_MS } from './office-candidate.js';
+import {
+  LOOK_INTERVAL_MS,
+  lookIntervalMs,
+  OFFICE_LEASES,
+  OfficeCandidate,
+  TURN_INTERVALS_MS,
+} from './office-candidate.js';
 
 /** A process whose subscription is gone gets this long to come back before it is taken for dead. */
 export const ABSENCE_GRACE_MS = 120;
@@ -18,8 +24,8 @@ export const RETURN_GRACE_MS = 2_000;
 export const LINGER_MS = 3_000;
 /** A look that takes longer says that Redis, or this process, stood still. */
 const STALL_MS = 1_000;
-/** Leases are looked at every so many looks. */
-const LEASE_LOOK_FACTOR = 15;
+/** About how often leases are looked at. */
+const LEASE_LOOK_MS = 450;
 
 /**
  * Finds the dead. Every process runs one; leases elect the one that looks, and a deputy that looks after it.
@@ -61,6 +67,7 @@ export class Supervisor {
   private readonly candidate: OfficeCandidate;
   private turning: Promise<void> | undefined;
   private looks = 0;
+  private lookMs = LOOK_INTERVAL_MS;
   private quietUntil = 0;
   /** Whom no look of a quiet time has found yet: they may be on their way back. */
   private awaited: ReadonlySet<string> | undefined;
@@ -138,9 +145,27 @@ export class Supervisor {
   /** Who looks does it often; the others only ask now and then whether an office is free. */
   private pace(office: Office): void {
     this.candidate.enter(office);
-    this.timer?.cancel();
-    this.timer = this.clock.every(TURN_INTERVALS_MS[office], () => this.turn());
+    this.turnEvery(TURN_INTERVALS_MS[office]);
+    this.lookMs = LOOK_INTERVAL_MS;
     if (office === 'none') this.turn();
+  }
+
+  private turnEvery(intervalMs: number): void {
+    this.timer?.cancel();
+    this.timer = this.clock.every(intervalMs, () => this.turn());
+  }
+
+  /** A larger fleet is looked at less often. */
+  private fitTo(sessions: number): void {
+    const lookMs = lookIntervalMs(sessions);
+    if (lookMs === this.lookMs || this.timer === undefined) return;
+    this.lookMs = lookMs;
+    this.turnEvery(lookMs);
+  }
+
+  /** Whether this look is one at leases, too. */
+  private get isWhole(): boolean {
+    return this.looks % Math.max(1, Math.round(LEASE_LOOK_MS / this.lookMs)) === 0;
   }
 
   private beQuiet(): void {
@@ -187,11 +212,8 @@ export class Supervisor {
   private async look(sessionId: string): Promise<void> {
     this.looks += 1;
     const askedAt = this.clock.now();
-    const view = await this.backend.fleet.look(
-      sessionId,
-      OFFICE_LEASES.supervisorMs,
-      this.looks % LEASE_LOOK_FACTOR === 0,
-    );
+    const { isWhole } = this;
+    const view = await this.backend.fleet.look(sessionId, OFFICE_LEASES.supervisorMs, isWhole);
     if (view === undefined) {
       this.condemnedAt.clear();
       this.logger.debug(`${sessionId} supervises no longer`);
@@ -199,9 +221,10 @@ export class Supervisor {
       return;
     }
     this.noteRight('look');
-    this.noteBroken(view.broken);
+    this.noteBroken(view.broken, isWhole);
     for (const ref of view.due) void this.promote(ref);
     for (const ref of view.unclaimed) void this.adopt(ref);
+    this.fitTo(view.sessions);
     const now = this.clock.now();
     if (now - askedAt > STALL_MS) return;
     const isQuiet = now < this.quietUntil;
@@ -223,12 +246,11 @@ export class Supervisor {
   }
 
   /** Calls that should be put back by now, and cannot be found. */
-  private noteBroken(broken: readonly BrokenKeyError[]): void {
+  private noteBroken(broken: readonly BrokenKeyError[], isWhole: boolean): void {
     for (const { key, message } of broken) {
       this.brokenKeys.add(key);
       this.troubles.tell(`calls that are due are not put back: ${message}`, key);
     }
-    const isWhole = this.looks % LEASE_LOOK_FACTOR === 0;
     if (!isWhole || this.brokenKeys.size === 0) return;
     for (const key of this.brokenKeys) {
       if (broken.some((error) => error.key === key)) continue;

@@ -41,7 +41,10 @@ async function times(name: string, sha?: string): Promise<number> {
     .length;
 }
 
-/** Calls once, and waits until the caller has looked what that function is like. */
+/**
+ * Calls, and waits until the caller has looked what that function is like: every call that it added by itself was looked
+ * at, so that no look comes before the next one.
+ */
 async function lookedAt(): Promise<void> {
   await caller.submit(ref, 'first');
   await eventually('it looked', async () => (await times('evalsha', scripts.confirm.sha)) > 0);
@@ -49,6 +52,10 @@ async function lookedAt(): Promise<void> {
     const before = await times('xadd');
     await caller.submit(ref, 'more');
     return (await times('xadd')) > before;
+  });
+  await eventually('it looked at the last one, too', async () => {
+    const last = (await log.mentioning(keys.calls(ref))).at(-1);
+    return last?.args[0] === scripts.confirm.sha;
   });
 }
 

@@ -17,6 +17,8 @@ const WAKE_RETRY_MS = 2;
 /** A process that cannot take every function of its pool looks again after this, and less often when in vain. */
 const FIRST_LOOK_MS = 20;
 const LAST_LOOK_MS = 500;
+/** While nothing comes, every so many waits for the bell one offers to take calls. */
+const IDLE_OFFER_EVERY = 8;
 
 /** Who gets what the loop reads. */
 export interface CallIntake {
@@ -259,10 +261,10 @@ export class ReadLoop {
     await tickSent();
   }
 
-  /** An offer is a command: while nothing comes, every other wait is without one, and the bell tells of its call. */
+  /** An offer is a command: while nothing comes, few waits make one, and the bell tells of a call. */
   private offer(): Offer | undefined {
     const { places } = this.lanes;
-    if (places === 0 || (this.vain >= 2 && this.vain % 2 === 1)) return undefined;
+    if (places === 0 || (this.vain >= 2 && this.vain % IDLE_OFFER_EVERY !== 0)) return undefined;
     return { places, until: this.clock.now() + this.redisOffsetMs() + this.blockMs };
   }
 
