@@ -1,5 +1,5 @@
 import { Inject, Injectable } from '@nestjs/common';
-import { Observable } from 'rxjs';
+import { Observable, type Subscriber } from 'rxjs';
 import { CLOCK, KEYS, SETTINGS } from '../backend/tokens.js';
 import { pause, type Clock } from '../common/clock.js';
 import { ClosedError, InvalidArgumentError } from '../common/errors.js';
@@ -33,6 +33,9 @@ export interface SnapshotOptions extends MetricsFilter {
   /** Milliseconds from 0 to 60 000; default 1 500: everybody has reported twice then, and there are rates. */
   readonly measureMs?: number | undefined;
 }
+
+/** Takes what came on a channel of a function. */
+type Hear = (ref: FunctionRef, data: unknown) => void;
 
 const DEFAULT_MEASURE_MS = 1_500;
 const MAX_MEASURE_MS = 60_000;
@@ -104,7 +107,7 @@ export class FunctionsMetrics {
    */
   watch(filter: MetricsFilter = {}): Observable<FleetMetrics> {
     const ref = this.check(filter, FILTER_FIELDS);
-    return new Observable<FleetMetrics>((subscriber) => {
+    return this.observe<FleetMetrics>('metrics', ref, (subscriber) => {
       const view = new FleetView(this.clock);
       const tell = (): void => {
         this.merge(view).then(
@@ -112,16 +115,8 @@ export class FunctionsMetrics {
           (error: unknown) => subscriber.error(error),
         );
       };
-      const complete = (): void => subscriber.complete();
       const timer = this.clock.every(PUBLISH_INTERVAL_MS, tell);
-      const listening = this.listen('metrics', ref, (heard, data) => view.hear(heard, data));
-      listening.catch((error: unknown) => subscriber.error(error));
-      this.open.add(complete);
-      return () => {
-        this.open.delete(complete);
-        timer.cancel();
-        listening.then((end) => end()).catch(() => undefined);
-      };
+      return { hear: (about, data) => view.hear(about, data), end: () => timer.cancel() };
     });
   }
 
@@ -133,20 +128,15 @@ export class FunctionsMetrics {
    */
   bottlenecks(filter: MetricsFilter = {}): Observable<BottleneckNotification> {
     const ref = this.check(filter, FILTER_FIELDS);
-    return new Observable<BottleneckNotification>((subscriber) => {
-      const complete = (): void => subscriber.complete();
-      const listening = this.listen('bottleneck', ref, (about, data) => {
+    return this.observe<BottleneckNotification>('bottleneck', ref, (subscriber) => ({
+      hear: (about, data) => {
         const news = parseBottleneck(about, data);
-        if (!isMalformed(news)) subscriber.next(news);
-        else this.noteDropped('bottleneck', about, news.malformed);
-      });
-      listening.catch((error: unknown) => subscriber.error(error));
-      this.open.add(complete);
-      return () => {
-        this.open.delete(complete);
-        listening.then((end) => end()).catch(() => undefined);
-      };
-    });
+        if (!isMalformed(news)) return subscriber.next(news);
+        const channel = this.keys.unprefixed(this.keys.telemetry('bottleneck', about));
+        this.notifications.noteDropped(channel, news.malformed);
+      },
+      end: () => undefined,
+    }));
   }
 
   /** Ends every watch; the module calls it. */
@@ -155,8 +145,24 @@ export class FunctionsMetrics {
     for (const end of [...this.open]) end();
   }
 
-  private noteDropped(type: TelemetryType, ref: FunctionRef, reason: string): void {
-    this.notifications.noteDropped(this.keys.unprefixed(this.keys.telemetry(type, ref)), reason);
+  /** Listens for as long as there is a subscriber; `begin` says with what, and what to end then. */
+  private observe<T>(
+    type: TelemetryType,
+    ref: FunctionRef | undefined,
+    begin: (subscriber: Subscriber<T>) => { readonly hear: Hear; readonly end: () => void },
+  ): Observable<T> {
+    return new Observable<T>((subscriber) => {
+      const { hear, end } = begin(subscriber);
+      const complete = (): void => subscriber.complete();
+      const listening = this.listen(type, ref, hear);
+      listening.catch((error: unknown) => subscriber.error(error));
+      this.open.add(complete);
+      return () => {
+        this.open.delete(complete);
+        end();
+        listening.then((stop) => stop()).catch(() => undefined);
+      };
+    });
   }
 
   private async merge(view: FleetView): Promise<FleetMetrics> {
@@ -166,17 +172,17 @@ export class FunctionsMetrics {
   private async listen(
     type: TelemetryType,
     ref: FunctionRef | undefined,
-    hear: (ref: FunctionRef, data: unknown) => void,
+    hear: Hear,
   ): Promise<() => Promise<void>> {
     if (this.closed) throw new ClosedError('FunctionsMetrics');
     const read = ({ channel, data }: ChannelMessage): void => {
       const heard = this.keys.parseTelemetry(type, this.keys.prefix + channel);
       if (heard !== undefined && !isProbe(data)) hear(heard, data);
     };
-    // The subscription first: what is published the moment that somebody listens should be heard.
     // Who listens wants the process to go on: no timer of the library keeps it, and in memory nothing else does.
     const hold = setInterval(() => undefined, HOLD_INTERVAL_MS);
     try {
+      // The subscription first: what is published the moment that somebody listens should be heard.
       const subscription = await this.subscribe(type, ref, read);
       const stop = this.engine.listen(type === 'bottleneck' ? BOTTLENECKS : (ref?.id ?? ALL));
       return async () => {

@@ -10,6 +10,8 @@ import { ALL, BOTTLENECKS, type Listeners } from './listeners.js';
 
 /** Functions that are asked for at once; those of a process with more take turns. */
 export const ASKED_AT_ONCE = 100;
+/** Channels that are asked by a message, at once: patterns of others on the same server must not cost more. */
+export const PROBED_AT_ONCE = 10;
 /** What a subscriber of a channel listens to. */
 interface Asked {
   readonly type: TelemetryType;
@@ -76,7 +78,9 @@ export class StockListeners implements ListenerQuestion {
     const mayBePattern = channels.length > 0 && channels.length === asked.size;
     const found = channels.flatMap((channel) => asked.get(channel) ?? []);
     if (!mayBePattern) for (const { subject } of found) this.note(subject);
-    else for (const one of [...EVERYTHING, ...found]) if (!this.isKnown(one)) await this.probe(one);
+    else
+      for (const one of [...EVERYTHING, ...someOf(found)])
+        if (!this.isKnown(one)) await this.probe(one);
     if (this.listeners.isAnyHeard(this.clock.elapsed())) this.onFound();
   }
 
@@ -111,4 +115,10 @@ export class StockListeners implements ListenerQuestion {
     const packet = { pattern: channel, data: { type: 'probe', functionName, workflowId } };
     if ((await this.bus.publish(channel, JSON.stringify(packet))) > 0) this.note(subject);
   }
+}
+
+/** Others each time, so that each has its turn. */
+function someOf(all: readonly Asked[]): Asked[] {
+  const from = Math.floor(Math.random() * all.length);
+  return [...all.slice(from), ...all.slice(0, from)].slice(0, PROBED_AT_ONCE);
 }

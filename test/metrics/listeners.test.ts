@@ -10,7 +10,9 @@ import {
   parseAnnouncement,
 } from '../../src/metrics/listeners.js';
 import { MAX_MEASURED, ProcessMeter } from '../../src/metrics/process-meter.js';
+import { PROBED_AT_ONCE, StockListeners } from '../../src/metrics/stock-listeners.js';
 import { functionRef } from '../../src/protocol/function-ref.js';
+import { Keys } from '../../src/protocol/keys.js';
 
 const said = (subjects: string[], vitals = false) =>
   ({ type: 'listening', from: 'p', subjects, vitals }) as const;
@@ -86,6 +88,48 @@ describe('what is known of listeners', () => {
     { type: 'shouting', from: 'p', subjects: [ALL] },
   ])('is not taken from a foreign message: %j', (data) => {
     expect(parseAnnouncement(data)).toBeUndefined();
+  });
+});
+
+describe('the search for subscribers that do not say so', () => {
+  /** One question and its answer: as if somebody subscribed to all that was asked for. */
+  async function search(receivers: (channel: string) => number) {
+    const probed: string[] = [];
+    const bus = {
+      publish: (channel: string) => Promise.resolve((probed.push(channel), receivers(channel))),
+    };
+    const listeners = new Listeners();
+    const hosted = Array.from({ length: 300 }, (_, i) => functionRef(`f${i}`, 'w'));
+    const clock = new TestClock('frozen');
+    const nothing = (): void => undefined;
+    const keys = new Keys('p:');
+    const stock = new StockListeners(
+      bus as never,
+      keys,
+      clock,
+      listeners,
+      () => hosted,
+      1,
+      nothing,
+    );
+    await stock.heard(stock.channels());
+    return { probed, listeners };
+  }
+
+  it('costs a dozen messages where there are patterns of anybody, and finds nobody', async () => {
+    const { probed, listeners } = await search(() => 0);
+    expect(probed.slice(0, 2)).toEqual([
+      'p:function:metrics:%2A:%2A',
+      'p:function:bottleneck:%2A:%2A',
+    ]);
+    expect(probed).toHaveLength(2 + PROBED_AT_ONCE);
+    expect(listeners.isAnyHeard(0)).toBe(false);
+  });
+
+  it('ends with the first two where a pattern is for all', async () => {
+    const { probed, listeners } = await search(() => 1);
+    expect(probed).toHaveLength(2);
+    expect([listeners.isAllHeard(0), listeners.areBottlenecksHeard(0)]).toEqual([true, true]);
   });
 });
 
