@@ -8,6 +8,9 @@ import { messageOf } from './common/text.js';
 import { CallClient } from './execution/caller/call-client.js';
 import { CallConsumer } from './execution/worker/call-consumer.js';
 import { WorkerCoordinator } from './lifecycle/worker-coordinator.js';
+import { BottleneckWatch } from './metrics/bottleneck-watch.js';
+import { FunctionsMetrics } from './metrics/functions-metrics.js';
+import { MetricsEngine } from './metrics/metrics-engine.js';
 import { NotificationManager } from './notifications/notification-manager.js';
 import { FunctionReadinessWatcher } from './readiness/function-readiness-watcher.js';
 import { REGISTERS_LATER } from './readiness/situation.js';
@@ -45,6 +48,9 @@ export class FunctionsRuntime {
     @Inject(HandlerRegistrar) private readonly registrar: HandlerRegistrar,
     @Inject(WorkflowEventRegistrar) private readonly workflowRegistrar: WorkflowEventRegistrar,
     @Inject(WorkflowEvents) private readonly workflowEvents: WorkflowEvents,
+    @Inject(MetricsEngine) private readonly engine: MetricsEngine,
+    @Inject(FunctionsMetrics) private readonly metrics: FunctionsMetrics,
+    @Inject(BottleneckWatch) private readonly bottlenecks: BottleneckWatch,
   ) {}
 
   /** Before the application's own hooks: connect, so that they can subscribe. */
@@ -58,6 +64,7 @@ export class FunctionsRuntime {
       this.coordinator.onReload((id, generation) => this.workflowEvents.reload(id, generation));
     }
     this.introduce();
+    if (this.engine instanceof MetricsEngine) this.engine.start(this.bottlenecks);
   }
 
   /** The watcher stands below the coordinator, and hears from it all the same. */
@@ -101,6 +108,7 @@ export class FunctionsRuntime {
   async close(): Promise<void> {
     this.hooksCheck?.cancel();
     this.workflowEvents.stop();
+    await this.step('metrics', () => this.closeMetrics());
     await this.step('caller', () => this.calls.close());
     await this.step('watcher', () =>
       this.watcher instanceof FunctionReadinessWatcher ? this.watcher.close() : undefined,
@@ -114,6 +122,11 @@ export class FunctionsRuntime {
       this.notifications instanceof NotificationManager ? this.notifications.close() : undefined,
     );
     await this.step('backend', () => this.backend.close());
+  }
+
+  private async closeMetrics(): Promise<void> {
+    if (this.metrics instanceof FunctionsMetrics) this.metrics.close();
+    if (this.engine instanceof MetricsEngine) await this.engine.close();
   }
 
   private async step(name: string, task: () => unknown): Promise<void> {

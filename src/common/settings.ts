@@ -17,7 +17,9 @@ export interface Settings {
   readonly idempotencyTtlMs: number;
   readonly exposeStacks: boolean;
   readonly restart: 'reload' | 'exit';
+  readonly tracing: boolean;
   readonly health: HealthSettings | undefined;
+  readonly metrics: MetricsSettings | undefined;
   /** Absent: no function has a circuit, unless its contract says so. */
   readonly circuit: CircuitSettings | undefined;
 }
@@ -39,6 +41,11 @@ export interface CircuitSettings {
   readonly policy: CircuitPolicySettings | undefined;
   /** By the id of a function's reference; `undefined`: it has none. */
   readonly functions: ReadonlyMap<string, CircuitPolicySettings | undefined>;
+}
+
+/** The `metrics` option, resolved. */
+export interface MetricsSettings {
+  readonly path: string;
 }
 
 /** The `health` option, resolved. */

@@ -66,6 +66,8 @@ export interface CallPayload {
   readonly headers: Readonly<Record<string, string>>;
   /** The generation of the workflow that it is bound to, if it is. */
   readonly generation: number | undefined;
+  /** What its caller's tracing sent along, as it came: it is for tracing to read. */
+  readonly trace: unknown;
 }
 
 /**
@@ -160,6 +162,11 @@ export function joinPayload(
   return headers === undefined
     ? `{"p":${parameters},"i":${item}${end}`
     : `{"p":${parameters},"i":${item},"h":${headers}${end}`;
+}
+
+/** A payload of {@link joinPayload} with a trace beside what it has: headers are the application's own. */
+export function withTrace(payload: string, trace: string): string {
+  return `${payload.slice(0, -1)},"t":${trace}}`;
 }
 
 /**
@@ -332,11 +339,11 @@ export function parseCallPayload(text: string): CallPayload | Malformed {
     };
   }
   if (!isRecord(value)) return { malformed: 'its payload is not an object' };
-  const { p: parameters, i: item, h: headers = {}, g: generation } = value;
+  const { p: parameters, i: item, h: headers = {}, g: generation, t: trace } = value;
   if (!isHeaders(headers)) return { malformed: 'its headers are no object of strings' };
   if (generation !== undefined && !isGeneration(generation))
     return { malformed: 'its generation is no whole number' };
-  return { parameters, item, headers, generation };
+  return { parameters, item, headers, generation, trace };
 }
 
 function isHeaders(value: unknown): value is Record<string, string> {

@@ -74,6 +74,10 @@ describe('docs/architecture.md', () => {
       keys.circuitChannel(functionRef('functionName', 'workflowId')),
       ...WORKFLOW_EVENTS.map((type) => keys.workflowChannel(type, 'workflowId')),
       keys.control('sessionId'),
+      keys.telemetry('metrics', functionRef('functionName', 'workflowId')),
+      keys.telemetry('bottleneck', functionRef('functionName', 'workflowId')),
+      keys.listeners(),
+      keys.vitals(),
     ];
     expect(tableRows(text, 'channel').map((row) => bare(row['channel']))).toEqual(all);
   });
@@ -88,6 +92,7 @@ describe('docs/architecture.md', () => {
         ...['given', 'poolOffers', 'circuit', 'circuitCounts', 'circuitChannel'],
         ...['generation', 'restart', 'workflowChannel'],
         ...['delayedFunctions', 'unclaimed', 'unprefixed', 'prefixedPattern', 'unprefixedPattern'],
+        ...['telemetry', 'allTelemetry', 'listeners', 'vitals'],
       ].sort(),
     );
   });

@@ -14,6 +14,7 @@ export const USERS = {
   supervisor: ['Every process', 'Supervising'],
   operator: ['Every process', 'Dead letters'],
   director: ['Every process', 'Workflows'],
+  watcher: ['Every process', 'Watching metrics'],
 } as const satisfies Record<string, readonly AclBlock[]>;
 export type User = keyof typeof USERS;
 
@@ -26,6 +27,7 @@ export const ROLES: Readonly<Record<User, FunctionsOptions>> = {
   supervisor: { worker: false },
   operator: { worker: false, supervise: false },
   director: { worker: false, supervise: false },
+  watcher: { worker: false, supervise: false },
 };
 
 export const PASSWORD = 'a-password';

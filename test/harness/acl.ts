@@ -11,7 +11,8 @@ export type AclBlock =
   | 'Hosting'
   | 'Supervising'
   | 'Dead letters'
-  | 'Workflows';
+  | 'Workflows'
+  | 'Watching metrics';
 
 /** What stands for the words in capitals. */
 export interface AclUser {

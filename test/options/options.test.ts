@@ -57,7 +57,9 @@ const REFUSED: Readonly<Record<keyof FunctionsOptions, readonly unknown[]>> = {
   idempotencyTtlMs: [null, '1h', 999, 1_000.5, 2_592_000_001],
   exposeStacks: [null, 'yes', 1],
   restart: [null, true, 'stop', ''],
+  tracing: [null, 'yes', 1],
   health: [null, 'yes', 7, [], () => true],
+  metrics: [null, 'yes', 7, [], () => true],
   circuit: [null, 'yes', 7, () => true],
 };
 
@@ -90,7 +92,9 @@ const ACCEPTED: Readonly<Record<keyof FunctionsOptions, readonly unknown[]>> = {
   idempotencyTtlMs: [1_000, 2_592_000_000],
   exposeStacks: [true, false],
   restart: ['reload', 'exit'],
+  tracing: [true, false],
   health: [true, false, {}, { path: 'health' }, { path: '/a/b', required: [] }],
+  metrics: [true, false, {}, { path: 'metrics' }, { path: '/a/b' }],
   circuit: [
     true,
     false,

@@ -129,6 +129,16 @@ describe('a user of docs/security.md is refused', () => {
       ...answers,
     ],
     director: [...everybody, ...supervision, ...ofWorkers, ...readsCalls, ...answers, ...circuits],
+    watcher: [
+      ...everybody,
+      ...supervision,
+      ...ofWorkers,
+      ...ofDirectors,
+      ...readsCalls,
+      ...deadLetters,
+      ...answers,
+      ['PUBLISH', `${PREFIX}function:bottleneck:work:default`, '{}'],
+    ],
   };
 
   it.each(

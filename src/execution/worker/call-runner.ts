@@ -14,6 +14,7 @@ import {
 } from '../../protocol/call.js';
 import { isMalformed } from '../../protocol/notification.js';
 import { toWireError } from '../../protocol/wire-error.js';
+import type { CallProbes } from '../call-probes.js';
 import { CallRun, type RunSurroundings } from './call-run.js';
 import { EchoRun } from './echo-run.js';
 import type { Lane } from './lanes.js';
@@ -37,20 +38,13 @@ export class CallRunner {
     private readonly settler: Settler,
     private readonly offsetMs: () => number,
     private readonly observer: CallObserver,
+    probes: CallProbes,
     generationOf: (workflowId: string) => number,
   ) {
     this.results = new RecentResults(clock);
     const { logger, results, active } = this;
-    this.surroundings = {
-      settings,
-      clock,
-      settler,
-      logger,
-      results,
-      active,
-      observer,
-      generationOf,
-    };
+    const own = { logger, results, active };
+    this.surroundings = { ...own, settings, clock, settler, observer, probes, generationOf };
   }
 
   start(lane: Lane, raw: RawCall): RunningCall {
@@ -93,6 +87,7 @@ export class CallRunner {
       lane,
       entry: { callId },
       context: { abort: () => undefined },
+      startedAt: undefined,
       done: done.promise,
       lose: () => done.resolve(),
       run: () => {
