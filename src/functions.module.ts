@@ -26,15 +26,19 @@ import { InvalidOptionsError, type OptionViolation } from './common/errors.js';
 import type { Settings } from './common/settings.js';
 import { show } from './common/text.js';
 import { CallClient } from './execution/caller/call-client.js';
+import { CallProbes } from './execution/call-probes.js';
 import { CallConsumer } from './execution/worker/call-consumer.js';
 import {
   ALLOWED,
   applicationSettings,
   assertHealth,
+  assertMetrics,
   resolveHealth,
+  resolveMetrics,
   resolveOptions,
   type FunctionsOptions,
   type HealthOptions,
+  type MetricsOptions,
   type ResolvedOptions,
 } from './functions.options.js';
 import { FunctionsRuntime } from './functions.runtime.js';
@@ -42,6 +46,11 @@ import { FunctionsHealthIndicator } from './health/functions-health-indicator.js
 import { createHealthController } from './health/health-controller.js';
 import { FunctionLifecycleNotifier } from './lifecycle/function-lifecycle-notifier.js';
 import { WorkerCoordinator } from './lifecycle/worker-coordinator.js';
+import { FunctionsMetrics } from './metrics/functions-metrics.js';
+import { BottleneckWatch } from './metrics/bottleneck-watch.js';
+import { createMetricsController } from './metrics/metrics-controller.js';
+import { MetricsEngine } from './metrics/metrics-engine.js';
+import { FunctionsPrometheus } from './metrics/functions-prometheus.js';
 import { NotificationManager } from './notifications/notification-manager.js';
 import { isRecord } from './protocol/json.js';
 import { Keys } from './protocol/keys.js';
@@ -51,6 +60,7 @@ import { EnhancedFunctionRegistry } from './registry/enhanced-function-registry.
 import { FunctionRegistry } from './registry/function-registry.js';
 import { HandlerExplorer } from './registry/handler-explorer.js';
 import { HandlerRegistrar } from './registry/handler-registrar.js';
+import { FunctionTracing } from './tracing/function-tracing.js';
 import { FunctionsClientProxy } from './transport/functions-client-proxy.js';
 import { FunctionsTransport } from './transport/functions-transport.js';
 
@@ -67,6 +77,8 @@ export interface FunctionsAsyncOptions extends Pick<ModuleMetadata, 'imports'> {
   readonly useExisting?: InjectionToken<FunctionsOptionsFactory>;
   /** The health controller: Nest needs to know its routes before it asks the factory, so it stands here. */
   readonly health?: boolean | HealthOptions;
+  /** The endpoint for Prometheus, for the same reason. */
+  readonly metrics?: boolean | MetricsOptions;
 }
 
 /** The options as a factory of `forRootAsync` gave them. */
@@ -99,6 +111,7 @@ const EXPORTED = [
   FunctionRegistry,
   EnhancedFunctionRegistry,
   DeadLetters,
+  FunctionsMetrics,
   FunctionsHealthIndicator,
   FunctionsTransport,
   FunctionsClientProxy,
@@ -154,15 +167,41 @@ const PROVIDERS: Provider[] = [
   },
   {
     provide: CallConsumer,
-    inject: [BACKEND, SETTINGS, CLOCK, CallClient],
-    useFactory: (backend: Backend, settings: Settings, clock: Clock, calls: CallClient) =>
-      new CallConsumer(backend, settings, clock, () => calls.unsettled()),
+    inject: [BACKEND, SETTINGS, CLOCK, CallProbes, CallClient],
+    useFactory: (
+      backend: Backend,
+      settings: Settings,
+      clock: Clock,
+      probes: CallProbes,
+      calls: CallClient,
+    ) => new CallConsumer(backend, settings, clock, probes, () => calls.unsettled()),
   },
+  CallProbes,
+  MetricsEngine,
+  BottleneckWatch,
   HandlerExplorer,
   HandlerRegistrar,
+  {
+    provide: FunctionsPrometheus,
+    inject: [SETTINGS, MetricsEngine],
+    useFactory: ({ metrics }: Settings, engine: MetricsEngine) =>
+      metrics === undefined ? undefined : FunctionsPrometheus.create(engine),
+  },
+  {
+    provide: FunctionTracing,
+    inject: [SETTINGS, BACKEND, CallProbes],
+    useFactory: (settings: Settings, { address }: Backend, probes: CallProbes) =>
+      settings.tracing ? FunctionTracing.create(settings, address, probes) : undefined,
+  },
   FunctionsRuntime,
   ...EXPORTED,
 ];
+
+/** Where the module's own controllers are; `undefined`: nowhere. */
+interface Paths {
+  readonly health: string | undefined;
+  readonly metrics: string | undefined;
+}
 
 /**
  * Holds the parts, for the whole application. It is global, so Nest initialises it before, and ends it
@@ -185,12 +224,15 @@ class FunctionsCoreModule implements OnModuleInit, OnApplicationShutdown {
   static create(
     resolved: Provider,
     imports: ModuleMetadata['imports'],
-    healthPath: string | undefined,
+    { health, metrics }: Paths,
   ): DynamicModule {
     return {
       module: FunctionsCoreModule,
       imports: [...(imports ?? []), DiscoveryModule, TerminusModule.forRoot({ logger: false })],
-      controllers: healthPath === undefined ? [] : [createHealthController(healthPath)],
+      controllers: [
+        ...(health === undefined ? [] : [createHealthController(health)]),
+        ...(metrics === undefined ? [] : [createMetricsController(metrics)]),
+      ],
       providers: [resolved, ...PROVIDERS],
       exports: [...EXPORTED, FunctionCircuits, FunctionsRuntime],
     };
@@ -243,11 +285,10 @@ export class FunctionsModule implements OnApplicationBootstrap, OnModuleDestroy 
       module: FunctionsModule,
       providers: [CONFIGURED],
       imports: [
-        FunctionsCoreModule.create(
-          { provide: RESOLVED, useValue: resolved },
-          [],
-          resolved.settings.health?.path,
-        ),
+        FunctionsCoreModule.create({ provide: RESOLVED, useValue: resolved }, [], {
+          health: resolved.settings.health?.path,
+          metrics: resolved.settings.metrics?.path,
+        }),
       ],
     };
   }
@@ -260,18 +301,22 @@ export class FunctionsModule implements OnApplicationBootstrap, OnModuleDestroy 
   static forRootAsync(options: FunctionsAsyncOptions): DynamicModule {
     assertAsyncOptions(options);
     assertHealth(options.health);
-    const path = resolveHealth(options.health, '')?.path;
+    assertMetrics(options.metrics);
+    const paths = {
+      health: resolveHealth(options.health, '')?.path,
+      metrics: resolveMetrics(options.metrics)?.path,
+    };
     const resolved: FactoryProvider<ResolvedOptions> = {
       provide: RESOLVED,
       inject: [GIVEN],
-      useFactory: (given: FunctionsOptions) => withStaticHealth(given, options.health),
+      useFactory: (given: FunctionsOptions) => withStaticRoutes(given, options),
     };
     return {
       module: FunctionsModule,
       providers: [CONFIGURED],
       imports: [
         {
-          ...FunctionsCoreModule.create(resolved, options.imports, path),
+          ...FunctionsCoreModule.create(resolved, options.imports, paths),
           providers: [...asyncProviders(options), resolved, ...PROVIDERS],
         },
       ],
@@ -289,7 +334,7 @@ export class FunctionsModule implements OnApplicationBootstrap, OnModuleDestroy 
 
 const SOURCES = ['useFactory', 'useClass', 'useExisting'] as const;
 const ONE_SOURCE = 'one of useFactory, useClass, useExisting';
-const ASYNC_FIELDS: readonly string[] = ['imports', 'inject', ...SOURCES, 'health'];
+const ASYNC_FIELDS: readonly string[] = ['imports', 'inject', ...SOURCES, 'health', 'metrics'];
 
 /** @throws InvalidOptionsError */
 function assertAsyncOptions(options: unknown): asserts options is FunctionsAsyncOptions {
@@ -356,19 +401,24 @@ function assertOptionsFactory(path: string, source: unknown): void {
   ]);
 }
 
-function withStaticHealth(
+function withStaticRoutes(
   given: FunctionsOptions,
-  health: FunctionsAsyncOptions['health'],
+  { health, metrics }: FunctionsAsyncOptions,
 ): ResolvedOptions {
-  if (given?.health !== undefined && given.health !== false) {
+  for (const name of ['health', 'metrics'] as const) {
+    if (given?.[name] === undefined || given[name] === false) continue;
     throw new InvalidOptionsError([
       {
-        path: 'health',
+        path: name,
         value: 'in the options that the factory made',
-        allowed:
-          'beside the factory: forRootAsync({ health: true, useFactory }), for Nest needs the routes before it',
+        allowed: `beside the factory: forRootAsync({ ${name}: true, useFactory }), for Nest needs the routes before it`,
       },
     ]);
   }
-  return resolveOptions(health === undefined ? given : { ...given, health });
+  if (health === undefined && metrics === undefined) return resolveOptions(given);
+  return resolveOptions({
+    ...given,
+    ...(health === undefined ? {} : { health }),
+    ...(metrics === undefined ? {} : { metrics }),
+  });
 }

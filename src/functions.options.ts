@@ -19,7 +19,7 @@ import {
   type CircuitOptions,
 } from './circuit/circuit-options.js';
 import { InvalidOptionsError, type OptionViolation } from './common/errors.js';
-import type { HealthSettings, Settings } from './common/settings.js';
+import type { HealthSettings, MetricsSettings, Settings } from './common/settings.js';
 import { redactUrl, show } from './common/text.js';
 import { assertName, MAX_NAME_LENGTH } from './protocol/function-ref.js';
 import { isRecord } from './protocol/json.js';
@@ -37,6 +37,12 @@ export interface HealthOptions {
   readonly path?: string;
   /** Functions that need a healthy worker for this process to be ready. */
   readonly required?: readonly RequiredFunction[];
+}
+
+/** The ready-made endpoint for Prometheus. */
+export interface MetricsOptions {
+  /** Default `/metrics`. */
+  readonly path?: string;
 }
 
 /** A name as {@link assertName} wants it: class-validator counts characters in another way. */
@@ -142,9 +148,15 @@ export class FunctionsOptions {
   @IsBoolean()
   readonly exposeStacks?: boolean;
 
+  /** Whether calls are traced with OpenTelemetry. Default `false`. */
+  @IsBoolean()
+  readonly tracing?: boolean;
+
   /** `true`, or its path and required functions: the health controller. Default off. */
   readonly health?: boolean | HealthOptions;
 
+  /** `true`, or its path: measures always, and serves that to Prometheus. Default off. */
+  readonly metrics?: boolean | MetricsOptions;
   /** `true`, or when they open: circuits that all callers share (docs/circuit-breakers.md). Default off. */
   readonly circuit?: boolean | CircuitOptions;
 }
@@ -166,6 +178,7 @@ export const DEFAULTS = Object.freeze({
   maxBacklog: 100_000,
   idempotencyTtlMs: 600_000,
   exposeStacks: false,
+  tracing: false,
 });
 
 /** What is allowed, per option; also the options that exist. */
@@ -188,7 +201,9 @@ export const ALLOWED: Readonly<Record<keyof FunctionsOptions, string>> = Object.
   maxBacklog: 'a whole number from 1 to 100000000',
   idempotencyTtlMs: `whole milliseconds from 1000 to ${30 * 24 * HOUR_MS}`,
   exposeStacks: 'true or false',
+  tracing: 'true or false',
   health: "true, false, or { path: '/health', required: [{ functionName, workflowId }] }",
+  metrics: "true, false, or { path: '/metrics' }",
   circuit: CIRCUIT_OPTION,
 });
 
@@ -236,16 +251,24 @@ export function resolveOptions(
       options.connection === undefined ? 'REDIS_URL' : 'connection',
     ),
     ...healthViolations(options.health),
+    ...metricsViolations(options.metrics),
     ...circuitViolations(options.circuit),
   ];
   if (violations.length > 0) throw new InvalidOptionsError(violations);
-  const { health: _health, connection: _connection, circuit: _circuit, ...plain } = defined;
+  const {
+    health: _health,
+    metrics: _metrics,
+    connection: _connection,
+    circuit: _circuit,
+    ...plain
+  } = defined;
   const workflowId = options.workflowId ?? DEFAULTS.workflowId;
   const settings: ModuleSettings = {
     ...DEFAULTS,
     ...(plain as Partial<typeof DEFAULTS>),
     health: resolveHealth(options.health, workflowId),
     circuit: resolveCircuit(options.circuit, workflowId),
+    metrics: resolveMetrics(options.metrics),
   };
   return { connection, settings: Object.freeze(settings) };
 }
@@ -278,6 +301,25 @@ export function resolveHealth(
  */
 export function assertHealth(health: unknown): void {
   const violations = healthViolations(health);
+  if (violations.length > 0) throw new InvalidOptionsError(violations);
+}
+
+/** The metrics option, resolved; `undefined` when it is off. */
+export function resolveMetrics(
+  metrics: boolean | MetricsOptions | undefined,
+): MetricsSettings | undefined {
+  if (metrics === undefined || metrics === false) return undefined;
+  const { path = '/metrics' } = metrics === true ? {} : metrics;
+  return { path };
+}
+
+/**
+ * As {@link assertHealth}.
+ *
+ * @throws InvalidOptionsError
+ */
+export function assertMetrics(metrics: unknown): void {
+  const violations = metricsViolations(metrics);
   if (violations.length > 0) throw new InvalidOptionsError(violations);
 }
 
@@ -385,6 +427,27 @@ function clientPrefixViolations(path: string, prefix: unknown): OptionViolation[
   ];
 }
 
+function metricsViolations(metrics: unknown): OptionViolation[] {
+  if (metrics === undefined || typeof metrics === 'boolean') return [];
+  if (!isRecord(metrics))
+    return [{ path: 'metrics', value: show(metrics), allowed: ALLOWED.metrics }];
+  const { path, ...others } = metrics;
+  const unknown = Object.keys(others).map((name) => ({
+    path: `metrics.${name}`,
+    value: 'an option that does not exist',
+    allowed: 'path',
+  }));
+  if (path === undefined || isPath(path)) return unknown;
+  return [
+    ...unknown,
+    { path: 'metrics.path', value: show(path), allowed: 'a path such as /metrics' },
+  ];
+}
+
+function isPath(value: unknown): boolean {
+  return typeof value === 'string' && /^\/?[^\s:*]+$/.test(value);
+}
+
 function healthViolations(health: unknown): OptionViolation[] {
   if (health === undefined || typeof health === 'boolean') return [];
   if (!isRecord(health)) return [{ path: 'health', value: show(health), allowed: ALLOWED.health }];
@@ -397,7 +460,7 @@ function healthViolations(health: unknown): OptionViolation[] {
       allowed: 'path, required',
     });
   }
-  if (path !== undefined && !(typeof path === 'string' && /^\/?[^\s:*]+$/.test(path))) {
+  if (path !== undefined && !isPath(path)) {
     violations.push({ path: 'health.path', value: show(path), allowed: 'a path such as /health' });
   }
   if (required !== undefined && !Array.isArray(required)) {

@@ -8,6 +8,9 @@ import { messageOf } from './common/text.js';
 import { CallClient } from './execution/caller/call-client.js';
 import { CallConsumer } from './execution/worker/call-consumer.js';
 import { WorkerCoordinator } from './lifecycle/worker-coordinator.js';
+import { BottleneckWatch } from './metrics/bottleneck-watch.js';
+import { FunctionsMetrics } from './metrics/functions-metrics.js';
+import { MetricsEngine } from './metrics/metrics-engine.js';
 import { NotificationManager } from './notifications/notification-manager.js';
 import { FunctionReadinessWatcher } from './readiness/function-readiness-watcher.js';
 import { REGISTERS_LATER } from './readiness/situation.js';
@@ -41,6 +44,9 @@ export class FunctionsRuntime {
     @Inject(FunctionCircuits) private readonly circuits: FunctionCircuits,
     @Inject(CallConsumer) private readonly consumer: CallConsumer,
     @Inject(HandlerRegistrar) private readonly registrar: HandlerRegistrar,
+    @Inject(MetricsEngine) private readonly engine: MetricsEngine,
+    @Inject(FunctionsMetrics) private readonly metrics: FunctionsMetrics,
+    @Inject(BottleneckWatch) private readonly bottlenecks: BottleneckWatch,
   ) {}
 
   /** Before the application's own hooks: connect, so that they can subscribe. */
@@ -53,6 +59,7 @@ export class FunctionsRuntime {
       this.coordinator.announce((ref) => this.registrar.hosts(ref));
     }
     this.introduce();
+    if (this.engine instanceof MetricsEngine) this.engine.start(this.bottlenecks);
   }
 
   /** The watcher stands below the coordinator, and hears from it all the same. */
@@ -94,6 +101,7 @@ export class FunctionsRuntime {
   /** At the very end. */
   async close(): Promise<void> {
     this.hooksCheck?.cancel();
+    await this.step('metrics', () => this.closeMetrics());
     await this.step('caller', () => this.calls.close());
     await this.step('watcher', () =>
       this.watcher instanceof FunctionReadinessWatcher ? this.watcher.close() : undefined,
@@ -107,6 +115,11 @@ export class FunctionsRuntime {
       this.notifications instanceof NotificationManager ? this.notifications.close() : undefined,
     );
     await this.step('backend', () => this.backend.close());
+  }
+
+  private async closeMetrics(): Promise<void> {
+    if (this.metrics instanceof FunctionsMetrics) this.metrics.close();
+    if (this.engine instanceof MetricsEngine) await this.engine.close();
   }
 
   private async step(name: string, task: () => unknown): Promise<void> {

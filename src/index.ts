@@ -69,6 +69,33 @@ export {
   type FunctionHealth,
 } from './health/functions-health-indicator.js';
 
+export {
+  FunctionsMetrics,
+  type MetricsFilter,
+  type SnapshotOptions,
+} from './metrics/functions-metrics.js';
+export type {
+  FleetMetrics,
+  FunctionMetrics,
+  ProcessFunctionMetrics,
+  ProcessMetrics,
+} from './metrics/fleet-metrics.js';
+export type {
+  BacklogBottleneck,
+  BottleneckNotification,
+  SlowWorkerBottleneck,
+  StarvedCallerBottleneck,
+} from './protocol/bottleneck.js';
+export type { LatencySummary } from './metrics/histograms.js';
+export type {
+  BacklogMetrics,
+  CallerMetrics,
+  ErrorCounts,
+  LatencyRecord,
+  MetricsNotification,
+  WorkerMetrics,
+} from './protocol/metrics.js';
+
 export type { CircuitCounts } from './backend/circuit-store.js';
 export type { CircuitNotification, CircuitState } from './protocol/circuit.js';
 export type { CallFailure, DeadLetter } from './protocol/dead-letter.js';

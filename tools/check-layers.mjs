@@ -23,6 +23,8 @@ const ranks = new Map([
   ['execution', 6],
   ['registry', 7],
   ['transport', 8],
+  ['metrics', 8],
+  ['tracing', 8],
   ['health', 8],
   ['.', 9],
   ['conformance', 10],
@@ -39,7 +41,15 @@ const mayNameBackend = (file, backend) =>
   layerOf(file) === backend ||
   (backend === 'backend/memory' && ['.', 'testing'].includes(layerOf(file)));
 
-const nestLayers = new Set(['registry', 'transport', 'health', 'conformance', 'testing', '.']);
+const nestLayers = new Set([
+  'registry',
+  'transport',
+  'health',
+  'metrics',
+  'conformance',
+  'testing',
+  '.',
+]);
 const nestForAll = new Set([
   'Injectable',
   'Inject',
@@ -191,6 +201,19 @@ function checkOwnFile({ file, line, target }) {
   return [{ file, line, rule: 'layer', message, cure }];
 }
 
+/** Packages that one layer alone knows: not everybody has them, or wants to load them. */
+const owners = new Map([
+  ['hdr-histogram-js', 'metrics'],
+  ['prom-client', 'metrics'],
+  ['@opentelemetry', 'tracing'],
+]);
+
+function ownerOf(specifier) {
+  for (const [name, layer] of owners)
+    if (specifier === name || specifier.startsWith(`${name}/`)) return layer;
+  return undefined;
+}
+
 function checkPackage({ file, line, specifier, names }) {
   const layer = layerOf(file);
   if (specifier === 'nestjs-functions' || specifier.startsWith('nestjs-functions/')) {
@@ -200,6 +223,11 @@ function checkPackage({ file, line, specifier, names }) {
   if (/^ioredis(\/|$)/.test(specifier) && layer !== 'backend/redis') {
     const cure = 'speak to Redis through a port of backend/ that backend/redis implements';
     return [{ file, line, rule: 'ioredis', message: `${layer} imports ${specifier}`, cure }];
+  }
+  const owner = ownerOf(specifier);
+  if (owner !== undefined && owner !== layer) {
+    const cure = `speak to it through ${owner}, which loads it where it is asked for`;
+    return [{ file, line, rule: 'package', message: `${layer} imports ${specifier}`, cure }];
   }
   if (!specifier.startsWith('@nestjs/') || nestLayers.has(layer)) return [];
   const taken = names === undefined ? ['*'] : names;

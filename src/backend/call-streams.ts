@@ -181,6 +181,15 @@ export interface ReplyReader {
   close(): Promise<void>;
 }
 
+/** A function's calls that no worker settled yet. */
+export interface CallPressure {
+  readonly calls: number;
+  /** Those that no worker has taken. */
+  readonly waiting: number;
+  /** Redis's clock when the first of them was submitted; `undefined` when there is none. */
+  readonly since: number | undefined;
+}
+
 /** Port: the work, durable. */
 export interface CallStreams {
   /**
@@ -218,6 +227,8 @@ export interface CallStreams {
   broken(refs: readonly FunctionRef[]): Promise<FunctionRef[]>;
   /** Calls of a function that no worker settled yet. */
   backlog(ref: FunctionRef): Promise<number>;
+  /** How many calls of each function wait and run, and since when; for who measures. */
+  pressure(refs: readonly FunctionRef[]): Promise<CallPressure[]>;
   openReader(consumer: string): CallReader;
   openReplies(processId: string): ReplyReader;
 }

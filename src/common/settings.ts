@@ -16,7 +16,9 @@ export interface Settings {
   readonly maxBacklog: number;
   readonly idempotencyTtlMs: number;
   readonly exposeStacks: boolean;
+  readonly tracing: boolean;
   readonly health: HealthSettings | undefined;
+  readonly metrics: MetricsSettings | undefined;
   /** Absent: no function has a circuit, unless its contract says so. */
   readonly circuit: CircuitSettings | undefined;
 }
@@ -38,6 +40,11 @@ export interface CircuitSettings {
   readonly policy: CircuitPolicySettings | undefined;
   /** By the id of a function's reference; `undefined`: it has none. */
   readonly functions: ReadonlyMap<string, CircuitPolicySettings | undefined>;
+}
+
+/** The `metrics` option, resolved. */
+export interface MetricsSettings {
+  readonly path: string;
 }
 
 /** The `health` option, resolved. */

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
-import { encodeProgress, encodeResult, partsOf } from '../protocol/call.js';
+import { encodeProgress, encodeResult, entryTime, partsOf } from '../protocol/call.js';
+import { functionRef } from '../protocol/function-ref.js';
 import { DEAD_LETTER_CAP, PROGRESS_CAP } from '../backend/limits.js';
 import type { ConformanceCase } from './conformance-case.js';
 import { failure, failureNote, outcomeOf, type Member } from './member.js';
@@ -46,6 +47,30 @@ export const boundCases: readonly ConformanceCase[] = [
       await worker.say(await worker.takeOne(ref), 'settle');
       const [place] = await caller.submitAll([next], 2);
       assert.equal(typeof place, 'string', 'a place is free');
+    },
+
+    'whoever measures is told how many calls wait and run, and since when': async (scene) => {
+      const { ref } = scene;
+      const other = functionRef('other', 'x');
+      const worker = await scene.worker();
+      const caller = await scene.caller();
+      const { calls } = worker.backend;
+      assert.deepEqual(await calls.pressure([]), []);
+      const none = { calls: 0, waiting: 0, since: undefined };
+      assert.deepEqual(await calls.pressure([other, ref]), [none, none]);
+      const first = await caller.submit(ref, 'c1');
+      await caller.submitAll(['c2', 'c3'].map((id) => caller.callOf(ref, id)));
+      const since = entryTime(first);
+      assert.deepEqual(await calls.pressure([ref]), [{ calls: 3, waiting: 3, since }]);
+      const running = await worker.takeOne(ref);
+      assert.deepEqual(await calls.pressure([other, ref]), [none, { calls: 3, waiting: 2, since }]);
+      await worker.say(running, 'settle');
+      const [left] = await calls.pressure([ref]);
+      assert.deepEqual([left?.calls, left?.waiting], [2, 2]);
+      // A call that is handed over is as old as it was.
+      await worker.take(ref);
+      await calls.release(ref, worker.sessionId, { kind: 'lost', maxDeliveries: 3 });
+      assert.deepEqual(await calls.pressure([ref]), [{ calls: 2, waiting: 2, since: left?.since }]);
     },
 
     'a reply stream that nobody reads takes no progress above its cap, and still the answer':

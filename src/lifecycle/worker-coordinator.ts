@@ -20,7 +20,7 @@ import type { CoordinatorEvents, CoordinatorState } from './coordinator-events.j
 import { Departure, LEAVE_WAIT_MS } from './departure.js';
 import { EventLoopProbe } from './event-loop-probe.js';
 import { FleetJoin } from './fleet-join.js';
-import { HealthNews } from './health-news.js';
+import { HealthNews, type ListenerQuestion } from './health-news.js';
 import type { LocalRegistration, LocalWorker } from './local-workers.js';
 import { Membership } from './membership.js';
 import { RecordAudit } from './record-audit.js';
@@ -170,6 +170,11 @@ export class WorkerCoordinator {
     listener: (payload: CoordinatorEvents[K]) => unknown,
   ): Dispose {
     return this.events.on(event, listener);
+  }
+
+  /** Asks this, too, when it asks once per lease who listens to health. */
+  askAlso(question: ListenerQuestion): void {
+    this.health.askAlso(question);
   }
 
   /** Workers of this process. */

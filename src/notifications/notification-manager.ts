@@ -281,7 +281,7 @@ export class NotificationManager {
     const parsed = read(payload);
     const channel = this.keys.unprefixed(name);
     if (isMalformed(parsed)) {
-      this.reportDropped(channel, parsed.malformed);
+      this.noteDropped(channel, parsed.malformed);
       return;
     }
     const message = {
@@ -297,7 +297,11 @@ export class NotificationManager {
     }
   }
 
-  private reportDropped(channel: string, reason: string): void {
+  /**
+   * @internal Counts a message that its listener found not to be what its channel is for, as those that are found out
+   * here.
+   */
+  noteDropped(channel: string, reason: string): void {
     this.dropped += 1;
     if (!this.problemsLogged.has(channel) && this.problemsLogged.size < REMEMBERED_PROBLEMS) {
       this.problemsLogged.add(channel);

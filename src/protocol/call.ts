@@ -52,6 +52,8 @@ export interface CallPayload {
   readonly parameters: unknown;
   readonly item: unknown;
   readonly headers: Readonly<Record<string, string>>;
+  /** What its caller's tracing sent along, as it came: it is for tracing to read. */
+  readonly trace: unknown;
 }
 
 /**
@@ -136,6 +138,11 @@ export function joinPayload(parameters: string, item: string, headers: string | 
   return headers === undefined
     ? `{"p":${parameters},"i":${item}}`
     : `{"p":${parameters},"i":${item},"h":${headers}}`;
+}
+
+/** A payload of {@link joinPayload} with a trace beside what it has: headers are the application's own. */
+export function withTrace(payload: string, trace: string): string {
+  return `${payload.slice(0, -1)},"t":${trace}}`;
 }
 
 /**
@@ -299,9 +306,9 @@ export function parseCallPayload(text: string): CallPayload | Malformed {
     };
   }
   if (!isRecord(value)) return { malformed: 'its payload is not an object' };
-  const { p: parameters, i: item, h: headers = {} } = value;
+  const { p: parameters, i: item, h: headers = {}, t: trace } = value;
   if (!isHeaders(headers)) return { malformed: 'its headers are no object of strings' };
-  return { parameters, item, headers };
+  return { parameters, item, headers, trace };
 }
 
 function isHeaders(value: unknown): value is Record<string, string> {

@@ -18,6 +18,13 @@ const CHANNEL_HEADS: Readonly<Record<NotificationType, string>> = {
   health: 'worker:health:',
 };
 
+/** What is measured of a function, and where it is too slow: told while somebody listens. */
+export type TelemetryType = 'metrics' | 'bottleneck';
+
+const TELEMETRY_HEADS: Readonly<Record<TelemetryType, string>> = {
+  metrics: 'function:metrics:',
+  bottleneck: 'function:bottleneck:',
+};
 const CIRCUIT_HEAD = 'circuit:state:';
 
 /** What a channel name tells. */
@@ -181,6 +188,32 @@ export class Keys {
   /** The four channels of a function. */
   channels(ref: FunctionRef): string[] {
     return NOTIFICATION_TYPES.map((type) => this.channel(type, ref));
+  }
+
+  /** Channel of what is measured of a function, or of its bottlenecks. */
+  telemetry(type: TelemetryType, ref: FunctionRef): string {
+    return `${this.prefix}${TELEMETRY_HEADS[type]}${ref.id}`;
+  }
+
+  /** Pattern of {@link telemetry} of all functions. */
+  allTelemetry(type: TelemetryType): string {
+    return this.prefixedPattern(`${TELEMETRY_HEADS[type]}*`);
+  }
+
+  /** The function that a channel of {@link telemetry} is about; `undefined` for any other channel. */
+  parseTelemetry(type: TelemetryType, channel: string): FunctionRef | undefined {
+    const head = `${this.prefix}${TELEMETRY_HEADS[type]}`;
+    return channel.startsWith(head) ? parseFunctionId(channel.slice(head.length)) : undefined;
+  }
+
+  /** Channel on which those who listen to metrics say so. */
+  listeners(): string {
+    return `${this.prefix}nf:listeners`;
+  }
+
+  /** Channel on which processes tell who looks for bottlenecks how they are. */
+  vitals(): string {
+    return `${this.prefix}nf:vitals`;
   }
 
   /** Channel on which the changes of a function's circuit are told. */

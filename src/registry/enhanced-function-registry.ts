@@ -2,6 +2,7 @@ import { Inject, Injectable, Logger } from '@nestjs/common';
 import type { Backend } from '../backend/backend.js';
 import { BACKEND, CLOCK, SETTINGS } from '../backend/tokens.js';
 import { Circuit } from '../circuit/circuit.js';
+import type { FunctionCircuit } from '../circuit/function-circuit.js';
 import { FunctionCircuits } from '../circuit/function-circuits.js';
 import { createCallId } from '../common/call-id.js';
 import { untilAborted, within, type Clock } from '../common/clock.js';
@@ -14,6 +15,7 @@ import {
 import type { Settings } from '../common/settings.js';
 import { show } from '../common/text.js';
 import { CallClient, type CallResult } from '../execution/caller/call-client.js';
+import { CallProbes } from '../execution/call-probes.js';
 import type { DrainReport } from '../lifecycle/work-source.js';
 import { WorkerCoordinator } from '../lifecycle/worker-coordinator.js';
 import { functionRef, assertName, type FunctionRef } from '../protocol/function-ref.js';
@@ -60,8 +62,9 @@ export class EnhancedFunctionRegistry extends FunctionRegistry {
     @Inject(CallClient) calls: CallClient,
     @Inject(FunctionCircuits) circuits: FunctionCircuits,
     @Inject(FunctionReadinessWatcher) private readonly watcher: FunctionReadinessWatcher,
+    @Inject(CallProbes) probes: CallProbes,
   ) {
-    super(backend, settings, clock, coordinator, calls, circuits);
+    super(backend, settings, clock, coordinator, calls, circuits, probes);
   }
 
   /**
@@ -231,11 +234,27 @@ export class EnhancedFunctionRegistry extends FunctionRegistry {
     const ref = this.refOf(fn, options.workflowId);
     const payload = this.encode(parameters, options);
     const circuit = this.circuits.of(ref, typeof fn === 'string' ? undefined : fn.circuit);
+    const { caller } = this.probes;
+    if (caller === undefined) return this.route(circuit, callId, ref, parameters, payload, options);
+    return caller.follow({ callId, ref }, payload, (followed) =>
+      this.route(circuit, callId, ref, parameters, followed, options),
+    );
+  }
+
+  private route(
+    circuit: FunctionCircuit | undefined,
+    callId: string,
+    ref: FunctionRef,
+    parameters: unknown,
+    payload: string,
+    options: CallOptions,
+  ): Promise<CallResult> {
     return circuit === undefined
       ? this.dispatch(callId, ref, parameters, payload, options)
       : circuit.guard(() => this.dispatch(callId, ref, parameters, payload, options));
   }
 
+  /** To a worker that is known, or as soon as there is one. */
   private dispatch(
     callId: string,
     ref: FunctionRef,

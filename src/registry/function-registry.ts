@@ -18,6 +18,7 @@ import {
 import type { Settings } from '../common/settings.js';
 import { messageOf, show } from '../common/text.js';
 import { CallClient, type CallResult } from '../execution/caller/call-client.js';
+import { CallProbes } from '../execution/call-probes.js';
 import { WorkerCoordinator } from '../lifecycle/worker-coordinator.js';
 import { joinPayload } from '../protocol/call.js';
 import {
@@ -70,6 +71,7 @@ export class FunctionRegistry {
     @Inject(WorkerCoordinator) protected readonly coordinator: WorkerCoordinator,
     @Inject(CallClient) protected readonly calls: CallClient,
     @Inject(FunctionCircuits) protected readonly circuits: FunctionCircuits,
+    @Inject(CallProbes) protected readonly probes: CallProbes,
   ) {}
 
   /**
@@ -256,14 +258,19 @@ export class FunctionRegistry {
     return this.outcome<T>(callId, async () => {
       const ref = functionRef(functionName, workflowId);
       assertTimeout('timeout', timeout);
-      const payload = this.encode(parameters, { item });
-      const call = async (): Promise<CallResult> => {
+      const call = async (payload: string): Promise<CallResult> => {
         const definition = await this.pollUntilAvailable(ref, timeout);
         this.assertParameters(ref, definition, parameters);
         return this.send(callId, ref, payload, {});
       };
+      const payload = this.encode(parameters, { item });
       const circuit = this.circuits.of(ref, undefined);
-      return circuit === undefined ? call() : circuit.guard(call);
+      const guarded = (followed: string): Promise<CallResult> =>
+        circuit === undefined ? call(followed) : circuit.guard(() => call(followed));
+      const { caller } = this.probes;
+      return caller === undefined
+        ? guarded(payload)
+        : caller.follow({ callId, ref }, payload, guarded);
     });
   }
 
@@ -329,6 +336,7 @@ export class FunctionRegistry {
     payload: string,
     options: CallOptions,
   ): Promise<CallResult> {
+    this.probes.caller?.sent(callId);
     return this.calls.submit({
       callId,
       ref,

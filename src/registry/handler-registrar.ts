@@ -1,6 +1,7 @@
 import { Inject, Injectable } from '@nestjs/common';
 import { SETTINGS } from '../backend/tokens.js';
 import type { Settings } from '../common/settings.js';
+import { CallProbes } from '../execution/call-probes.js';
 import { CallConsumer } from '../execution/worker/call-consumer.js';
 import { WorkerCoordinator } from '../lifecycle/worker-coordinator.js';
 import { encodeDefinition, type FunctionDefinition } from '../protocol/definition.js';
@@ -17,6 +18,7 @@ export class HandlerRegistrar {
     @Inject(CallConsumer) private readonly consumer: CallConsumer,
     @Inject(WorkerCoordinator) private readonly coordinator: WorkerCoordinator,
     @Inject(SETTINGS) private readonly settings: Settings,
+    @Inject(CallProbes) private readonly probes: CallProbes,
   ) {}
 
   /**
@@ -51,7 +53,8 @@ export class HandlerRegistrar {
       this.settings.concurrency,
     );
     const retry = metadata.resolvedRetry;
-    this.consumer.add({ ref, definition, concurrency, retry, invoke, source });
+    const wrapped = this.probes.wrap?.(ref, invoke) ?? invoke;
+    this.consumer.add({ ref, definition, concurrency, retry, invoke: wrapped, source });
     return { ref, definition: encodeDefinition(definition) };
   }
 }

@@ -2,6 +2,7 @@ import type { FactoryProvider } from '@nestjs/common';
 import type { Backend } from '../backend/backend.js';
 import { BACKEND, CLOCK, KEYS, SETTINGS } from '../backend/tokens.js';
 import type { Settings } from '../common/settings.js';
+import { CallProbes } from '../execution/call-probes.js';
 import { applicationSettings, type ModuleSettings } from '../functions.options.js';
 import { CallConsumer } from '../execution/worker/call-consumer.js';
 import { CallClient } from '../execution/caller/call-client.js';
@@ -71,9 +72,15 @@ export function kitProviders(
     },
     {
       provide: CallConsumer,
-      inject: [BACKEND, SETTINGS, CLOCK, CallClient],
-      useFactory: (backend: Backend, settings: Settings, clock: MemberClock, client: CallClient) =>
-        new SpiedCallConsumer(clock.process.spy, backend, settings, clock, () =>
+      inject: [BACKEND, SETTINGS, CLOCK, CallProbes, CallClient],
+      useFactory: (
+        backend: Backend,
+        settings: Settings,
+        clock: MemberClock,
+        probes: CallProbes,
+        client: CallClient,
+      ) =>
+        new SpiedCallConsumer(clock.process.spy, backend, settings, clock, probes, () =>
           client.unsettled(),
         ),
     },

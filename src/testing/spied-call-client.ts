@@ -19,7 +19,8 @@ export class SpiedCallClient extends CallClient {
     const content = parseCallPayload(payload);
     if (!isMalformed(content)) {
       const terms = { timeoutMs, delivery, idempotencyKey };
-      this.spy.note('called', { functionName, workflowId, callId, ...content, ...terms });
+      const { trace: _, ...told } = content;
+      this.spy.note('called', { functionName, workflowId, callId, ...told, ...terms });
     }
     const about = { functionName, workflowId, callId };
     try {

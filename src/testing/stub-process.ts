@@ -1,4 +1,5 @@
 import type { Settings } from '../common/settings.js';
+import { CallProbes } from '../execution/call-probes.js';
 import type { HostedFunction } from '../execution/worker/hosted-function.js';
 import { WorkerCoordinator } from '../lifecycle/worker-coordinator.js';
 import type { DrainReport } from '../lifecycle/work-source.js';
@@ -36,7 +37,14 @@ export class StubProcess {
       clock,
       this.notifications,
     );
-    this.consumer = new SpiedCallConsumer(spy, this.backend, settings, clock, () => []);
+    this.consumer = new SpiedCallConsumer(
+      spy,
+      this.backend,
+      settings,
+      clock,
+      new CallProbes(),
+      () => [],
+    );
   }
 
   /** Resolves when its `ready` was told. */

@@ -120,8 +120,8 @@ it('without circuits there is neither a timer nor a subscription for them', asyn
   await registry.call('work');
   await settle();
   expect(clock.timers).not.toContain(CIRCUIT_REPORT_MS);
-  // The four of the function, and the presence of the process.
-  expect(app.get(NotificationManager).stats().channels).toBe(5);
+  // The four of the function, the presence of the process, and what it hears of listeners.
+  expect(app.get(NotificationManager).stats().channels).toBe(6);
   expect(circuits.of(ref('work'), undefined)).toBeUndefined();
 });
 

@@ -247,6 +247,12 @@ const FOUND_BY: Readonly<Record<string, readonly string[]>> = {
     'who shares a call and does not read is told no progress above the cap either',
   ],
   'dead letters are not cut': ['dead letters are cut at their cap, the oldest first'],
+  'what runs is told as if it waited': [
+    'whoever measures is told how many calls wait and run, and since when',
+  ],
+  'a call is told to be as old as its entry': [
+    'whoever measures is told how many calls wait and run, and since when',
+  ],
   'running calls do not count as backlog': [
     'a function has no more calls than its backlog allows, waiting and running',
   ],

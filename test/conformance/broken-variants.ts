@@ -615,6 +615,25 @@ export const brokenVariants: readonly BrokenVariant[] = [
       },
     };
   }),
+  calls('what runs is told as if it waited', (good) => ({
+    pressure: async (refs) =>
+      (await good.pressure(refs)).map((one) => ({ ...one, waiting: one.calls })),
+  })),
+  calls('a call is told to be as old as its entry', (good) => {
+    const handedOver = new Set<string>();
+    return {
+      release: (ref, consumer, release) => {
+        handedOver.add(ref.id);
+        return good.release(ref, consumer, release);
+      },
+      pressure: async (refs) =>
+        (await good.pressure(refs)).map((one, index) =>
+          handedOver.has(refs[index]?.id ?? '') && one.since !== undefined
+            ? { ...one, since: one.since + 1 }
+            : one,
+        ),
+    };
+  }),
   calls('running calls do not count as backlog', (good) => ({
     submit: (all, terms) => good.submit(all, { ...terms, maxBacklog: terms.maxBacklog + 1 }),
   })),

@@ -70,6 +70,10 @@ describe('docs/architecture.md', () => {
       ...keys.channels(functionRef('functionName', 'workflowId')),
       keys.circuitChannel(functionRef('functionName', 'workflowId')),
       keys.control('sessionId'),
+      keys.telemetry('metrics', functionRef('functionName', 'workflowId')),
+      keys.telemetry('bottleneck', functionRef('functionName', 'workflowId')),
+      keys.listeners(),
+      keys.vitals(),
     ];
     expect(tableRows(text, 'channel').map((row) => bare(row['channel']))).toEqual(all);
   });
@@ -83,6 +87,7 @@ describe('docs/architecture.md', () => {
         ...['delayed', 'aside', 'once', 'bells', 'grave', 'pool', 'poolDue', 'poolWake', 'deputy'],
         ...['given', 'poolOffers', 'circuit', 'circuitCounts', 'circuitChannel'],
         ...['delayedFunctions', 'unclaimed', 'unprefixed', 'prefixedPattern', 'unprefixedPattern'],
+        ...['telemetry', 'allTelemetry', 'listeners', 'vitals'],
       ].sort(),
     );
   });

@@ -36,12 +36,13 @@ import { Test } from '@nestjs/testing';
 import { IsInt, IsUrl, Max } from 'class-validator';
 import {
   defineFunction, EnhancedFunctionRegistry, FunctionContext, FunctionHandler, FunctionsError, FunctionsModule,
-  FunctionsTransport,
+  FunctionsTransport, type FunctionsMetrics,
   isFunctionsError, type FunctionLifecycleNotifier, type NotificationManager,
 } from 'nestjs-functions';
 import { FunctionsTestingModule, TestFleet } from 'nestjs-functions/testing';
 declare class ConfigService { getOrThrow(key: string): string; }
 declare const functions: EnhancedFunctionRegistry;
+declare const metrics: FunctionsMetrics;
 declare const notifier: FunctionLifecycleNotifier;
 declare const notifications: NotificationManager;
 declare const [url, placeholder, broken]: string[];
@@ -100,8 +101,8 @@ describe('the README', () => {
       .flatMap((block) => [...block.matchAll(/^npm i (nestjs-functions .*)$/gm)])
       .map((match) => (match[1] ?? '').split(/\s+/).slice(1).sort());
     expect(installs).toEqual([peers, peers]);
-    // The breaker of circuits, which brings nothing along.
-    expect(Object.keys(manifest.dependencies ?? {})).toEqual(['cockatiel']);
+    // What circuits and metrics load when they are used.
+    expect(manifest.dependencies).toEqual({ cockatiel: '3.2.1', 'hdr-histogram-js': '3.0.1' });
   });
 
   it('links to files and headings that exist', () => {

@@ -13,6 +13,7 @@ export const USERS = {
   worker: ['Every process', 'Hosting'],
   supervisor: ['Every process', 'Supervising'],
   operator: ['Every process', 'Dead letters'],
+  watcher: ['Every process', 'Watching metrics'],
 } as const satisfies Record<string, readonly AclBlock[]>;
 export type User = keyof typeof USERS;
 
@@ -24,6 +25,7 @@ export const ROLES: Readonly<Record<User, FunctionsOptions>> = {
   worker: { supervise: false },
   supervisor: { worker: false },
   operator: { worker: false, supervise: false },
+  watcher: { worker: false, supervise: false },
 };
 
 export const PASSWORD = 'a-password';

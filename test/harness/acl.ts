@@ -10,7 +10,8 @@ export type AclBlock =
   | 'Giving calls'
   | 'Hosting'
   | 'Supervising'
-  | 'Dead letters';
+  | 'Dead letters'
+  | 'Watching metrics';
 
 /** What stands for the words in capitals. */
 export interface AclUser {

@@ -45,6 +45,7 @@ describe.each(METHODS)('NotificationManager.%s', (_method, run) => {
 describe('a subscription', () => {
   it.each([undefined, null, 'x', {}])('is refused without a listener: %j', async (given) => {
     const none = given as never;
+    const before = notifications.stats().listeners;
     for (const subscribe of [
       () => notifications.subscribe('a', none),
       () => notifications.subscribePattern('a*', none),
@@ -55,7 +56,7 @@ describe('a subscription', () => {
         details: { argument: 'listener' },
       });
     }
-    expect(notifications.stats().listeners).toBe(1);
+    expect(notifications.stats().listeners).toBe(before);
   });
 
   it.each([undefined, 'a', {}])('is refused to what is no list of channels: %j', async (given) => {

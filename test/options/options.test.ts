@@ -56,7 +56,9 @@ const REFUSED: Readonly<Record<keyof FunctionsOptions, readonly unknown[]>> = {
   maxBacklog: [null, '3', 0, 1.5, 100_000_001],
   idempotencyTtlMs: [null, '1h', 999, 1_000.5, 2_592_000_001],
   exposeStacks: [null, 'yes', 1],
+  tracing: [null, 'yes', 1],
   health: [null, 'yes', 7, [], () => true],
+  metrics: [null, 'yes', 7, [], () => true],
   circuit: [null, 'yes', 7, () => true],
 };
 
@@ -88,7 +90,9 @@ const ACCEPTED: Readonly<Record<keyof FunctionsOptions, readonly unknown[]>> = {
   maxBacklog: [1, 100_000_000],
   idempotencyTtlMs: [1_000, 2_592_000_000],
   exposeStacks: [true, false],
+  tracing: [true, false],
   health: [true, false, {}, { path: 'health' }, { path: '/a/b', required: [] }],
+  metrics: [true, false, {}, { path: 'metrics' }, { path: '/a/b' }],
   circuit: [
     true,
     false,

@@ -140,7 +140,10 @@ async function install(app, dir, tarball) {
   await mustRun(`${app.name}: npm install`, 'npm', args, { cwd: dir });
 }
 
-/** All peers fit, and the package brings nothing along but its breaker: one copy of everything. */
+/** What the package brings along: the breaker of circuits, and the histograms of metrics. */
+const BROUGHT = ['cockatiel', 'hdr-histogram-js'];
+
+/** All peers fit, and the package brings nothing along but that: one copy of everything. */
 async function checkTree(app, dir) {
   await mustRun(`${app.name}: npm ls`, 'npm', ['ls', '--all', '--loglevel=error'], { cwd: dir });
   const home = join(dir, 'node_modules', manifest.name);
@@ -148,7 +151,7 @@ async function checkTree(app, dir) {
     await readFile(join(home, 'package.json'), 'utf8'),
   );
   const brought = Object.keys({ ...dependencies, ...optionalDependencies }).filter(
-    (name) => name !== 'cockatiel',
+    (name) => !BROUGHT.includes(name),
   );
   if (brought.length > 0) throw new Error(`${app.name}: brings ${brought.join(', ')} along`);
   const nested = (await readdir(home)).includes('node_modules');
@@ -176,6 +179,7 @@ async function start(app, dir, url) {
     success: true,
     data: { text: 'hello x' },
     inputs: ['Orders', 'Invoices'],
+    measured: ['greet', 'invoices', 'orders'],
     cases: true,
   });
   if (code !== 0 || stdout.trim().split('\n').at(-1) !== expected) {

@@ -15,6 +15,7 @@ import {
   EnhancedFunctionRegistry,
   FunctionLifecycleNotifier,
   FunctionRegistry,
+  FunctionsMetrics,
   isFunctionsError,
   NotificationManager,
   WorkerCoordinator,
@@ -65,6 +66,27 @@ async function refusedOften(command: string, times = 6): Promise<void> {
 function expectSaidOnce(text: string): void {
   expect(said(text)).toEqual([expect.stringMatching(CURE)]);
 }
+
+describe('a process that may not tell what it measured', () => {
+  it('says so once, and works on', async () => {
+    const publish = ['function:metrics:*', 'function:bottleneck:*', 'nf:vitals', 'nf:listeners'];
+    await fleet.takeAway('worker', ...publish.map((channel) => `+publish ${channel}`));
+    await fleet.startAs('worker', [done], { leaseMs: 400 });
+    const registry = await fleet.caller();
+    const stock = fleet.redis.duplicate();
+    await stock.psubscribe(`${fleet.prefix}function:metrics:*`);
+    await refusedOften('publish');
+    expectSaidOnce('who listens to metrics is not found out');
+    expect(await registry.call('work')).toBe('done');
+    stock.disconnect();
+    const watcher = (await fleet.startAs('watcher')).get(FunctionsMetrics);
+    const watch = watcher.watch().subscribe();
+    await refusedOften('publish');
+    expectSaidOnce('metrics are not published');
+    expect(await registry.call('work')).toBe('done');
+    watch.unsubscribe();
+  });
+});
 
 describe('a failure for want of a right', () => {
   const asCaller = async (): Promise<{ letters: DeadLetters; registry: FunctionRegistry }> => {

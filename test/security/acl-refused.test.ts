@@ -115,6 +115,15 @@ describe('a user of docs/security.md is refused', () => {
     worker: [...everybody, ...supervision, ...deadLetters],
     supervisor: [...everybody, ...ofWorkers.slice(0, 7), ...deadLetters],
     operator: [...everybody, ...supervision, ...ofWorkers, ...readsCalls, ...answers],
+    watcher: [
+      ...everybody,
+      ...supervision,
+      ...ofWorkers,
+      ...readsCalls,
+      ...deadLetters,
+      ...answers,
+      ['PUBLISH', `${PREFIX}function:bottleneck:work:default`, '{}'],
+    ],
   };
 
   it.each(

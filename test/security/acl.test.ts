@@ -14,6 +14,7 @@ import {
   EnhancedFunctionRegistry,
   FunctionError,
   FunctionLifecycleNotifier,
+  FunctionsMetrics,
   NotificationManager,
   WorkerCoordinator,
 } from '../../src/index.js';
@@ -349,6 +350,44 @@ describe('a fleet whose users have the rules of docs/security.md', () => {
     await fleet.redis.set(fleet.key('broken', 'calls'), 'not a stream');
     await expect(registry.call('work')).resolves.toBe('done');
     await fleet.stop(worker);
+  });
+
+  it('measures for those who watch, finds bottlenecks, and finds who does not say that he watches', async () => {
+    const supervisor = await fleet.startAs('supervisor');
+    await eventually('it supervises', () => supervisor.get(WorkerCoordinator).isSupervisor);
+    await fleet.startAs('worker', [hosting('work', () => 'done')], { leaseMs: 400 });
+    const registry = await fleet.caller();
+    const metrics = (await fleet.startAs('watcher')).get(FunctionsMetrics);
+    const runs: number[] = [];
+    const kinds: string[] = [];
+    const watches = [
+      metrics.watch().subscribe(({ functions: [work] }) => runs.push(work?.runs ?? 0)),
+      metrics.bottlenecks().subscribe(({ kind }) => kinds.push(kind)),
+    ];
+    await eventually('it is measured', () => runs.includes(0));
+    const starved = codeOf(registry.call('zone', {}, { readinessTimeoutMs: 4_000 }));
+    await eventually('the runs are told', async () => {
+      await registry.call('work');
+      return runs.some((count) => count > 0);
+    });
+    await eventually('the starved caller is found', () => kinds.includes('starved-caller'));
+    for (const watch of watches) watch.unsubscribe();
+    expect(await starved).toBe('READINESS_TIMEOUT');
+    const stock = fleet.redis.duplicate();
+    let heard = 0;
+    stock.on('pmessage', () => (heard += 1));
+    const log = await CommandLog.start(redis.url);
+    await stock.psubscribe(`${fleet.prefix}function:metrics:*`);
+    await eventually('it is served', () => heard > 2, 20_000);
+    await stock.punsubscribe();
+    await stock.psubscribe(`${fleet.prefix}function:bottleneck:*`);
+    await eventually(
+      'it is asked for all kinds of listeners',
+      async () => (await log.mentioning(`${fleet.prefix}function:bottleneck:%2A`)).length > 0,
+      30_000,
+    );
+    log.close();
+    stock.disconnect();
   });
 
   it('counts, opens, probes and closes circuits, and hears of it', async () => {

@@ -29,6 +29,18 @@ export class CallQueue {
     return this.calls.size;
   }
 
+  /** The one that was added first. */
+  get first(): QueuedCall | undefined {
+    return this.calls.values().next().value;
+  }
+
+  /** Calls that nobody has: those of a destroyed group, too. */
+  get waitingCount(): number {
+    let heldCount = 0;
+    for (const calls of this.held.values()) heldCount += calls.size;
+    return this.calls.size - heldCount;
+  }
+
   get hasWaiting(): boolean {
     return this.waiting.size > 0;
   }

@@ -1,7 +1,9 @@
 import { Logger } from '@nestjs/common';
+import { CALL_FIELDS, entryTime } from '../../protocol/call.js';
 import type { FunctionRef } from '../../protocol/function-ref.js';
 import type { Keys } from '../../protocol/keys.js';
 import type {
+  CallPressure,
   CallReader,
   CallStreams,
   Cancelled,
@@ -19,6 +21,7 @@ import { CLAIM_GRACE_MS } from '../limits.js';
 import { adopt } from './adopt.js';
 import { cancel } from './cancel.js';
 import { conclude } from './conclude.js';
+import type { QueuedCall } from './call-queue.js';
 import { CallFields } from './call-fields.js';
 import { MemoryCallReader } from './memory-call-reader.js';
 import type { MemoryConnection } from './memory-connection.js';
@@ -137,6 +140,20 @@ export class MemoryCallStreams implements CallStreams {
     return this.connection.run((space) => space.find(ref)?.queue.size ?? 0);
   }
 
+  pressure(refs: readonly FunctionRef[]): Promise<CallPressure[]> {
+    return this.connection.run((space) =>
+      refs.map((ref) => {
+        const queue = space.find(ref)?.queue;
+        const first = queue?.first;
+        return {
+          calls: queue?.size ?? 0,
+          waiting: queue?.waitingCount ?? 0,
+          since: first === undefined ? undefined : submittedAt(first),
+        };
+      }),
+    );
+  }
+
   openReader(consumer: string): CallReader {
     return this.keep(
       new MemoryCallReader(this.connection, consumer, (reader) => this.readers.delete(reader)),
@@ -163,4 +180,10 @@ export class MemoryCallStreams implements CallStreams {
     const packet = JSON.stringify({ pattern: 'control', data });
     this.connection.server.pubsub.publish(this.keys.control(sessionId), packet);
   }
+}
+
+/** An entry that was added again says when its call was submitted first. */
+function submittedAt({ id, fields }: QueuedCall): number {
+  const at = fields.findIndex((name, index) => index % 2 === 0 && name === CALL_FIELDS.origin);
+  return at < 0 ? entryTime(id) : Number(fields[at + 1]);
 }

@@ -1,6 +1,7 @@
 import type { FunctionRef } from '../../protocol/function-ref.js';
 import type { Keys } from '../../protocol/keys.js';
 import type {
+  CallPressure,
   CallReader,
   CallStreams,
   Cancelled,
@@ -190,6 +191,19 @@ export class RedisCallStreams implements CallStreams {
 
   async backlog(ref: FunctionRef): Promise<number> {
     return this.commands.command('XLEN', (client) => client.xlen(this.keys.calls(ref)));
+  }
+
+  async pressure(refs: readonly FunctionRef[]): Promise<CallPressure[]> {
+    const answers = (await this.commands.command('pressure', (client) =>
+      Promise.all(
+        refs.map((ref) => runScript(client, scripts.pressure, [this.keys.calls(ref)], [GROUP])),
+      ),
+    )) as [calls: number, held: number, since: string][];
+    return answers.map(([calls, held, since]) => ({
+      calls,
+      waiting: Math.max(0, calls - held),
+      since: since === '' ? undefined : Number(since),
+    }));
   }
 
   openReader(consumer: string): CallReader {

@@ -39,6 +39,7 @@ export const scripts = {
   promote: load('promote'),
   regroup: load('regroup'),
   claim: load('claim'),
+  pressure: load('pressure'),
   adopt: load('adopt'),
   inherit: load('inherit'),
   deadRetry: load('dead-retry'),

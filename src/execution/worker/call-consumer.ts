@@ -18,6 +18,7 @@ import { messageOf } from '../../common/text.js';
 import type { DrainReport, SessionFate, WorkSource } from '../../lifecycle/work-source.js';
 import { partsOf } from '../../protocol/call.js';
 import type { FunctionRef } from '../../protocol/function-ref.js';
+import type { CallProbes } from '../call-probes.js';
 import { CallReturner } from './call-returner.js';
 import { CallRunner } from './call-runner.js';
 import { HeldCalls } from './held-calls.js';
@@ -32,6 +33,13 @@ const RETRY_MS = 50;
 /** A drain waits this long for Redis to come back; what it cannot hand back then is handed over. */
 const LEAVE_WAIT_MS = 1_000;
 const LOOP_END_GRACE_MS = 1_500;
+
+/** The calls of one function that this process holds. */
+export interface FunctionLoad {
+  readonly ref: FunctionRef;
+  readonly running: number;
+  readonly queued: number;
+}
 
 /** How the read loop does, for health. */
 export interface ConsumerReport {
@@ -96,6 +104,7 @@ export class CallConsumer implements WorkSource {
     private readonly backend: Backend,
     private readonly settings: Settings,
     private readonly clock: Clock,
+    probes: CallProbes,
     /** Calls that this process made, and that are not settled. */
     ownCalls: () => Iterable<OwnCall>,
   ) {
@@ -124,10 +133,11 @@ export class CallConsumer implements WorkSource {
       () => this.consumerName,
       (text) => this.logger.warn(text),
     );
-    this.runner = new CallRunner(settings, clock, this.settler, offsetMs, {
-      ended: (call) => this.giveBackPlace(call),
-      settled: (call) => this.held.delete(call.raw),
-    });
+    const observer = {
+      ended: (call: RunningCall) => this.giveBackPlace(call),
+      settled: (call: RunningCall) => this.held.delete(call.raw),
+    };
+    this.runner = new CallRunner(settings, clock, this.settler, offsetMs, observer, probes);
   }
 
   /**
@@ -147,6 +157,25 @@ export class CallConsumer implements WorkSource {
   /** The functions that this process can run. */
   hosted(): HostedFunction[] {
     return this.lanes.all().map((lane) => lane.hosted);
+  }
+
+  /** How many calls of each function run here, and wait here for a place. */
+  load(): FunctionLoad[] {
+    return this.lanes
+      .all()
+      .map(({ ref, running, queue }) => ({ ref, running, queued: queue.length }));
+  }
+
+  /** When the handlers that run here began, per function id, as who measures said. */
+  starts(): Map<string, number[]> {
+    const starts = new Map<string, number[]>();
+    for (const { lane, startedAt } of this.running) {
+      if (startedAt === undefined) continue;
+      const known = starts.get(lane.ref.id);
+      if (known === undefined) starts.set(lane.ref.id, [startedAt]);
+      else known.push(startedAt);
+    }
+    return starts;
   }
 
   report(): ConsumerReport {

@@ -14,6 +14,7 @@ import {
   encodeFailure,
   encodeProgress,
   encodeResult,
+  entryTime,
   parseCallPayload,
   type CallEntry,
 } from '../../protocol/call.js';
@@ -22,6 +23,7 @@ import type { FunctionRef } from '../../protocol/function-ref.js';
 import { encodeJson, isRecord } from '../../protocol/json.js';
 import { isMalformed } from '../../protocol/notification.js';
 import { toWireError, type WireError } from '../../protocol/wire-error.js';
+import type { CallProbes, EndedRun } from '../call-probes.js';
 import { FunctionContext, type ContextChannel } from './function-context.js';
 import type { Lane } from './lanes.js';
 import type { RecentResults } from './recent-results.js';
@@ -43,6 +45,7 @@ export interface RunSurroundings {
   /** Runs whose handler has not ended. */
   readonly active: Set<CallRun>;
   readonly observer: CallObserver;
+  readonly probes: CallProbes;
 }
 
 /** One run of a call: checks it, invokes the handler, and says how it ended. */
@@ -56,6 +59,9 @@ export class CallRun implements RunningCall, EchoSource, ContextChannel {
   private answer = '';
   private answerWritten = false;
   private lost = false;
+  startedAt: number | undefined;
+  /** Code of what it failed with. */
+  private failure: string | undefined;
 
   /** @param offsetMs Redis's clock minus this host's */
   constructor(
@@ -93,6 +99,10 @@ export class CallRun implements RunningCall, EchoSource, ContextChannel {
 
   get headers(): Readonly<Record<string, string>> {
     return isMalformed(this.payload) ? NO_HEADERS : this.payload.headers;
+  }
+
+  get trace(): unknown {
+    return isMalformed(this.payload) ? undefined : this.payload.trace;
   }
 
   get attempt(): number {
@@ -166,6 +176,12 @@ export class CallRun implements RunningCall, EchoSource, ContextChannel {
       );
     }
     this.surroundings.active.add(this);
+    const { worker } = this.surroundings.probes;
+    if (worker !== undefined)
+      this.startedAt = worker.started(
+        this.lane.ref,
+        this.redisNow() - entryTime(this.entry.entryId),
+      );
     this.invoke(fitParameters(definition, payload.parameters), invoke);
   }
 
@@ -190,9 +206,11 @@ export class CallRun implements RunningCall, EchoSource, ContextChannel {
   /** The handler was not started: the library's own verdict. */
   private refuse(error: Error): void {
     this.surroundings.logger.debug(`${this.entry.callId} is refused: ${error.message}`);
+    const wire = toWireError(error, false);
+    this.failure = wire.code;
     this.settle({
       kind: 'settle',
-      reply: encodeFailure(toWireError(error, false), this.surroundings.settings.workerId, true),
+      reply: encodeFailure(wire, this.surroundings.settings.workerId, true),
     });
   }
 
@@ -211,8 +229,10 @@ export class CallRun implements RunningCall, EchoSource, ContextChannel {
 
   private fail(error: unknown): void {
     const answered = this.context.hasReturned;
+    const wire = toWireError(error, this.surroundings.settings.exposeStacks);
+    this.failure = wire.code;
     // The answer first: an error that cannot even be logged must not leave its call without one.
-    const ending: Ending = answered ? { kind: 'settle', reply: '' } : this.endingOf(error);
+    const ending: Ending = answered ? { kind: 'settle', reply: '' } : this.endingOf(error, wire);
     this.settle(ending);
     try {
       this.logFailure(error, answered, ending);
@@ -224,9 +244,8 @@ export class CallRun implements RunningCall, EchoSource, ContextChannel {
   }
 
   /** Whether a failed call is answered, runs again, or is given up. */
-  private endingOf(error: unknown): Ending {
+  private endingOf(error: unknown, wire: WireError): Ending {
     const { settings, clock } = this.surroundings;
-    const wire = toWireError(error, settings.exposeStacks);
     const reply = encodeFailure(wire, settings.workerId);
     const policy = this.lane.hosted.retry;
     if (policy === undefined || !this.mayRunAgain(error, wire)) return { kind: 'settle', reply };
@@ -286,6 +305,7 @@ export class CallRun implements RunningCall, EchoSource, ContextChannel {
     this.context.finish();
     this.surroundings.active.delete(this);
     if (this.lost) return;
+    this.surroundings.probes.worker?.ended(this.lane.ref, this.ended(ending));
     const { callId } = this.entry;
     const final = ending.reply === '' ? { ...ending, reply: this.answer } : ending;
     // An answer that Redis has not confirmed goes along once more: the caller takes the first.
@@ -302,6 +322,12 @@ export class CallRun implements RunningCall, EchoSource, ContextChannel {
         );
     });
     this.surroundings.observer.ended(this);
+  }
+
+  private ended({ kind }: Ending): EndedRun {
+    const { startedAt, failure: code } = this;
+    const { attempt, failures } = this.entry;
+    return { startedAt, kind, code, attempt, failures };
   }
 
   private say(

@@ -14,6 +14,7 @@ import {
 } from '../../protocol/call.js';
 import { isMalformed } from '../../protocol/notification.js';
 import { toWireError } from '../../protocol/wire-error.js';
+import type { CallProbes } from '../call-probes.js';
 import { CallRun, type RunSurroundings } from './call-run.js';
 import { EchoRun } from './echo-run.js';
 import type { Lane } from './lanes.js';
@@ -37,10 +38,11 @@ export class CallRunner {
     private readonly settler: Settler,
     private readonly offsetMs: () => number,
     private readonly observer: CallObserver,
+    probes: CallProbes,
   ) {
     this.results = new RecentResults(clock);
     const { logger, results, active } = this;
-    this.surroundings = { settings, clock, settler, logger, results, active, observer };
+    this.surroundings = { settings, clock, settler, logger, results, active, observer, probes };
   }
 
   start(lane: Lane, raw: RawCall): RunningCall {
@@ -83,6 +85,7 @@ export class CallRunner {
       lane,
       entry: { callId },
       context: { abort: () => undefined },
+      startedAt: undefined,
       done: done.promise,
       lose: () => done.resolve(),
       run: () => {

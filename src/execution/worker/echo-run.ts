@@ -12,6 +12,7 @@ import type { EchoSource, RunningCall, Ending } from './running-call.js';
  */
 export class EchoRun implements RunningCall {
   readonly context = { abort: (): void => undefined };
+  readonly startedAt = undefined;
   private readonly finished = createDeferred();
   private lost = false;
 

@@ -9,6 +9,7 @@ export interface ContextChannel {
   readonly workerId: string;
   readonly item: unknown;
   readonly headers: Readonly<Record<string, string>>;
+  readonly trace: unknown;
   readonly attempt: number;
   /** On this host's clock. */
   readonly deadline: number;
@@ -66,6 +67,11 @@ export class FunctionContext {
   /** What the caller sent along. */
   get headers(): Readonly<Record<string, string>> {
     return this.channel.headers;
+  }
+
+  /** @internal What its caller's tracing sent along. */
+  get trace(): unknown {
+    return this.channel.trace;
   }
 
   /** 1 for the first run; more when a worker of the call was lost, or its handler failed and a retry policy says so. */

@@ -17,6 +17,8 @@ export interface RunningCall {
   readonly lane: Lane;
   readonly entry: Pick<CallEntry, 'callId'>;
   readonly context: Pick<FunctionContext, 'abort'>;
+  /** When its handler began, as who measures said; `undefined` when nobody did. */
+  readonly startedAt: number | undefined;
   /** Resolves when it ended and was settled. */
   readonly done: Promise<void>;
   run(): void;

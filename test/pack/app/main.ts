@@ -2,7 +2,12 @@ import 'reflect-metadata';
 import { Injectable, Module, type Type } from '@nestjs/common';
 import { NestFactory } from '@nestjs/core';
 import { IsInt, IsString } from 'class-validator';
-import { EnhancedFunctionRegistry, FunctionHandler, FunctionsModule } from 'nestjs-functions';
+import {
+  EnhancedFunctionRegistry,
+  FunctionHandler,
+  FunctionsMetrics,
+  FunctionsModule,
+} from 'nestjs-functions';
 import { conformanceCases } from 'nestjs-functions/conformance';
 
 interface Greeting {
@@ -66,9 +71,14 @@ async function main(): Promise<void> {
     await registry.call('orders', { order: 'x' }, options),
     await registry.call('invoices', { invoice: 1 }, options),
   ];
+  // Loads the histograms, which are CommonJS, under either module system.
+  const { functions } = await app.get(FunctionsMetrics).snapshot();
+  const measured = functions.map(({ functionName }) => functionName).sort();
   await app.close();
   const cases = conformanceCases.length > 0;
-  console.log(JSON.stringify({ success: answer.success, data: answer.data, inputs, cases }));
+  console.log(
+    JSON.stringify({ success: answer.success, data: answer.data, inputs, measured, cases }),
+  );
 }
 
 main().catch((error: unknown) => {

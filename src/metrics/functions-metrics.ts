@@ -1,0 +1,221 @@
+import { Inject, Injectable } from '@nestjs/common';
+import { Observable, type Subscriber } from 'rxjs';
+import { CLOCK, KEYS, SETTINGS } from '../backend/tokens.js';
+import { pause, type Clock } from '../common/clock.js';
+import { ClosedError, InvalidArgumentError } from '../common/errors.js';
+import { assertKnownKeys } from '../common/known-keys.js';
+import type { Settings } from '../common/settings.js';
+import { show } from '../common/text.js';
+import type { ChannelMessage, Subscription } from '../notifications/channel-message.js';
+import { NotificationManager } from '../notifications/notification-manager.js';
+import { parseBottleneck, type BottleneckNotification } from '../protocol/bottleneck.js';
+import { functionRef, type FunctionRef } from '../protocol/function-ref.js';
+import { isRecord } from '../protocol/json.js';
+import type { Keys, TelemetryType } from '../protocol/keys.js';
+import { isProbe } from '../protocol/metrics.js';
+import { isMalformed } from '../protocol/notification.js';
+import type { FleetMetrics } from './fleet-metrics.js';
+import { FleetView } from './fleet-view.js';
+import { loadHistograms } from './histograms.js';
+import { ALL, BOTTLENECKS } from './listeners.js';
+import { MetricsEngine, PUBLISH_INTERVAL_MS } from './metrics-engine.js';
+
+/** What to listen to. */
+export interface MetricsFilter {
+  /** One function; default all functions. */
+  readonly functionName?: string | undefined;
+  /** Its workflow; default the module's `workflowId`. */
+  readonly workflowId?: string | undefined;
+}
+
+/** How long {@link FunctionsMetrics.snapshot} looks. */
+export interface SnapshotOptions extends MetricsFilter {
+  /** Milliseconds from 0 to 60 000; default 1 500: everybody has reported twice then, and there are rates. */
+  readonly measureMs?: number | undefined;
+}
+
+/** Takes what came on a channel of a function. */
+type Hear = (ref: FunctionRef, data: unknown) => void;
+
+const DEFAULT_MEASURE_MS = 1_500;
+const MAX_MEASURE_MS = 60_000;
+const HOLD_INTERVAL_MS = 60_000;
+const FILTER_FIELDS = new Set(['functionName', 'workflowId']);
+const SNAPSHOT_FIELDS = new Set([...FILTER_FIELDS, 'measureMs']);
+
+/**
+ * What all processes measure, in one view. Processes measure and publish while somebody listens, and nothing is paid
+ * for otherwise; so counts and latencies are since somebody began to listen (or since the start, where the option
+ * `metrics` is on).
+ *
+ * @example
+ * ```ts
+ * const { functions } = await metrics.snapshot({ functionName: 'resize', workflowId: 'media' });
+ *
+ * @Sse('metrics')
+ * stream() { return this.metrics.watch().pipe(map((data) => ({ data }))); }
+ * ```
+ */
+@Injectable()
+export class FunctionsMetrics {
+  private readonly open = new Set<() => void>();
+  private closed = false;
+
+  constructor(
+    @Inject(MetricsEngine) private readonly engine: MetricsEngine,
+    @Inject(NotificationManager) private readonly notifications: NotificationManager,
+    @Inject(KEYS) private readonly keys: Keys,
+    @Inject(SETTINGS) private readonly settings: Settings,
+    @Inject(CLOCK) private readonly clock: Clock,
+  ) {}
+
+  /**
+   * The fleet's metrics after listening for `measureMs` (1 500).
+   *
+   * @throws InvalidArgumentError, InvalidNameError, ClosedError
+   * @throws BackendUnavailableError, BackendRefusedError it could not listen
+   */
+  async snapshot(options: SnapshotOptions = {}): Promise<FleetMetrics> {
+    const ref = this.check(options, SNAPSHOT_FIELDS);
+    const { measureMs = DEFAULT_MEASURE_MS } = options;
+    if (!Number.isInteger(measureMs) || measureMs < 0 || measureMs > MAX_MEASURE_MS)
+      throw new InvalidArgumentError(
+        'measureMs',
+        show(measureMs),
+        `whole milliseconds from 0 to ${MAX_MEASURE_MS}`,
+      );
+    const view = new FleetView(this.clock);
+    const end = await this.listen('metrics', ref, (heard, data) => view.hear(heard, data));
+    const ending = new AbortController();
+    const cancel = (): void => ending.abort();
+    this.open.add(cancel);
+    try {
+      await pause(this.clock, measureMs, ending.signal);
+      if (this.closed) throw new ClosedError('FunctionsMetrics');
+      return await this.merge(view);
+    } finally {
+      this.open.delete(cancel);
+      await end();
+    }
+  }
+
+  /**
+   * The fleet's metrics once a second, for as long as there is a subscriber; each has a subscription of its own.
+   * Errors as {@link snapshot}; it completes when the application ends.
+   *
+   * @throws InvalidArgumentError, InvalidNameError at once
+   */
+  watch(filter: MetricsFilter = {}): Observable<FleetMetrics> {
+    const ref = this.check(filter, FILTER_FIELDS);
+    return this.observe<FleetMetrics>('metrics', ref, (subscriber) => {
+      const view = new FleetView(this.clock);
+      const tell = (): void => {
+        this.merge(view).then(
+          (metrics) => subscriber.next(metrics),
+          (error: unknown) => subscriber.error(error),
+        );
+      };
+      const timer = this.clock.every(PUBLISH_INTERVAL_MS, tell);
+      return { hear: (about, data) => view.hear(about, data), end: () => timer.cancel() };
+    });
+  }
+
+  /**
+   * Bottlenecks as they begin, last and end, for as long as there is a subscriber. The supervisor finds them, so one
+   * process at least has to take part in the supervision. Errors as {@link snapshot}.
+   *
+   * @throws InvalidArgumentError, InvalidNameError at once
+   */
+  bottlenecks(filter: MetricsFilter = {}): Observable<BottleneckNotification> {
+    const ref = this.check(filter, FILTER_FIELDS);
+    return this.observe<BottleneckNotification>('bottleneck', ref, (subscriber) => ({
+      hear: (about, data) => {
+        const news = parseBottleneck(about, data);
+        if (!isMalformed(news)) return subscriber.next(news);
+        const channel = this.keys.unprefixed(this.keys.telemetry('bottleneck', about));
+        this.notifications.noteDropped(channel, news.malformed);
+      },
+      end: () => undefined,
+    }));
+  }
+
+  /** Ends every watch; the module calls it. */
+  close(): void {
+    this.closed = true;
+    for (const end of [...this.open]) end();
+  }
+
+  /** Listens for as long as there is a subscriber; `begin` says with what, and what to end then. */
+  private observe<T>(
+    type: TelemetryType,
+    ref: FunctionRef | undefined,
+    begin: (subscriber: Subscriber<T>) => { readonly hear: Hear; readonly end: () => void },
+  ): Observable<T> {
+    return new Observable<T>((subscriber) => {
+      const { hear, end } = begin(subscriber);
+      const complete = (): void => subscriber.complete();
+      const listening = this.listen(type, ref, hear);
+      listening.catch((error: unknown) => subscriber.error(error));
+      this.open.add(complete);
+      return () => {
+        this.open.delete(complete);
+        end();
+        listening.then((stop) => stop()).catch(() => undefined);
+      };
+    });
+  }
+
+  private async merge(view: FleetView): Promise<FleetMetrics> {
+    return view.merge(await loadHistograms(), Math.round(this.engine.process.redisNow()));
+  }
+
+  private async listen(
+    type: TelemetryType,
+    ref: FunctionRef | undefined,
+    hear: Hear,
+  ): Promise<() => Promise<void>> {
+    if (this.closed) throw new ClosedError('FunctionsMetrics');
+    const read = ({ channel, data }: ChannelMessage): void => {
+      const heard = this.keys.parseTelemetry(type, this.keys.prefix + channel);
+      if (heard !== undefined && !isProbe(data)) hear(heard, data);
+    };
+    // Who listens wants the process to go on: no timer of the library keeps it, and in memory nothing else does.
+    const hold = setInterval(() => undefined, HOLD_INTERVAL_MS);
+    try {
+      // The subscription first: what is published the moment that somebody listens should be heard.
+      const subscription = await this.subscribe(type, ref, read);
+      const stop = this.engine.listen(type === 'bottleneck' ? BOTTLENECKS : (ref?.id ?? ALL));
+      return async () => {
+        clearInterval(hold);
+        stop();
+        await subscription.unsubscribe();
+      };
+    } catch (error) {
+      clearInterval(hold);
+      throw error;
+    }
+  }
+
+  private subscribe(
+    type: TelemetryType,
+    ref: FunctionRef | undefined,
+    hear: (message: ChannelMessage) => void,
+  ): Promise<Subscription> {
+    return ref === undefined
+      ? this.notifications.subscribePattern(
+          this.keys.unprefixedPattern(this.keys.allTelemetry(type)),
+          hear,
+        )
+      : this.notifications.subscribe(this.keys.unprefixed(this.keys.telemetry(type, ref)), hear);
+  }
+
+  private check(filter: MetricsFilter, fields: ReadonlySet<string>): FunctionRef | undefined {
+    if (!isRecord(filter)) throw new InvalidArgumentError('filter', show(filter), 'an object');
+    assertKnownKeys(filter, fields, (key) => `filter.${key}`);
+    const { functionName, workflowId } = filter as MetricsFilter;
+    if (functionName !== undefined)
+      return functionRef(functionName, workflowId ?? this.settings.workflowId);
+    if (workflowId === undefined) return undefined;
+    throw new InvalidArgumentError('workflowId', show(workflowId), 'given with a functionName');
+  }
+}
