@@ -243,8 +243,11 @@ describe('a save', () => {
       code: 'BACKEND_UNAVAILABLE',
     });
     proxy.accept();
-    // Its session's, and that of the handler.
-    await eventually('it subscribes', () => app.get(NotificationManager).stats().channels === 2);
+    const channel = `${fleet.prefix}workflow:saved:w`;
+    await eventually('it subscribes', async () => {
+      const [, subscribers] = await fleet.redis.pubsub('NUMSUB', channel);
+      return subscribers === 1;
+    });
     await eventually('it is connected', () => app.get(NotificationManager).state === 'connected');
     await notifier.notifySaved('w', 'now');
     await eventually('it is heard', () => heard.length > 0);
