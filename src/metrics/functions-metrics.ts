@@ -30,14 +30,14 @@ export interface MetricsFilter {
 
 /** How long {@link FunctionsMetrics.snapshot} looks. */
 export interface SnapshotOptions extends MetricsFilter {
-  /** Milliseconds from 0 to 60 000; default 1 500: everybody has reported twice then, and there are rates. */
+  /** Milliseconds from 0 to 60 000; default 2 200: everybody has reported twice then, and there are rates. */
   readonly measureMs?: number | undefined;
 }
 
 /** Takes what came on a channel of a function. */
 type Hear = (ref: FunctionRef, data: unknown) => void;
 
-const DEFAULT_MEASURE_MS = 1_500;
+const DEFAULT_MEASURE_MS = 2_200;
 const MAX_MEASURE_MS = 60_000;
 const HOLD_INTERVAL_MS = 60_000;
 const FILTER_FIELDS = new Set(['functionName', 'workflowId']);
@@ -70,7 +70,7 @@ export class FunctionsMetrics {
   ) {}
 
   /**
-   * The fleet's metrics after listening for `measureMs` (1 500).
+   * The fleet's metrics after listening for `measureMs` (2 200).
    *
    * @throws InvalidArgumentError, InvalidNameError, ClosedError
    * @throws BackendUnavailableError, BackendRefusedError it could not listen

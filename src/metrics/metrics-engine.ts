@@ -20,6 +20,8 @@ import { StockListeners } from './stock-listeners.js';
 
 /** How often metrics are published while somebody listens. */
 export const PUBLISH_INTERVAL_MS = 1_000;
+/** Whatever others announce, nobody publishes out of turn sooner than this after the last time. */
+const MIN_GAP_MS = 250;
 /** Measuring goes on for so long when nobody listens any more: who comes back finds the counts that he left. */
 const LINGER_MS = 10_000;
 
@@ -39,7 +41,8 @@ export interface VitalsDuty {
  * Interleavings:
  * - A tick takes longer than a second (Redis is slow): the next one is left out.
  * - Closed while a tick is under way: what it still does fails or finds nothing, and no timer is left.
- * - Somebody begins to listen while measuring lingers: the counts go on under the same epoch.
+ * - Somebody begins to listen while measuring lingers, or while others listen to something else: the counts go on
+ *   under the same epoch, and the seconds begin anew, or a short look would be over before anything is said.
  */
 @Injectable()
 export class MetricsEngine {
@@ -56,6 +59,7 @@ export class MetricsEngine {
   private timer: Timer | undefined;
   private ticking: Promise<void> | undefined;
   private neededAt = 0;
+  private tickedAt = -Infinity;
   private always = false;
   private closed = false;
 
@@ -114,7 +118,9 @@ export class MetricsEngine {
   listen(subject: string): Dispose {
     const wish = { subject };
     this.wishes.add(wish);
-    this.wake();
+    // Known here at once, so that this process, too, reports at once.
+    this.listeners.announced({ subjects: [subject], vitals: false }, this.clock.elapsed());
+    this.restart();
     return () => {
       this.wishes.delete(wish);
     };
@@ -132,13 +138,21 @@ export class MetricsEngine {
   }
 
   private hear(announcement: Announcement): void {
-    this.listeners.announced(announcement, this.clock.elapsed());
-    this.wake();
+    const now = this.clock.elapsed();
+    const isNew = this.listeners.isNews(announcement, now);
+    this.listeners.announced(announcement, now);
+    if (isNew && now - this.tickedAt >= MIN_GAP_MS) this.restart();
+    else this.wake();
+  }
+
+  private wake(): void {
+    if (this.timer === undefined) this.restart();
   }
 
   /** Ticks now, and each second from now on while there is a need. */
-  private wake(): void {
-    if (this.closed || this.timer !== undefined) return;
+  private restart(): void {
+    if (this.closed) return;
+    this.timer?.cancel();
     this.timer = this.clock.every(PUBLISH_INTERVAL_MS, () => this.tick());
     this.tick();
   }
@@ -159,6 +173,7 @@ export class MetricsEngine {
 
   private async tickOnce(): Promise<void> {
     const now = this.clock.elapsed();
+    this.tickedAt = now;
     const isAnyHeard = this.listeners.isAnyHeard(now);
     const areVitalsHeard = this.listeners.areVitalsHeard(now);
     const isDetecting = this.vitals?.isDetecting(this.listeners.areBottlenecksHeard(now)) ?? false;

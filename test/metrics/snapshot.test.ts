@@ -1,0 +1,56 @@
+import { afterEach, beforeEach, describe, expect, it, jest } from '@jest/globals';
+import type { INestApplicationContext } from '@nestjs/common';
+import { CLOCK } from '../../src/backend/tokens.js';
+import type { Clock } from '../../src/common/clock.js';
+import { EnhancedFunctionRegistry, FunctionsMetrics } from '../../src/index.js';
+import { MetricsEngine } from '../../src/metrics/metrics-engine.js';
+import { Fleet } from '../harness/apps.js';
+import { eventually } from '../harness/eventually.js';
+import { hosting } from '../harness/host.js';
+
+jest.setTimeout(60_000);
+
+let fleet: Fleet;
+
+beforeEach(() => {
+  fleet = new Fleet();
+});
+afterEach(() => fleet.close());
+
+const isHeard = (app: INestApplicationContext): boolean =>
+  app.get(MetricsEngine).listeners.isAnyHeard(app.get<Clock>(CLOCK).elapsed());
+
+/** Calls without a pause. */
+function calling(app: INestApplicationContext): { end: () => Promise<void> } {
+  let isOver = false;
+  const calls = (async () => {
+    while (!isOver) await app.get(EnhancedFunctionRegistry).call('work');
+  })();
+  return {
+    end: () => {
+      isOver = true;
+      return calls;
+    },
+  };
+}
+
+describe('a look now and then', () => {
+  it('has everybody and the rates, each time, however the seconds of those who still measure fall', async () => {
+    const worker = await fleet.start({ providers: [hosting('work', () => 1)] });
+    const caller = await fleet.start({ options: { worker: false } });
+    const observer = await fleet.start({ options: { worker: false } });
+    const calls = calling(caller);
+    for (let look = 1; look <= 4; look += 1) {
+      const { functions } = await observer.get(FunctionsMetrics).snapshot();
+      const [work] = functions;
+      expect({ look, processes: work?.processes.length }).toEqual({ look, processes: 2 });
+      expect(work?.runsPerSecond).toBeGreaterThan(0);
+      expect(work?.callsPerSecond).toBeGreaterThan(0);
+      await eventually(
+        'nobody is heard to listen',
+        () => ![worker, caller, observer].some(isHeard),
+      );
+    }
+    await calls.end();
+  });
+});
