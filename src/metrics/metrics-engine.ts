@@ -39,7 +39,8 @@ export interface VitalsDuty {
  * Measures and publishes while somebody listens, and has neither a timer nor a probe otherwise.
  *
  * Interleavings:
- * - A tick takes longer than a second (Redis is slow): the next one is left out.
+ * - A tick takes longer than a second (Redis is slow): the next one is left out. Somebody begins to listen meanwhile:
+ *   another one follows at once, for this one may have said who listens already.
  * - Closed while a tick is under way: what it still does fails or finds nothing, and no timer is left.
  * - Somebody begins to listen while measuring lingers, or while others listen to something else: the counts go on
  *   under the same epoch, and the seconds begin anew, or a short look would be over before anything is said.
@@ -57,6 +58,7 @@ export class MetricsEngine {
   private readonly wishes = new Set<{ readonly subject: string }>();
   private vitals: VitalsDuty | undefined;
   private timer: Timer | undefined;
+  private soon: Timer | undefined;
   private ticking: Promise<void> | undefined;
   private neededAt = 0;
   private tickedAt = -Infinity;
@@ -128,7 +130,7 @@ export class MetricsEngine {
 
   async close(): Promise<void> {
     this.closed = true;
-    this.timer?.cancel();
+    this.cancelTimers();
     this.wishes.clear();
     await this.ticking;
     await this.vitals?.close();
@@ -141,8 +143,15 @@ export class MetricsEngine {
     const now = this.clock.elapsed();
     const isNew = this.listeners.isNews(announcement, now);
     this.listeners.announced(announcement, now);
-    if (isNew && now - this.tickedAt >= MIN_GAP_MS) this.restart();
+    if (isNew) this.restartSoon();
     else this.wake();
+  }
+
+  /** Many may begin to listen at once: they are served at once. */
+  private restartSoon(): void {
+    const waitMs = this.tickedAt + MIN_GAP_MS - this.clock.elapsed();
+    if (waitMs <= 0 || this.closed) return this.restart();
+    this.soon ??= this.clock.after(waitMs, () => this.restart());
   }
 
   private wake(): void {
@@ -152,20 +161,27 @@ export class MetricsEngine {
   /** Ticks now, and each second from now on while there is a need. */
   private restart(): void {
     if (this.closed) return;
-    this.timer?.cancel();
+    this.cancelTimers();
     this.timer = this.clock.every(PUBLISH_INTERVAL_MS, () => this.tick());
-    this.tick();
+    if (this.ticking === undefined) this.tick();
+    else void this.ticking.then(() => this.tick());
+  }
+
+  private cancelTimers(): void {
+    this.timer?.cancel();
+    this.soon?.cancel();
+    this.timer = this.soon = undefined;
   }
 
   /** Nobody has listened for a while. */
   private rest(): void {
-    this.timer?.cancel();
-    this.timer = undefined;
+    this.cancelTimers();
     this.vitals?.rest();
     if (!this.always) this.measurement.stop();
   }
 
   private tick(): void {
+    if (this.closed) return;
     this.ticking ??= this.tickOnce()
       .catch((error: unknown) => this.logger.debug(`no metrics this time: ${messageOf(error)}`))
       .finally(() => (this.ticking = undefined));

@@ -53,4 +53,22 @@ describe('a look now and then', () => {
     }
     await calls.end();
   });
+
+  it('has everybody within half a second, the one who looks included, whoever looked before', async () => {
+    const observer = await fleet.start({ options: { worker: false } });
+    const workers = await Promise.all(
+      [1, 2].map(() => fleet.start({ providers: [hosting('work', () => 1)] })),
+    );
+    const metrics = workers.map((worker) => worker.get(FunctionsMetrics));
+    for (let look = 1; look <= 4; look += 1) {
+      await observer.get(FunctionsMetrics).snapshot({ measureMs: 0 });
+      await eventually('they heard of it', () => workers.every(isHeard));
+      const { functions } = await (metrics[look % 2] as FunctionsMetrics).snapshot({
+        functionName: 'work',
+        measureMs: 500,
+      });
+      expect({ look, processes: functions[0]?.processes.length }).toEqual({ look, processes: 2 });
+      await eventually('nobody is heard to listen', () => ![...workers, observer].some(isHeard));
+    }
+  });
 });
