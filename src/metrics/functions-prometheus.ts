@@ -1,5 +1,5 @@
 import type * as prometheus from 'prom-client';
-import { InvalidOptionsError } from '../common/errors.js';
+import { explainMissing } from '../common/optional-package.js';
 import { Latencies } from './histograms.js';
 import type { MetricsEngine } from './metrics-engine.js';
 import {
@@ -49,7 +49,13 @@ export class FunctionsPrometheus {
 
   /** @throws InvalidOptionsError when there is no prom-client */
   static async create(engine: MetricsEngine): Promise<FunctionsPrometheus> {
-    const loaded = await import('prom-client').catch(explainMissing);
+    const loaded = await import('prom-client').catch(
+      explainMissing('prom-client', {
+        path: 'metrics',
+        value: 'asked for without the package prom-client',
+        allowed: 'true, or a path, when prom-client is installed (npm i prom-client)',
+      }),
+    );
     await engine.measureAlways();
     return new FunctionsPrometheus(
       (loaded as unknown as { default?: Library }).default ?? loaded,
@@ -117,17 +123,4 @@ function bucketsOf(name: string, latencies: Latencies): WrittenValue[] {
     { metricName: `${name}_sum`, value: sumMs / 1_000 },
     { metricName: `${name}_count`, value: count },
   ];
-}
-
-function explainMissing(error: unknown): never {
-  const { code, message } = Object(error) as Partial<NodeJS.ErrnoException>;
-  if (!/MODULE_NOT_FOUND$/.test(code ?? '') || message?.includes('prom-client') !== true)
-    throw error;
-  throw new InvalidOptionsError([
-    {
-      path: 'metrics',
-      value: 'on, without the package prom-client',
-      allowed: 'on when prom-client is installed (npm i prom-client)',
-    },
-  ]);
 }
