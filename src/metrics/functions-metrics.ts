@@ -13,7 +13,7 @@ import { functionRef, type FunctionRef } from '../protocol/function-ref.js';
 import { isRecord } from '../protocol/json.js';
 import type { Keys, TelemetryType } from '../protocol/keys.js';
 import { isProbe } from '../protocol/metrics.js';
-import { isMalformed } from '../protocol/notification.js';
+import { isMalformed, type Malformed } from '../protocol/notification.js';
 import type { FleetMetrics } from './fleet-metrics.js';
 import { FleetView } from './fleet-view.js';
 import { loadHistograms } from './histograms.js';
@@ -97,7 +97,7 @@ export class FunctionsMetrics {
     // Before it listens: the application may end meanwhile.
     this.open.add(cancel);
     try {
-      const stop = await this.listen('metrics', ref, (heard, data) => view.hear(heard, data));
+      const stop = await this.listen('metrics', ref, this.hearer(view));
       await pause(this.clock, measureMs, ending.signal).finally(stop);
       if (this.closed) throw new ClosedError('FunctionsMetrics');
       return await this.merge(view);
@@ -123,7 +123,7 @@ export class FunctionsMetrics {
         );
       };
       return {
-        hear: (about, data) => view.hear(about, data),
+        hear: this.hearer(view),
         begin: () => this.clock.every(PUBLISH_INTERVAL_MS, tell),
       };
     });
@@ -141,8 +141,7 @@ export class FunctionsMetrics {
       hear: (about, data) => {
         const news = parseBottleneck(about, data);
         if (!isMalformed(news)) return subscriber.next(news);
-        const channel = this.keys.unprefixed(this.keys.telemetry('bottleneck', about));
-        this.notifications.noteDropped(channel, news.malformed);
+        this.noteDropped('bottleneck', about, news);
       },
     }));
   }
@@ -151,6 +150,18 @@ export class FunctionsMetrics {
   close(): void {
     this.closed = true;
     for (const end of [...this.open]) end();
+  }
+
+  private hearer(view: FleetView): Hear {
+    return (about, data) => {
+      const problem = view.hear(about, data);
+      if (problem !== undefined) this.noteDropped('metrics', about, problem);
+    };
+  }
+
+  private noteDropped(type: TelemetryType, about: FunctionRef, { malformed }: Malformed): void {
+    const channel = this.keys.unprefixed(this.keys.telemetry(type, about));
+    this.notifications.noteDropped(channel, malformed);
   }
 
   /** Listens for as long as there is a subscriber. */

@@ -1,5 +1,6 @@
 import type * as prometheus from 'prom-client';
 import { explainMissing } from '../common/optional-package.js';
+import type { NotificationManager } from '../notifications/notification-manager.js';
 import { Latencies } from './histograms.js';
 import type { MetricsEngine } from './metrics-engine.js';
 import {
@@ -29,6 +30,7 @@ export class FunctionsPrometheus {
   private constructor(
     private readonly library: Library,
     private readonly engine: MetricsEngine,
+    notifications: NotificationManager,
   ) {
     this.registry = new library.Registry();
     for (const family of FAMILIES)
@@ -45,10 +47,19 @@ export class FunctionsPrometheus {
       'counter',
       () => [{ value: engine.measurement.meter?.unmeasured ?? 0 }],
     );
+    this.add(
+      'nestjs_functions_messages_dropped_total',
+      'Messages on the channels that were dropped: foreign, or of another version',
+      'counter',
+      () => [{ value: notifications.stats().dropped }],
+    );
   }
 
   /** @throws InvalidOptionsError when there is no prom-client */
-  static async create(engine: MetricsEngine): Promise<FunctionsPrometheus> {
+  static async create(
+    engine: MetricsEngine,
+    notifications: NotificationManager,
+  ): Promise<FunctionsPrometheus> {
     const loaded = await import('prom-client').catch(
       explainMissing('prom-client', {
         path: 'metrics',
@@ -60,6 +71,7 @@ export class FunctionsPrometheus {
     return new FunctionsPrometheus(
       (loaded as unknown as { default?: Library }).default ?? loaded,
       engine,
+      notifications,
     );
   }
 

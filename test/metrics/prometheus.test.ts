@@ -4,8 +4,15 @@ import { FastifyAdapter } from '@nestjs/platform-fastify';
 import { NestFactory } from '@nestjs/core';
 import { Counter, register } from 'prom-client';
 import request from 'supertest';
-import { EnhancedFunctionRegistry, FunctionError, type FunctionsOptions } from '../../src/index.js';
+import {
+  EnhancedFunctionRegistry,
+  FunctionError,
+  FunctionsMetrics,
+  NotificationManager,
+  type FunctionsOptions,
+} from '../../src/index.js';
 import { rootModule } from '../harness/apps.js';
+import { eventually } from '../harness/eventually.js';
 import { hosting } from '../harness/host.js';
 import { NestApps } from '../harness/nest-apps.js';
 
@@ -71,6 +78,7 @@ describe.each(['express', 'fastify'] as const)('Prometheus on %s', (adapter) => 
       [`nestjs_functions_run_duration_seconds_count{${labels}}`]: 4,
       [`nestjs_functions_backlog_calls{${labels}}`]: 0,
       nestjs_functions_unmeasured_total: 0,
+      nestjs_functions_messages_dropped_total: 0,
     });
     const sum = values[`nestjs_functions_call_duration_seconds_sum{${labels}}`] ?? 0;
     expect(sum > 0 && sum < 4).toBe(true);
@@ -95,6 +103,23 @@ describe('Prometheus', () => {
     await request(await app.getUrl())
       .get('/metrics')
       .expect(404);
+  });
+
+  it('counts what was dropped of what others reported', async () => {
+    apps = new NestApps();
+    const app = await start('express', { metrics: true });
+    const watch = app.get(FunctionsMetrics).watch().subscribe();
+    const scrape = async (): Promise<number | undefined> => {
+      const { text } = await request(await app.getUrl()).get('/metrics');
+      return valuesOf(text)['nestjs_functions_messages_dropped_total'];
+    };
+    const later = { type: 'metrics', version: 2 };
+    await eventually('it listens', async () => {
+      const channel = 'function:metrics:work:default';
+      return (await app.get(NotificationManager).publish(channel, later)) > 0;
+    });
+    await eventually('it is counted', async () => (await scrape()) === 1);
+    watch.unsubscribe();
   });
 
   it('is not there unless it is asked for', async () => {
