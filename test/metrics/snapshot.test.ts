@@ -1,8 +1,9 @@
 import { afterEach, beforeEach, describe, expect, it, jest } from '@jest/globals';
 import type { INestApplicationContext } from '@nestjs/common';
 import { CLOCK } from '../../src/backend/tokens.js';
-import type { Clock } from '../../src/common/clock.js';
+import { systemClock, type Clock } from '../../src/common/clock.js';
 import { EnhancedFunctionRegistry, FunctionsMetrics } from '../../src/index.js';
+import { ALL } from '../../src/metrics/listeners.js';
 import { MetricsEngine } from '../../src/metrics/metrics-engine.js';
 import { Fleet } from '../harness/apps.js';
 import { eventually } from '../harness/eventually.js';
@@ -52,6 +53,26 @@ describe('a look now and then', () => {
       );
     }
     await calls.end();
+  });
+
+  it('is known where it listens before anything is said of it', async () => {
+    const app = await fleet.start({ options: { worker: false } });
+    const stop = app.get(MetricsEngine).listen(ALL);
+    expect(isHeard(app)).toBe(true);
+    stop();
+  });
+
+  it('is told of at once, also when others began in the same moment', async () => {
+    const [app, other] = await Promise.all(
+      [1, 2].map(() => fleet.start({ options: { worker: false } })),
+    );
+    const engines = [app, other].map((one) => (one as INestApplicationContext).get(MetricsEngine));
+    const [own, far] = engines as [MetricsEngine, MetricsEngine];
+    const ids = ['a:x', 'b:x'];
+    const stops = ids.map((id) => own.listen(id));
+    const isKnown = (id: string): boolean => far.listeners.isHeard(id, systemClock.elapsed());
+    await eventually('both are known elsewhere', () => ids.every(isKnown), 700);
+    for (const stop of stops) stop();
   });
 
   it('has everybody within half a second, the one who looks included, whoever looked before', async () => {
