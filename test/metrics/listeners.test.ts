@@ -191,6 +191,10 @@ describe('a meter', () => {
     for (let i = 0; i < 100_000; i += 1) await call(meter, `f${i}`);
     expect(meter.all()).toHaveLength(MAX_MEASURED);
     expect(meter.unmeasured).toBe(100_000 - MAX_MEASURED);
+    const ref = functionRef('one too many', 'w');
+    const run = { code: undefined, kind: 'settle', attempt: 1, failures: 0 };
+    meter.ended(ref, { ...run, startedAt: meter.started(ref, 1) });
+    expect(meter.unmeasured).toBe(100_000 - MAX_MEASURED + 1);
     clock.tick(61_000);
     await call(meter, 'later');
     expect(meter.all().map(({ ref }) => ref.functionName)).toEqual(['later']);
