@@ -178,7 +178,7 @@ export class FunctionsMetrics {
       this.listen(type, ref, hear).then(
         (stop) => {
           // At once when the subscriber left meanwhile.
-          subscriber.add(() => void stop().catch(() => undefined));
+          subscriber.add(() => void stop());
           if (subscriber.closed) return;
           const timer = begin?.();
           subscriber.add(() => timer?.cancel());
