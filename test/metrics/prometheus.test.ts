@@ -13,7 +13,7 @@ import {
 } from '../../src/index.js';
 import { rootModule } from '../harness/apps.js';
 import { eventually } from '../harness/eventually.js';
-import { hosting } from '../harness/host.js';
+import { hosting, Stage } from '../harness/host.js';
 import { NestApps } from '../harness/nest-apps.js';
 
 jest.setTimeout(60_000);
@@ -27,12 +27,13 @@ afterEach(async () => {
 async function start(
   adapter: 'express' | 'fastify',
   options: FunctionsOptions,
+  others: unknown[] = [],
 ): Promise<INestApplication> {
   const work = hosting('work', ({ kind }: { kind?: string }) => {
     if (kind === 'broken') throw new FunctionError('BROKEN', 'it is');
     return 'done';
   });
-  const module = rootModule(apps.options(options), { providers: [work] });
+  const module = rootModule(apps.options(options), { providers: [work, ...others] });
   const settings = { logger: false, abortOnError: false } as const;
   const app = await (adapter === 'express'
     ? NestFactory.create(module, settings)
@@ -103,6 +104,34 @@ describe('Prometheus', () => {
     await request(await app.getUrl())
       .get('/metrics')
       .expect(404);
+  });
+
+  it('says in seconds how old the oldest call is, and how late the timers run', async () => {
+    apps = new NestApps();
+    const stage = new Stage();
+    const app = await start('express', { metrics: true }, [stage.as('held')]);
+    const beganAt = performance.now();
+    const call = app.get(EnhancedFunctionRegistry).call('held');
+    await stage.started();
+    const value = async (name: string): Promise<number> => {
+      const { text } = await request(await app.getUrl()).get('/metrics');
+      const [, seconds] = new RegExp(`^nestjs_functions_${name}.* (.*)$`, 'm').exec(text) ?? [];
+      return Number(seconds);
+    };
+    const oldest = await eventually('it has been there for a while', async () => {
+      const seconds = await value('backlog_oldest_seconds\\{function="held"');
+      return seconds > 0.1 && seconds;
+    });
+    expect(oldest).toBeLessThan((performance.now() - beganAt) / 1_000 + 0.05);
+    stage.finishAll();
+    await call;
+    // Milliseconds are whole.
+    await eventually('a timer was late, by less than a second', async () => {
+      const until = performance.now() + 200;
+      while (performance.now() < until);
+      const seconds = await value('event_loop_lag_seconds');
+      return seconds > 0 && seconds < 1;
+    });
   });
 
   it('counts what was dropped of what others reported', async () => {
