@@ -197,9 +197,12 @@ const PROVIDERS: Provider[] = [
   WorkflowEventRegistrar,
   {
     provide: FunctionsPrometheus,
-    inject: [SETTINGS, MetricsEngine],
-    useFactory: ({ metrics }: Settings, engine: MetricsEngine) =>
-      metrics === undefined ? undefined : FunctionsPrometheus.create(engine),
+    inject: [SETTINGS, MetricsEngine, NotificationManager],
+    useFactory: (
+      { metrics }: Settings,
+      engine: MetricsEngine,
+      notifications: NotificationManager,
+    ) => (metrics === undefined ? undefined : FunctionsPrometheus.create(engine, notifications)),
   },
   {
     provide: FunctionTracing,

@@ -42,7 +42,7 @@ export interface HealthOptions {
 
 /** The ready-made endpoint for Prometheus. */
 export interface MetricsOptions {
-  /** Default `/metrics`. */
+  /** Default `/metrics`; a `/` before it may be left out, as in a controller of Nest. */
   readonly path?: string;
 }
 

@@ -1,5 +1,6 @@
 import type { Clock } from '../common/clock.js';
 import { InvalidOptionsError } from '../common/errors.js';
+import { explainMissing } from '../common/optional-package.js';
 import type { Keys } from '../protocol/keys.js';
 import type { Backend } from './backend.js';
 import type { RedisSource } from './redis/redis-connection.js';
@@ -30,7 +31,13 @@ export async function createBackend(
   }
   if (typeof connection === 'function')
     return createCustom(connection as CustomBackend, keys, clock);
-  const { RedisBackend } = await import('./redis/redis-backend.js').catch(explainMissing);
+  const { RedisBackend } = await import('./redis/redis-backend.js').catch(
+    explainMissing('ioredis', {
+      path: 'connection',
+      value: 'a Redis, without the package ioredis',
+      allowed: 'a Redis when ioredis is installed (npm i ioredis), or memory:// without it',
+    }),
+  );
   return new RedisBackend(connection as RedisSource, keys);
 }
 
@@ -45,18 +52,6 @@ async function createCustom(create: CustomBackend, keys: Keys, clock: Clock): Pr
       path: 'connection',
       value: `a function whose result has no ${missing.join(', ')}`,
       allowed: 'a function that makes a backend: (keys, clock) => Backend',
-    },
-  ]);
-}
-
-function explainMissing(error: unknown): never {
-  const { code, message } = Object(error) as Partial<NodeJS.ErrnoException>;
-  if (!/MODULE_NOT_FOUND$/.test(code ?? '') || message?.includes("'ioredis'") !== true) throw error;
-  throw new InvalidOptionsError([
-    {
-      path: 'connection',
-      value: 'a Redis, without the package ioredis',
-      allowed: 'a Redis when ioredis is installed (npm i ioredis), or memory:// without it',
     },
   ]);
 }

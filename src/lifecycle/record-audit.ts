@@ -1,6 +1,7 @@
 import { Logger } from '@nestjs/common';
 import type { ProcessSession, WorkerStore } from '../backend/worker-store.js';
 import { messageOf } from '../common/text.js';
+import { takeInTurn } from '../common/turns.js';
 import { labelOf } from '../protocol/function-ref.js';
 import type { LocalRegistration } from './local-workers.js';
 import type { Membership } from './membership.js';
@@ -89,10 +90,4 @@ export class RecordAudit {
       await registrations.changeHealth(ref, workerId, status === 'ready', reason);
     } else registrations.adopt(registration, record);
   }
-}
-
-/** Up to `count` of them, each once, beginning where the last turn ended. */
-function takeInTurn<T>(all: readonly T[], turn: number, count: number): T[] {
-  const from = all.length === 0 ? 0 : turn % all.length;
-  return [...all.slice(from), ...all.slice(0, from)].slice(0, count);
 }

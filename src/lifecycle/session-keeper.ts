@@ -162,7 +162,7 @@ export class SessionKeeper {
     answeredAt: number,
   ): Promise<number> {
     const offsetMs = this.redisClock.note(session.epoch, joinedAt, answeredAt);
-    for (let sample = 1; sample < CLOCK_SAMPLES && !this.redisClock.isGood; sample += 1)
+    for (let sample = 1; sample < CLOCK_SAMPLES && !this.redisClock.isExact; sample += 1)
       await this.measuredHeartbeat(session);
     return this.redisClock.offsetMs ?? offsetMs;
   }

@@ -14,6 +14,7 @@ import { SAMPLE_INTERVAL_MS } from './backlog-trend.js';
 import { BottleneckDetector } from './bottleneck-detector.js';
 import { findingKey, type BottleneckFinding } from './bottleneck-finding.js';
 import { MetricsEngine, type VitalsDuty } from './metrics-engine.js';
+import { backlogOf } from './metrics-report.js';
 import type { ProcessMeter } from './process-meter.js';
 import { VitalsReporter } from './vitals-reporter.js';
 
@@ -119,9 +120,8 @@ export class BottleneckWatch implements VitalsDuty {
       const at = this.clock.elapsed();
       const now = this.engine.process.redisNow();
       for (const [index, ref] of refs.entries()) {
-        const { calls = 0, waiting = 0, since } = pressures[index] ?? {};
-        const oldestMs = since === undefined ? 0 : Math.max(0, Math.round(now - since));
-        detector.sample(ref, { at, calls, waiting, oldestMs });
+        const pressure = pressures[index];
+        if (pressure !== undefined) detector.sample(ref, { at, ...backlogOf(pressure, now) });
       }
       this.trouble.settle();
     } catch (error) {

@@ -1,6 +1,6 @@
 import type { Clock } from '../common/clock.js';
 import type { FunctionRef } from '../protocol/function-ref.js';
-import { isMalformed } from '../protocol/notification.js';
+import { isMalformed, type Malformed } from '../protocol/notification.js';
 import { parseMetrics, type LatencyRecord, type MetricsNotification } from '../protocol/metrics.js';
 import type { FleetMetrics, FunctionMetrics, ProcessMetrics } from './fleet-metrics.js';
 import type { HistogramLibrary } from './histograms.js';
@@ -29,25 +29,25 @@ export class FleetView {
 
   constructor(private readonly clock: Clock) {}
 
-  hear(ref: FunctionRef, data: unknown): void {
+  /** @returns what is wrong with it when it is no report */
+  hear(ref: FunctionRef, data: unknown): Malformed | undefined {
     const report = parseMetrics(ref, data);
     if (isMalformed(report)) {
       this.dropped += 1;
-      return;
+      return report;
     }
     const key = `${ref.id} ${report.processId}`;
     const known = this.reports.get(key);
-    if (known === undefined && this.reports.size >= MAX_REPORTS) {
+    const isWelcome =
+      known === undefined ? this.reports.size < MAX_REPORTS : isNewer(report, known.latest);
+    if (!isWelcome) {
       this.dropped += 1;
-      return;
-    }
-    if (known !== undefined && !isNewer(report, known.latest)) {
-      this.dropped += 1;
-      return;
+      return undefined;
     }
     const previous = known?.latest.epoch === report.epoch ? known.latest : undefined;
     if (previous !== undefined) this.lost += report.seq - previous.seq - 1;
     this.reports.set(key, { ref, latest: report, previous, heardAt: this.clock.elapsed() });
+    return undefined;
   }
 
   /** Everything that was heard, merged. */

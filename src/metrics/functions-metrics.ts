@@ -1,7 +1,7 @@
 import { Inject, Injectable } from '@nestjs/common';
 import { Observable, type Subscriber } from 'rxjs';
 import { CLOCK, KEYS, SETTINGS } from '../backend/tokens.js';
-import { pause, type Clock } from '../common/clock.js';
+import { pause, type Clock, type Timer } from '../common/clock.js';
 import { ClosedError, InvalidArgumentError } from '../common/errors.js';
 import { assertKnownKeys } from '../common/known-keys.js';
 import type { Settings } from '../common/settings.js';
@@ -13,7 +13,7 @@ import { functionRef, type FunctionRef } from '../protocol/function-ref.js';
 import { isRecord } from '../protocol/json.js';
 import type { Keys, TelemetryType } from '../protocol/keys.js';
 import { isProbe } from '../protocol/metrics.js';
-import { isMalformed } from '../protocol/notification.js';
+import { isMalformed, type Malformed } from '../protocol/notification.js';
 import type { FleetMetrics } from './fleet-metrics.js';
 import { FleetView } from './fleet-view.js';
 import { loadHistograms } from './histograms.js';
@@ -30,14 +30,21 @@ export interface MetricsFilter {
 
 /** How long {@link FunctionsMetrics.snapshot} looks. */
 export interface SnapshotOptions extends MetricsFilter {
-  /** Milliseconds from 0 to 60 000; default 1 500: everybody has reported twice then, and there are rates. */
+  /** Milliseconds from 0 to 60 000; default 2 200: everybody has reported twice then, and there are rates. */
   readonly measureMs?: number | undefined;
 }
 
 /** Takes what came on a channel of a function. */
 type Hear = (ref: FunctionRef, data: unknown) => void;
 
-const DEFAULT_MEASURE_MS = 1_500;
+/** What is done for one subscriber. */
+interface Observation {
+  readonly hear: Hear;
+  /** It listens from here on. */
+  readonly begin?: () => Timer;
+}
+
+const DEFAULT_MEASURE_MS = 2_200;
 const MAX_MEASURE_MS = 60_000;
 const HOLD_INTERVAL_MS = 60_000;
 const FILTER_FIELDS = new Set(['functionName', 'workflowId']);
@@ -70,13 +77,13 @@ export class FunctionsMetrics {
   ) {}
 
   /**
-   * The fleet's metrics after listening for `measureMs` (1 500).
+   * The fleet's metrics after listening for `measureMs` (2 200).
    *
    * @throws InvalidArgumentError, InvalidNameError, ClosedError
    * @throws BackendUnavailableError, BackendRefusedError it could not listen
    */
   async snapshot(options: SnapshotOptions = {}): Promise<FleetMetrics> {
-    const ref = this.check(options, SNAPSHOT_FIELDS);
+    const ref = this.check('options', options, SNAPSHOT_FIELDS);
     const { measureMs = DEFAULT_MEASURE_MS } = options;
     if (!Number.isInteger(measureMs) || measureMs < 0 || measureMs > MAX_MEASURE_MS)
       throw new InvalidArgumentError(
@@ -85,28 +92,28 @@ export class FunctionsMetrics {
         `whole milliseconds from 0 to ${MAX_MEASURE_MS}`,
       );
     const view = new FleetView(this.clock);
-    const end = await this.listen('metrics', ref, (heard, data) => view.hear(heard, data));
     const ending = new AbortController();
     const cancel = (): void => ending.abort();
+    // Before it listens: the application may end meanwhile.
     this.open.add(cancel);
     try {
-      await pause(this.clock, measureMs, ending.signal);
+      const stop = await this.listen('metrics', ref, this.hearer(view));
+      await pause(this.clock, measureMs, ending.signal).finally(stop);
       if (this.closed) throw new ClosedError('FunctionsMetrics');
       return await this.merge(view);
     } finally {
       this.open.delete(cancel);
-      await end();
     }
   }
 
   /**
-   * The fleet's metrics once a second, for as long as there is a subscriber; each has a subscription of its own.
-   * Errors as {@link snapshot}; it completes when the application ends.
+   * The fleet's metrics once a second from when it listens, for as long as there is a subscriber; each has a
+   * subscription of its own. Errors as {@link snapshot}; it completes when the application ends.
    *
    * @throws InvalidArgumentError, InvalidNameError at once
    */
   watch(filter: MetricsFilter = {}): Observable<FleetMetrics> {
-    const ref = this.check(filter, FILTER_FIELDS);
+    const ref = this.check('filter', filter, FILTER_FIELDS);
     return this.observe<FleetMetrics>('metrics', ref, (subscriber) => {
       const view = new FleetView(this.clock);
       const tell = (): void => {
@@ -115,8 +122,10 @@ export class FunctionsMetrics {
           (error: unknown) => subscriber.error(error),
         );
       };
-      const timer = this.clock.every(PUBLISH_INTERVAL_MS, tell);
-      return { hear: (about, data) => view.hear(about, data), end: () => timer.cancel() };
+      return {
+        hear: this.hearer(view),
+        begin: () => this.clock.every(PUBLISH_INTERVAL_MS, tell),
+      };
     });
   }
 
@@ -127,15 +136,13 @@ export class FunctionsMetrics {
    * @throws InvalidArgumentError, InvalidNameError at once
    */
   bottlenecks(filter: MetricsFilter = {}): Observable<BottleneckNotification> {
-    const ref = this.check(filter, FILTER_FIELDS);
+    const ref = this.check('filter', filter, FILTER_FIELDS);
     return this.observe<BottleneckNotification>('bottleneck', ref, (subscriber) => ({
       hear: (about, data) => {
         const news = parseBottleneck(about, data);
         if (!isMalformed(news)) return subscriber.next(news);
-        const channel = this.keys.unprefixed(this.keys.telemetry('bottleneck', about));
-        this.notifications.noteDropped(channel, news.malformed);
+        this.noteDropped('bottleneck', about, news);
       },
-      end: () => undefined,
     }));
   }
 
@@ -145,23 +152,39 @@ export class FunctionsMetrics {
     for (const end of [...this.open]) end();
   }
 
-  /** Listens for as long as there is a subscriber; `begin` says with what, and what to end then. */
+  private hearer(view: FleetView): Hear {
+    return (about, data) => {
+      const problem = view.hear(about, data);
+      if (problem !== undefined) this.noteDropped('metrics', about, problem);
+    };
+  }
+
+  private noteDropped(type: TelemetryType, about: FunctionRef, { malformed }: Malformed): void {
+    const channel = this.keys.unprefixed(this.keys.telemetry(type, about));
+    this.notifications.noteDropped(channel, malformed);
+  }
+
+  /** Listens for as long as there is a subscriber. */
   private observe<T>(
     type: TelemetryType,
     ref: FunctionRef | undefined,
-    begin: (subscriber: Subscriber<T>) => { readonly hear: Hear; readonly end: () => void },
+    observation: (subscriber: Subscriber<T>) => Observation,
   ): Observable<T> {
     return new Observable<T>((subscriber) => {
-      const { hear, end } = begin(subscriber);
+      const { hear, begin } = observation(subscriber);
       const complete = (): void => subscriber.complete();
-      const listening = this.listen(type, ref, hear);
-      listening.catch((error: unknown) => subscriber.error(error));
       this.open.add(complete);
-      return () => {
-        this.open.delete(complete);
-        end();
-        listening.then((stop) => stop()).catch(() => undefined);
-      };
+      subscriber.add(() => this.open.delete(complete));
+      this.listen(type, ref, hear).then(
+        (stop) => {
+          // At once when the subscriber left meanwhile.
+          subscriber.add(() => void stop());
+          if (subscriber.closed) return;
+          const timer = begin?.();
+          subscriber.add(() => timer?.cancel());
+        },
+        (error: unknown) => subscriber.error(error),
+      );
     });
   }
 
@@ -209,13 +232,21 @@ export class FunctionsMetrics {
       : this.notifications.subscribe(this.keys.unprefixed(this.keys.telemetry(type, ref)), hear);
   }
 
-  private check(filter: MetricsFilter, fields: ReadonlySet<string>): FunctionRef | undefined {
-    if (!isRecord(filter)) throw new InvalidArgumentError('filter', show(filter), 'an object');
-    assertKnownKeys(filter, fields, (key) => `filter.${key}`);
+  private check(
+    name: string,
+    filter: MetricsFilter,
+    fields: ReadonlySet<string>,
+  ): FunctionRef | undefined {
+    if (!isRecord(filter)) throw new InvalidArgumentError(name, show(filter), 'an object, or none');
+    assertKnownKeys(filter, fields, (key) => `${name}.${key}`);
     const { functionName, workflowId } = filter as MetricsFilter;
     if (functionName !== undefined)
       return functionRef(functionName, workflowId ?? this.settings.workflowId);
     if (workflowId === undefined) return undefined;
-    throw new InvalidArgumentError('workflowId', show(workflowId), 'given with a functionName');
+    throw new InvalidArgumentError(
+      'functionName',
+      `missing beside workflowId ${show(workflowId)}`,
+      "the function's name; without both, all functions",
+    );
   }
 }

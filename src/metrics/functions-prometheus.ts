@@ -1,5 +1,6 @@
 import type * as prometheus from 'prom-client';
-import { InvalidOptionsError } from '../common/errors.js';
+import { explainMissing } from '../common/optional-package.js';
+import type { NotificationManager } from '../notifications/notification-manager.js';
 import { Latencies } from './histograms.js';
 import type { MetricsEngine } from './metrics-engine.js';
 import {
@@ -29,6 +30,7 @@ export class FunctionsPrometheus {
   private constructor(
     private readonly library: Library,
     private readonly engine: MetricsEngine,
+    notifications: NotificationManager,
   ) {
     this.registry = new library.Registry();
     for (const family of FAMILIES)
@@ -45,15 +47,31 @@ export class FunctionsPrometheus {
       'counter',
       () => [{ value: engine.measurement.meter?.unmeasured ?? 0 }],
     );
+    this.add(
+      'nestjs_functions_messages_dropped_total',
+      'Messages on the channels that were dropped: foreign, or of another version',
+      'counter',
+      () => [{ value: notifications.stats().dropped }],
+    );
   }
 
   /** @throws InvalidOptionsError when there is no prom-client */
-  static async create(engine: MetricsEngine): Promise<FunctionsPrometheus> {
-    const loaded = await import('prom-client').catch(explainMissing);
+  static async create(
+    engine: MetricsEngine,
+    notifications: NotificationManager,
+  ): Promise<FunctionsPrometheus> {
+    const loaded = await import('prom-client').catch(
+      explainMissing('prom-client', {
+        path: 'metrics',
+        value: 'asked for without the package prom-client',
+        allowed: 'true, or a path, when prom-client is installed (npm i prom-client)',
+      }),
+    );
     await engine.measureAlways();
     return new FunctionsPrometheus(
       (loaded as unknown as { default?: Library }).default ?? loaded,
       engine,
+      notifications,
     );
   }
 
@@ -117,17 +135,4 @@ function bucketsOf(name: string, latencies: Latencies): WrittenValue[] {
     { metricName: `${name}_sum`, value: sumMs / 1_000 },
     { metricName: `${name}_count`, value: count },
   ];
-}
-
-function explainMissing(error: unknown): never {
-  const { code, message } = Object(error) as Partial<NodeJS.ErrnoException>;
-  if (!/MODULE_NOT_FOUND$/.test(code ?? '') || message?.includes('prom-client') !== true)
-    throw error;
-  throw new InvalidOptionsError([
-    {
-      path: 'metrics',
-      value: 'on, without the package prom-client',
-      allowed: 'on when prom-client is installed (npm i prom-client)',
-    },
-  ]);
 }

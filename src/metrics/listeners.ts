@@ -46,7 +46,12 @@ export class Listeners {
   private readonly known = new Map<string, Known>();
   private vitalsUntil = -Infinity;
 
-  announced({ subjects, vitals }: Announcement, now: number): void {
+  /** Whether somebody listens to what nobody listened to before. */
+  isNews({ subjects }: Pick<Announcement, 'subjects'>, now: number): boolean {
+    return subjects.some((subject) => !this.isNow(this.known.get(subject), now));
+  }
+
+  announced({ subjects, vitals }: Pick<Announcement, 'subjects' | 'vitals'>, now: number): void {
     if (vitals) this.vitalsUntil = now + HOLD_MS;
     for (const subject of subjects) this.of(subject).announcedUntil = now + HOLD_MS;
   }

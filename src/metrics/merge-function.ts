@@ -8,7 +8,7 @@ import type {
   WorkerMetrics,
 } from '../protocol/metrics.js';
 import type { FunctionMetrics, ProcessFunctionMetrics } from './fleet-metrics.js';
-import type { Latencies } from './histograms.js';
+import type { Latencies, LatencySummary } from './histograms.js';
 
 /** What one process reported of one function last, and before that. */
 export interface HeardReport {
@@ -30,11 +30,19 @@ export function mergeFunction(
 ): FunctionMetrics {
   const callers = reports.flatMap(({ latest }) => latest.caller ?? []);
   const workers = reports.flatMap(({ latest }) => latest.worker ?? []);
-  const merged = (records: readonly LatencyRecord[]): Latencies => {
+  const readIf = (record: LatencyRecord | undefined): Latencies =>
+    record === undefined ? empty() : read(record);
+  const merged = (parts: readonly Latencies[]): LatencySummary => {
     const all = empty();
-    for (const record of records) all.add(read(record));
-    return all;
+    for (const part of parts) all.add(part);
+    return all.summary();
   };
+  // Those of single processes are told, too: each is unpacked once.
+  const processes = reports.map((report) => ({
+    report,
+    roundTrip: readIf(report.latest.caller?.roundTrip),
+    run: readIf(report.latest.worker?.run),
+  }));
   const { functionName = '', workflowId = '' } = reports[0]?.ref ?? {};
   return {
     functionName,
@@ -53,18 +61,20 @@ export function mergeFunction(
     running: sum(workers, ({ running }) => running),
     queued: sum(workers, ({ queued }) => queued),
     backlog: lastBacklog(reports),
-    wait: merged(callers.map(({ wait }) => wait)).summary(),
-    roundTrip: merged(callers.map(({ roundTrip }) => roundTrip)).summary(),
-    queue: merged(workers.map(({ queue }) => queue)).summary(),
-    run: merged(workers.map(({ run }) => run)).summary(),
-    processes: reports.map((report) => processOf(report, empty, read)),
+    wait: merged(callers.map(({ wait }) => read(wait))),
+    roundTrip: merged(processes.map(({ roundTrip }) => roundTrip)),
+    queue: merged(workers.map(({ queue }) => read(queue))),
+    run: merged(processes.map(({ run }) => run)),
+    processes: processes.map(({ report, roundTrip, run }) =>
+      processOf(report, roundTrip.summary(), run.summary()),
+    ),
   };
 }
 
 function processOf(
   report: HeardReport,
-  empty: () => Latencies,
-  read: Read,
+  roundTrip: LatencySummary,
+  run: LatencySummary,
 ): ProcessFunctionMetrics {
   const { processId, workerId, timestamp, epoch, caller, worker } = report.latest;
   return {
@@ -80,8 +90,8 @@ function processOf(
     pending: caller?.pending ?? 0,
     running: worker?.running ?? 0,
     queued: worker?.queued ?? 0,
-    roundTrip: (caller === undefined ? empty() : read(caller.roundTrip)).summary(),
-    run: (worker === undefined ? empty() : read(worker.run)).summary(),
+    roundTrip,
+    run,
   };
 }
 

@@ -20,6 +20,8 @@ import { StockListeners } from './stock-listeners.js';
 
 /** How often metrics are published while somebody listens. */
 export const PUBLISH_INTERVAL_MS = 1_000;
+/** Whatever others announce, nobody publishes out of turn sooner than this after the last time. */
+const MIN_GAP_MS = 250;
 /** Measuring goes on for so long when nobody listens any more: who comes back finds the counts that he left. */
 const LINGER_MS = 10_000;
 
@@ -37,9 +39,11 @@ export interface VitalsDuty {
  * Measures and publishes while somebody listens, and has neither a timer nor a probe otherwise.
  *
  * Interleavings:
- * - A tick takes longer than a second (Redis is slow): the next one is left out.
+ * - A tick takes longer than a second (Redis is slow): the next one is left out. Somebody begins to listen meanwhile:
+ *   another one follows at once, for this one may have said who listens already.
  * - Closed while a tick is under way: what it still does fails or finds nothing, and no timer is left.
- * - Somebody begins to listen while measuring lingers: the counts go on under the same epoch.
+ * - Somebody begins to listen while measuring lingers, or while others listen to something else: the counts go on
+ *   under the same epoch, and the seconds begin anew, or a short look would be over before anything is said.
  */
 @Injectable()
 export class MetricsEngine {
@@ -54,8 +58,10 @@ export class MetricsEngine {
   private readonly wishes = new Set<{ readonly subject: string }>();
   private vitals: VitalsDuty | undefined;
   private timer: Timer | undefined;
+  private soon: Timer | undefined;
   private ticking: Promise<void> | undefined;
   private neededAt = 0;
+  private tickedAt = -Infinity;
   private always = false;
   private closed = false;
 
@@ -114,7 +120,9 @@ export class MetricsEngine {
   listen(subject: string): Dispose {
     const wish = { subject };
     this.wishes.add(wish);
-    this.wake();
+    // Known here at once, so that this process, too, reports at once.
+    this.listeners.announced({ subjects: [subject], vitals: false }, this.clock.elapsed());
+    this.restart();
     return () => {
       this.wishes.delete(wish);
     };
@@ -122,7 +130,7 @@ export class MetricsEngine {
 
   async close(): Promise<void> {
     this.closed = true;
-    this.timer?.cancel();
+    this.cancelTimers();
     this.wishes.clear();
     await this.ticking;
     await this.vitals?.close();
@@ -132,26 +140,48 @@ export class MetricsEngine {
   }
 
   private hear(announcement: Announcement): void {
-    this.listeners.announced(announcement, this.clock.elapsed());
-    this.wake();
+    const now = this.clock.elapsed();
+    const isNew = this.listeners.isNews(announcement, now);
+    this.listeners.announced(announcement, now);
+    if (isNew) this.restartSoon();
+    else this.wake();
+  }
+
+  /** Many may begin to listen at once: they are served at once. */
+  private restartSoon(): void {
+    const waitMs = this.tickedAt + MIN_GAP_MS - this.clock.elapsed();
+    if (waitMs <= 0 || this.closed) return this.restart();
+    this.soon ??= this.clock.after(waitMs, () => this.restart());
+  }
+
+  private wake(): void {
+    if (this.timer === undefined) this.restart();
   }
 
   /** Ticks now, and each second from now on while there is a need. */
-  private wake(): void {
-    if (this.closed || this.timer !== undefined) return;
+  private restart(): void {
+    if (this.closed) return;
+    this.cancelTimers();
     this.timer = this.clock.every(PUBLISH_INTERVAL_MS, () => this.tick());
-    this.tick();
+    if (this.ticking === undefined) this.tick();
+    else void this.ticking.then(() => this.tick());
+  }
+
+  private cancelTimers(): void {
+    this.timer?.cancel();
+    this.soon?.cancel();
+    this.timer = this.soon = undefined;
   }
 
   /** Nobody has listened for a while. */
   private rest(): void {
-    this.timer?.cancel();
-    this.timer = undefined;
+    this.cancelTimers();
     this.vitals?.rest();
     if (!this.always) this.measurement.stop();
   }
 
   private tick(): void {
+    if (this.closed) return;
     this.ticking ??= this.tickOnce()
       .catch((error: unknown) => this.logger.debug(`no metrics this time: ${messageOf(error)}`))
       .finally(() => (this.ticking = undefined));
@@ -159,6 +189,7 @@ export class MetricsEngine {
 
   private async tickOnce(): Promise<void> {
     const now = this.clock.elapsed();
+    this.tickedAt = now;
     const isAnyHeard = this.listeners.isAnyHeard(now);
     const areVitalsHeard = this.listeners.areVitalsHeard(now);
     const isDetecting = this.vitals?.isDetecting(this.listeners.areBottlenecksHeard(now)) ?? false;

@@ -2,6 +2,7 @@ import { Logger } from '@nestjs/common';
 import type { Clock } from '../common/clock.js';
 import { Complaint } from '../common/complaint.js';
 import { messageOf } from '../common/text.js';
+import { takeInTurn } from '../common/turns.js';
 import type { NotificationManager } from '../notifications/notification-manager.js';
 import type { FunctionRef } from '../protocol/function-ref.js';
 import type { Keys } from '../protocol/keys.js';
@@ -43,10 +44,9 @@ export class MetricsPublisher {
   }
 
   private next(heard: readonly Measured[]): Measured[] {
-    if (heard.length <= PUBLISHED_AT_ONCE) return [...heard];
-    const from = this.turn % heard.length;
-    this.turn = (from + PUBLISHED_AT_ONCE) % heard.length;
-    return [...heard, ...heard].slice(from, from + PUBLISHED_AT_ONCE);
+    const next = takeInTurn(heard, this.turn, PUBLISHED_AT_ONCE);
+    this.turn += next.length;
+    return next;
   }
 
   /** Who received it goes on to listen; where nobody did, nobody listens. */

@@ -141,7 +141,8 @@ function workerOf(fn: FunctionMeter, { running, queued }: FunctionLoad): WorkerM
   };
 }
 
-function backlogOf({ calls, waiting, since }: CallPressure, now: number): BacklogMetrics {
+/** A function's calls in Redis. @param now Redis's clock */
+export function backlogOf({ calls, waiting, since }: CallPressure, now: number): BacklogMetrics {
   const oldestMs = since === undefined ? 0 : Math.max(0, Math.round(now - since));
   return { calls, waiting, oldestMs };
 }

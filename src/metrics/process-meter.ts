@@ -66,8 +66,14 @@ export class ProcessMeter implements CallerProbe, WorkerProbe {
   }
 
   started(ref: FunctionRef, queuedMs: number): number {
-    this.of(ref)?.queue.record(queuedMs);
-    return this.clock.elapsed();
+    const now = this.clock.elapsed();
+    // Where there is no room, its end is counted.
+    const meter = this.hosted(ref);
+    if (meter !== undefined) {
+      meter.usedAt = now;
+      meter.queue.record(queuedMs);
+    }
+    return now;
   }
 
   ended(ref: FunctionRef, run: EndedRun): void {

@@ -3,6 +3,7 @@ import type { NotificationBus } from '../backend/notification-bus.js';
 import type { Clock } from '../common/clock.js';
 import { Complaint } from '../common/complaint.js';
 import { messageOf } from '../common/text.js';
+import { takeInTurn } from '../common/turns.js';
 import type { ListenerQuestion } from '../lifecycle/health-news.js';
 import { functionRef, type FunctionRef } from '../protocol/function-ref.js';
 import type { Keys, TelemetryType } from '../protocol/keys.js';
@@ -93,12 +94,9 @@ export class StockListeners implements ListenerQuestion {
 
   /** Functions whose turn it is. */
   private next(): FunctionRef[] {
-    const all = this.hosted();
-    const from = this.turn % Math.max(1, all.length);
-    this.turn = from + ASKED_AT_ONCE;
-    return all.length <= ASKED_AT_ONCE
-      ? [...all]
-      : [...all, ...all].slice(from, from + ASKED_AT_ONCE);
+    const next = takeInTurn(this.hosted(), this.turn, ASKED_AT_ONCE);
+    this.turn += next.length;
+    return next;
   }
 
   private ask(asked: Asked): void {
@@ -119,6 +117,5 @@ export class StockListeners implements ListenerQuestion {
 
 /** Others each time, so that each has its turn. */
 function someOf(all: readonly Asked[]): Asked[] {
-  const from = Math.floor(Math.random() * all.length);
-  return [...all.slice(from), ...all.slice(0, from)].slice(0, PROBED_AT_ONCE);
+  return takeInTurn(all, Math.floor(Math.random() * all.length), PROBED_AT_ONCE);
 }

@@ -95,6 +95,7 @@ function isKind(kind: unknown): kind is BottleneckNotification['kind'] {
   return typeof kind === 'string' && Object.hasOwn(FIGURES, kind);
 }
 
+/** Below zero, too: a backlog that is worked off grows by less than nothing. */
 function hasNumbers(value: Record<string, unknown>, fields: readonly string[]): boolean {
   return fields.every((field) => Number.isFinite(value[field]));
 }

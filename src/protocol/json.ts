@@ -169,3 +169,13 @@ function bringsProto(root: unknown): boolean {
 export function isRecord(value: unknown): value is Record<string, unknown> {
   return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
+
+/** Whether a value is a number as a counter or a time has it: finite, and not below zero. */
+export function isCount(value: unknown): value is number {
+  return typeof value === 'number' && Number.isFinite(value) && value >= 0;
+}
+
+/** Whether all of these members are counts. */
+export function hasCounts(value: Record<string, unknown>, fields: readonly string[]): boolean {
+  return fields.every((field) => isCount(value[field]));
+}

@@ -1,5 +1,5 @@
 import type { FunctionRef } from './function-ref.js';
-import { isRecord } from './json.js';
+import { hasCounts, isRecord } from './json.js';
 import type { Malformed } from './notification.js';
 
 /** Version of the packet; a reader drops others, and counts them. */
@@ -108,7 +108,7 @@ export function parseMetrics(ref: FunctionRef, data: unknown): MetricsNotificati
     if (typeof value !== 'string' || value === '' || value.length > 512)
       return { malformed: `${field} is missing` };
   }
-  if (!hasNumbers(data, ['epoch', 'seq', 'timestamp', 'eventLoopLagMs']))
+  if (!hasCounts(data, ['epoch', 'seq', 'timestamp', 'eventLoopLagMs']))
     return { malformed: 'epoch, seq, timestamp or eventLoopLagMs is not a number' };
   if (data['caller'] !== undefined && !isCaller(data['caller']))
     return { malformed: 'what it says of the caller is not complete' };
@@ -120,7 +120,7 @@ export function parseMetrics(ref: FunctionRef, data: unknown): MetricsNotificati
 function isCaller(value: unknown): boolean {
   return (
     isRecord(value) &&
-    hasNumbers(value, ['calls', 'waiting', 'oldestWaitMs', 'pending']) &&
+    hasCounts(value, ['calls', 'waiting', 'oldestWaitMs', 'pending']) &&
     isErrors(value['errors']) &&
     isLatency(value['wait']) &&
     isLatency(value['roundTrip'])
@@ -130,7 +130,7 @@ function isCaller(value: unknown): boolean {
 function isWorker(value: unknown): boolean {
   return (
     isRecord(value) &&
-    hasNumbers(value, ['runs', 'retries', 'handOvers', 'running', 'queued']) &&
+    hasCounts(value, ['runs', 'retries', 'handOvers', 'running', 'queued']) &&
     isErrors(value['errors']) &&
     isLatency(value['queue']) &&
     isLatency(value['run']) &&
@@ -139,7 +139,7 @@ function isWorker(value: unknown): boolean {
 }
 
 function isBacklog(value: unknown): boolean {
-  return isRecord(value) && hasNumbers(value, ['calls', 'waiting', 'oldestMs']);
+  return isRecord(value) && hasCounts(value, ['calls', 'waiting', 'oldestMs']);
 }
 
 function isErrors(value: unknown): boolean {
@@ -148,24 +148,17 @@ function isErrors(value: unknown): boolean {
   return (
     codes.length <= MAX_ERROR_CODES + 1 &&
     codes.every((code) => code.length <= MAX_CODE_LENGTH) &&
-    hasNumbers(value, codes)
+    hasCounts(value, codes)
   );
 }
 
 function isLatency(value: unknown): boolean {
   return (
     isRecord(value) &&
-    hasNumbers(value, ['count', 'sumMs', 'p50Ms', 'p99Ms', 'maxMs']) &&
+    hasCounts(value, ['count', 'sumMs', 'p50Ms', 'p99Ms', 'maxMs']) &&
     typeof value['hdr'] === 'string' &&
     value['hdr'].length <= MAX_HDR_LENGTH
   );
-}
-
-function hasNumbers(value: Record<string, unknown>, fields: readonly string[]): boolean {
-  return fields.every((field) => {
-    const number = value[field];
-    return typeof number === 'number' && Number.isFinite(number) && number >= 0;
-  });
 }
 
 /** The question whether somebody listens: an answer needs no more than to have received it. */

@@ -1,4 +1,4 @@
-import { decodeJson, isRecord } from './json.js';
+import { decodeJson, isCount, isRecord } from './json.js';
 import type { ChannelAddress, NotificationType } from './keys.js';
 
 /** Facts that every notification carries. */
@@ -114,10 +114,6 @@ function problemOf(address: ChannelAddress, data: Record<string, unknown>): stri
   if (!isCount(data['seq'])) return 'seq is not a number';
   if (!isCount(data['timestamp'])) return 'timestamp is not a number';
   return detailProblemOf(address.type, data);
-}
-
-function isCount(value: unknown): boolean {
-  return typeof value === 'number' && Number.isFinite(value) && value >= 0;
 }
 
 /** What is wrong with what news of this kind carry. A waiting call waits for it: no tables, no loops. */

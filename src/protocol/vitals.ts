@@ -1,4 +1,4 @@
-import { isRecord } from './json.js';
+import { hasCounts, isCount, isRecord } from './json.js';
 
 /** How a function does at a worker, over the last half second. */
 export interface WorkerVitals {
@@ -50,22 +50,13 @@ function isFunctionVitals(value: unknown): boolean {
   const { worker, caller } = value;
   const isWorker =
     worker === undefined ||
-    (isRecord(worker) &&
-      isCount(worker['runs']) &&
-      isCount(worker['medianMs']) &&
-      isCount(worker['running']) &&
-      isCount(worker['runningMs']));
+    (isRecord(worker) && hasCounts(worker, ['runs', 'medianMs', 'running', 'runningMs']));
   const isCaller =
-    caller === undefined ||
-    (isRecord(caller) && isCount(caller['waiting']) && isCount(caller['oldestWaitMs']));
+    caller === undefined || (isRecord(caller) && hasCounts(caller, ['waiting', 'oldestWaitMs']));
   return isWorker && isCaller;
 }
 
 /** The longest function id has about 4,600 characters. */
 function isText(value: unknown): value is string {
   return typeof value === 'string' && value !== '' && value.length <= 8_192;
-}
-
-function isCount(value: unknown): value is number {
-  return typeof value === 'number' && Number.isFinite(value) && value >= 0;
 }

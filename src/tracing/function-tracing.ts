@@ -1,5 +1,6 @@
 import type * as otel from '@opentelemetry/api';
-import { InvalidOptionsError, isFunctionsError } from '../common/errors.js';
+import { isFunctionsError } from '../common/errors.js';
+import { explainMissing } from '../common/optional-package.js';
 import type { Settings } from '../common/settings.js';
 import { messageOf } from '../common/text.js';
 import type { CallerProbe, CallProbes, FollowedCall, Invoke } from '../execution/call-probes.js';
@@ -42,7 +43,13 @@ export class FunctionTracing implements CallerProbe {
     address: string,
     probes: CallProbes,
   ): Promise<FunctionTracing> {
-    const api = await import('@opentelemetry/api').catch(explainMissing);
+    const api = await import('@opentelemetry/api').catch(
+      explainMissing('@opentelemetry/api', {
+        path: 'tracing',
+        value: 'true, without the package @opentelemetry/api',
+        allowed: 'true when @opentelemetry/api is installed (npm i @opentelemetry/api)',
+      }),
+    );
     const tracing = new FunctionTracing(api, settings, address);
     probes.addCaller(tracing);
     probes.wrap = (ref, invoke) => tracing.wrap(ref, invoke);
@@ -155,17 +162,4 @@ function serverOf(address: string): otel.Attributes {
   if (!/^rediss?:/.test(address) || !URL.canParse(address)) return {};
   const { hostname, port } = new URL(address);
   return { 'server.address': hostname, 'server.port': port === '' ? 6_379 : Number(port) };
-}
-
-function explainMissing(error: unknown): never {
-  const { code, message } = Object(error) as Partial<NodeJS.ErrnoException>;
-  if (!/MODULE_NOT_FOUND$/.test(code ?? '') || message?.includes('@opentelemetry/api') !== true)
-    throw error;
-  throw new InvalidOptionsError([
-    {
-      path: 'tracing',
-      value: 'true, without the package @opentelemetry/api',
-      allowed: 'true when @opentelemetry/api is installed (npm i @opentelemetry/api)',
-    },
-  ]);
 }

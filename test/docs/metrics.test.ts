@@ -35,6 +35,7 @@ describe('docs/metrics.md', () => {
     const ofProcess = [
       ['nestjs_functions_event_loop_lag_seconds', 'gauge'],
       ['nestjs_functions_unmeasured_total', 'counter'],
+      ['nestjs_functions_messages_dropped_total', 'counter'],
     ];
     expect(told).toEqual([...made, ...ofProcess]);
   });

@@ -4,16 +4,19 @@ import { Redis } from 'ioredis';
 import {
   EnhancedFunctionRegistry,
   FunctionsMetrics,
+  NotificationManager,
   type FleetMetrics,
   type MetricsNotification,
 } from '../../src/index.js';
 import { CallProbes } from '../../src/execution/call-probes.js';
+import { FunctionsPrometheus } from '../../src/metrics/functions-prometheus.js';
 import { MAX_MEASURED } from '../../src/metrics/process-meter.js';
 import { Fleet, redisUrl } from '../harness/apps.js';
 import { CommandLog } from '../harness/command-log.js';
 import { eventually } from '../harness/eventually.js';
 import { hosting } from '../harness/host.js';
 import { TestProcess } from '../harness/processes.js';
+import { TcpProxy } from '../harness/tcp-proxy.js';
 
 jest.setTimeout(90_000);
 
@@ -123,6 +126,37 @@ describe('the view of a fleet', () => {
     watch.end();
   });
 
+  it('is empty while Redis is away, and goes on with its counts when it is back', async () => {
+    const proxy = await TcpProxy.start(redisUrl());
+    try {
+      const app = await fleet.start({
+        options: { connection: proxy.url, metrics: true },
+        providers: [hosting('work', () => 1)],
+      });
+      const watch = watching(app);
+      await app.get(EnhancedFunctionRegistry).call('work');
+      await eventually('it reports', () => workOf(watch.last())?.runs === 1);
+      proxy.refuse();
+      await eventually('nobody is heard', () => watch.last().functions.length === 0, 20_000);
+      const scraped = await app.get(FunctionsPrometheus).text();
+      expect(scraped).toMatch(/^nestjs_functions_runs_total\{.*\} 1$/m);
+      expect(scraped).not.toMatch(/^nestjs_functions_backlog_calls\{/m);
+      proxy.accept();
+      await eventually('it reports again', () => workOf(watch.last())?.runs === 1, 20_000);
+      watch.end();
+      await fleet.stop(app);
+    } finally {
+      await proxy.close();
+    }
+  });
+
+  it('names no function that nobody reports', async () => {
+    const app = await fleet.start({ providers: [hosting('work', () => 1)] });
+    const metrics = app.get(FunctionsMetrics);
+    const { functions } = await metrics.snapshot({ functionName: 'wrok', measureMs: 500 });
+    expect(functions).toEqual([]);
+  });
+
   it('drops and counts what it cannot read, of a newer version too, and goes on', async () => {
     const app = await fleet.start({ providers: [hosting('work', () => 1)] });
     const watch = watching(app);
@@ -154,6 +188,7 @@ describe('the view of a fleet', () => {
     await eventually('it goes on', () => workOf(watch.last())?.runs === 1);
     expect(watch.last().processes.map(({ processId }) => processId)).not.toContain('newer');
     expect(watch.last().dropped).toBe(foreign.length + 1);
+    expect(app.get(NotificationManager).stats().dropped).toBe(foreign.length);
     watch.end();
   });
 });

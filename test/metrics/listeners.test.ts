@@ -9,6 +9,8 @@ import {
   MAX_NAMED,
   parseAnnouncement,
 } from '../../src/metrics/listeners.js';
+import { FunctionMeter } from '../../src/metrics/function-meter.js';
+import { MetricsPublisher } from '../../src/metrics/metrics-publisher.js';
 import { MAX_MEASURED, ProcessMeter } from '../../src/metrics/process-meter.js';
 import { PROBED_AT_ONCE, StockListeners } from '../../src/metrics/stock-listeners.js';
 import { functionRef } from '../../src/protocol/function-ref.js';
@@ -133,6 +135,47 @@ describe('the search for subscribers that do not say so', () => {
   });
 });
 
+describe('a process of more functions than are told of at once', () => {
+  const refs = Array.from({ length: 250 }, (_, i) => functionRef(`f${i}`, 'w'));
+  const keys = new Keys('p:');
+  const clock = new TestClock('frozen');
+
+  it('asks for each of them in turn', () => {
+    const stock = new StockListeners(
+      {} as never,
+      keys,
+      clock,
+      new Listeners(),
+      () => refs,
+      1,
+      () => undefined,
+    );
+    const turns = [1, 2, 3].map(() => stock.channels());
+    expect(turns.map((channels) => channels.length)).toEqual([200, 200, 200]);
+    expect(new Set(turns.flat()).size).toBe(500);
+  });
+
+  it('publishes each of them in turn', async () => {
+    const published: string[][] = [];
+    const library = await loadHistograms();
+    const subjects = refs.map((ref) => ({ meter: new FunctionMeter(ref, library) }));
+    const report = {
+      subjects: () => subjects,
+      write: (_: unknown, some: typeof subjects) => {
+        published.push(some.map(({ meter }) => meter.ref.id));
+        return Promise.resolve([]);
+      },
+    };
+    const listeners = new Listeners();
+    listeners.announced(said([ALL]), 0);
+    const frozen = { elapsed: () => 0 } as never;
+    const publisher = new MetricsPublisher({} as never, keys, frozen, listeners, report as never);
+    for (let turn = 1; turn <= 3; turn += 1) await publisher.publish({} as never);
+    expect(published.map((ids) => ids.length)).toEqual([100, 100, 100]);
+    expect(new Set(published.flat()).size).toBe(250);
+  });
+});
+
 describe('a meter', () => {
   const meterOn = async (clock: TestClock): Promise<ProcessMeter> =>
     new ProcessMeter(await loadHistograms(), clock, 1);
@@ -148,6 +191,10 @@ describe('a meter', () => {
     for (let i = 0; i < 100_000; i += 1) await call(meter, `f${i}`);
     expect(meter.all()).toHaveLength(MAX_MEASURED);
     expect(meter.unmeasured).toBe(100_000 - MAX_MEASURED);
+    const ref = functionRef('one too many', 'w');
+    const run = { code: undefined, kind: 'settle', attempt: 1, failures: 0 };
+    meter.ended(ref, { ...run, startedAt: meter.started(ref, 1) });
+    expect(meter.unmeasured).toBe(100_000 - MAX_MEASURED + 1);
     clock.tick(61_000);
     await call(meter, 'later');
     expect(meter.all().map(({ ref }) => ref.functionName)).toEqual(['later']);

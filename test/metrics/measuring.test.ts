@@ -4,6 +4,7 @@ import {
   EnhancedFunctionRegistry,
   FunctionError,
   FunctionsMetrics,
+  WorkflowNotifier,
   type FleetMetrics,
   type FunctionContext,
   type FunctionMetrics,
@@ -59,6 +60,9 @@ async function once<T>(what: string, find: () => T | undefined, fits: (value: T)
 
 const isMeasuring = (app: INestApplicationContext): boolean =>
   app.get(CallProbes).caller !== undefined && app.get(CallProbes).worker !== undefined;
+
+const hasProbe = (app: INestApplicationContext): boolean =>
+  app.get(CallProbes).caller !== undefined || app.get(CallProbes).worker !== undefined;
 
 describe.each(['redis', 'memory'])('what is measured on %s', (kind) => {
   const connection = (): { connection?: string } =>
@@ -153,7 +157,7 @@ describe('measuring', () => {
     const { functions } = await caller.get(FunctionsMetrics).snapshot();
     expect(functions).toMatchObject([{ functionName: 'work', calls: 0, runs: 0 }]);
     expect([isMeasuring(worker), isMeasuring(caller)]).toEqual([true, true]);
-    await eventually('it ends', () => !isMeasuring(worker) && !isMeasuring(caller), 20_000);
+    await eventually('it ends', () => ![worker, caller].some(hasProbe), 20_000);
   });
 
   it('counts from zero, under a higher epoch, when it begins anew', async () => {
@@ -167,5 +171,36 @@ describe('measuring', () => {
     const [before, after] = [first, second].map(({ functions }) => functions[0]?.processes[0]);
     expect(after).toMatchObject({ calls: 0, runs: 0 });
     expect(after?.since).toBeGreaterThan(before?.since ?? Infinity);
+  });
+
+  it('counts a call once that workers of another generation passed on', async () => {
+    fleet = new Fleet();
+    const stage = new Stage();
+    await fleet.start({
+      options: { concurrency: 1 },
+      providers: [stage.as({ name: 'a', workflowId: 'flow' })],
+    });
+    const caller = await fleet.start({ options: { worker: false } });
+    const group = await registry(caller).atGeneration('flow');
+    await caller.get(WorkflowNotifier).notifySaved('flow', 'new');
+    const later = await fleet.start({
+      providers: [hosting({ name: 'a', workflowId: 'flow' }, () => 'new')],
+    });
+    const watch = watching(caller);
+    await eventually('it measures', () => isMeasuring(later) && watch.of('a') !== undefined);
+    const calls = [group.call('a'), group.call('a')];
+    await stage.started();
+    await eventually('one is put aside', async () => {
+      return (await fleet.redis.exists(`${fleet.prefix}nf:{a:flow}:aside`)) === 1;
+    });
+    for (let run = 1; run <= 2; run += 1) (await stage.started(run)).outcome.resolve('x');
+    await Promise.all(calls);
+    const told = await once(
+      'all is told',
+      () => watch.of('a'),
+      ({ run, calls }) => run.count === 2 && calls === 2,
+    );
+    expect(told).toMatchObject({ runs: 2, handOvers: 0 });
+    watch.end();
   });
 });

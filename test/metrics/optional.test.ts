@@ -1,12 +1,21 @@
-import { afterEach, describe, expect, it } from '@jest/globals';
+import { afterEach, describe, expect, it, jest } from '@jest/globals';
 import { Module, type DynamicModule } from '@nestjs/common';
 import { NestFactory } from '@nestjs/core';
 import request from 'supertest';
-import { FunctionsMetrics, FunctionsModule } from '../../src/index.js';
-import { Fleet } from '../harness/apps.js';
+import {
+  FunctionsMetrics,
+  FunctionsModule,
+  NotificationManager,
+  type FleetMetrics,
+} from '../../src/index.js';
+import { Fleet, redisUrl } from '../harness/apps.js';
 import { caught } from '../harness/caught.js';
+import { eventually } from '../harness/eventually.js';
 import { NestApps } from '../harness/nest-apps.js';
 import { TestProcess } from '../harness/processes.js';
+import { TcpProxy } from '../harness/tcp-proxy.js';
+
+jest.setTimeout(30_000);
 
 const start = (options: object): TestProcess =>
   TestProcess.start('without-peers.ts', { OPTIONS: JSON.stringify(options) });
@@ -19,7 +28,10 @@ describe('an application without the packages that metrics and traces need', () 
   });
 
   it.each([
-    [{ metrics: true }, 'npm i prom-client'],
+    [
+      { metrics: true },
+      'metrics = asked for without the package prom-client: true, or a path, when prom-client is installed (npm i prom-client)',
+    ],
     [{ tracing: true }, 'npm i @opentelemetry/api'],
   ])('is told what to install when it asks for %j', async (options, cure) => {
     const app = start(options);
@@ -100,10 +112,48 @@ describe('FunctionsMetrics', () => {
       ];
       for (const listen of listens) expect(caught(listen)).toMatchObject({ code });
     }
+    const said: [unknown, string][] = [
+      [null, 'options is null; allowed: an object, or none.'],
+      [{ fn: 'work' }, 'options.fn is an option that does not exist'],
+      [{ workflowId: 'w' }, 'functionName is missing beside workflowId "w"; allowed: '],
+    ];
+    for (const [options, text] of said)
+      await expect(metrics.snapshot(options as never)).rejects.toThrow(text);
+    expect(() => metrics.watch(null as never)).toThrow('filter is null');
     for (const measureMs of [-1, 0.5, 60_001, '1', NaN])
       await expect(metrics.snapshot({ measureMs } as never)).rejects.toMatchObject({
         code: 'INVALID_ARGUMENT',
       });
+  });
+
+  it('ends a look that has not begun to listen yet, when the application ends', async () => {
+    const metrics = (await fleet.start()).get(FunctionsMetrics);
+    const looking = metrics.snapshot({ measureMs: 60_000 });
+    metrics.close();
+    await expect(looking).rejects.toMatchObject({ code: 'CLOSED' });
+  });
+
+  it('tells a watch nothing, and then why, when it cannot listen', async () => {
+    const proxy = await TcpProxy.start(redisUrl());
+    try {
+      const app = await fleet.start({ options: { connection: proxy.url, worker: false } });
+      proxy.refuse();
+      await eventually('Redis is missed', () => app.get(NotificationManager).state !== 'connected');
+      const views: FleetMetrics[] = [];
+      const watched = new Promise<unknown>((resolve) =>
+        app
+          .get(FunctionsMetrics)
+          .watch()
+          .subscribe({ next: (metrics) => views.push(metrics), error: resolve }),
+      );
+      expect(await watched).toMatchObject({ code: 'BACKEND_UNAVAILABLE' });
+      expect(views).toEqual([]);
+      proxy.accept();
+      await eventually('Redis is back', () => app.get(NotificationManager).state === 'connected');
+    } finally {
+      await fleet.close();
+      await proxy.close();
+    }
   });
 
   it('completes its watches, and refuses new ones, when the application ends', async () => {

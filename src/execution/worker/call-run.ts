@@ -318,7 +318,9 @@ export class CallRun implements RunningCall, EchoSource, ContextChannel {
     this.context.finish();
     this.surroundings.active.delete(this);
     if (this.lost) return;
-    this.surroundings.probes.worker?.ended(this.lane.ref, this.ended(ending));
+    // One that is passed on has not begun.
+    if (ending.kind !== 'pass')
+      this.surroundings.probes.worker?.ended(this.lane.ref, this.ended(ending));
     const { callId } = this.entry;
     const final = ending.reply === '' ? { ...ending, reply: this.answer } : ending;
     // An answer that Redis has not confirmed goes along once more: the caller takes the first.
