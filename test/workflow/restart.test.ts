@@ -16,6 +16,7 @@ import type { Backend } from '../../src/backend/backend.js';
 import { BACKEND } from '../../src/backend/tokens.js';
 import { functionRef } from '../../src/protocol/function-ref.js';
 import { Fleet, redisUrl } from '../harness/apps.js';
+import { CapturedLog } from '../harness/captured-log.js';
 import { createDeferred } from '../harness/deferred.js';
 import { eventually } from '../harness/eventually.js';
 import { hosting, Stage } from '../harness/host.js';
@@ -479,6 +480,29 @@ describe('a restart', () => {
     expect(isDone).toBe(false);
     await host('w3');
     expect((await restart).restarted).toHaveLength(2);
+  });
+
+  it('goes on when the process that loads is closed, and another one is started', async () => {
+    const hosts: Host[] = [];
+    let closing: Promise<void> | undefined;
+    const close = async (): Promise<void> => {
+      if (closing !== undefined) return;
+      const { app } = hosts.find(({ reloads }) => reloads.length > 0) as Host;
+      closing = fleet.stop(app);
+      await eventually('it closes', () => app.get(WorkerCoordinator).state !== 'active');
+    };
+    for (const id of ['w1', 'w2']) hosts.push(await host(id, {}, close));
+    const log = new CapturedLog();
+    try {
+      const restart = registryOf(await leader()).coordinateRestart('flow');
+      await eventually('it is closing', () => closing !== undefined);
+      await closing;
+      await host('w3');
+      expect((await restart).restarted).toHaveLength(2);
+    } finally {
+      log.release();
+    }
+    expect(log.of('error', 'WORKFLOW')).toEqual([]);
   });
 
   it('of a workflow without workers is done at once', async () => {
