@@ -92,7 +92,9 @@ export class WorkflowEvents {
       source: 'restart',
     };
     const failures: unknown[] = [];
-    for (const listener of this.listenersOf('restarting', workflowId)) {
+    const listeners = this.listenersOf('restarting', workflowId);
+    if (listeners.length === 0) this.logger.warn(loadsNothing(workflowId));
+    for (const listener of listeners) {
       try {
         await listener.handle(event);
       } catch (error) {
@@ -199,4 +201,11 @@ export class WorkflowEvents {
   private seenOf(workflowId: string): number {
     return this.seen.get(workflowId) ?? -1;
   }
+}
+
+function loadsNothing(workflowId: string): string {
+  return (
+    `workflow ${workflowId} restarts, and this process loads nothing anew: none of its methods has ` +
+    `@OnWorkflowEvent('restarting', '${workflowId}'). Add one, or set restart: 'exit'.`
+  );
 }

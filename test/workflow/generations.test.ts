@@ -246,6 +246,9 @@ describe('a call that is bound to a generation', () => {
     const late = await group.call('a', {}, { readinessTimeoutMs: 50 }).catch((e: unknown) => e);
     expect(late).toMatchObject({ code: 'READINESS_TIMEOUT' });
     expect((late as Error).message).toContain('w1 has loaded 0');
+    const nobody = group.call('misspelt', {}, { readinessTimeoutMs: 50 });
+    await expect(nobody).rejects.toThrow('no worker ever registered a function of this name');
+    await expect(nobody).rejects.not.toThrow('generation');
     await expect(group.call('a', {}, { ifUnavailable: 'fail' })).rejects.toMatchObject({
       code: 'NO_WORKER',
     });

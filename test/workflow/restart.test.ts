@@ -237,7 +237,7 @@ describe.each(connections(redisUrl()))('a restart of a workflow, on $title', ({ 
 
   it('stops when a process cannot load: that one works as it did, and the others are left alone', async () => {
     const fail = (): never => {
-      throw new Error('no such version');
+      throw new Error('no such version.');
     };
     const hosts: Host[] = [];
     for (const id of ['w1', 'w2']) hosts.push(await host(id, { connection }, fail));
@@ -245,7 +245,7 @@ describe.each(connections(redisUrl()))('a restart of a workflow, on $title', ({ 
     await app.get(WorkflowNotifier).notifySaved('flow');
     const error = await failed(registryOf(app).coordinateRestart('flow'));
     expect(error).toMatchObject({ code: 'RESTART_FAILED' });
-    expect((error as Error).message).toContain('no such version');
+    expect((error as Error).message).toContain('no such version. When');
     expect(hosts.map(({ reloads }) => reloads.length).sort()).toEqual([0, 1]);
     await registryOf(app).waitForWorkflow('flow');
     const { workers } = await backendOf(app).workers.snapshot(functionRef('a', 'flow'));
@@ -506,8 +506,34 @@ describe('a restart', () => {
   });
 
   it('of a workflow without workers is done at once', async () => {
-    const report = await registryOf(await leader()).coordinateRestart('nothing');
-    expect(report.restarted).toEqual([]);
+    const app = await leader();
+    const log = new CapturedLog();
+    try {
+      expect((await registryOf(app).coordinateRestart('nothing')).restarted).toEqual([]);
+    } finally {
+      log.release();
+    }
+    // Its name may be misspelt.
+    expect(log.of('warn', 'WORKFLOW')).toEqual([expect.stringContaining('workflow nothing')]);
+  });
+
+  it('says in the log of a process that it loads nothing anew', async () => {
+    const providers = [
+      hosting({ name: 'a', workflowId: 'flow' }, () => 1),
+      // Of another workflow: the module's.
+      hearing('restarting', undefined, () => undefined),
+    ];
+    await fleet.start({ options: { workerId: 'w1' }, providers });
+    const app = await leader();
+    const log = new CapturedLog();
+    try {
+      await registryOf(app).coordinateRestart('flow', { allowInterruption: true });
+    } finally {
+      log.release();
+    }
+    expect(log.of('warn', 'WORKFLOW')).toEqual([
+      expect.stringContaining("@OnWorkflowEvent('restarting', 'flow')"),
+    ]);
   });
 
   it.each<[string, RestartOptions]>([
