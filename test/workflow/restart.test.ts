@@ -67,6 +67,17 @@ async function leader(options: FunctionsOptions = {}): Promise<INestApplicationC
   return fleet.start({ options: { worker: false, ...options } });
 }
 
+const leadKey = (): string => `${fleet.prefix}nf:workflow:{flow}:restart`;
+
+/** Takes the lead away from whoever has it. */
+const takeLead = (): Promise<unknown> =>
+  fleet.redis.set(
+    leadKey(),
+    JSON.stringify({ restartId: 'other', holder: 'somebody' }),
+    'PX',
+    60_000,
+  );
+
 const failed = (work: Promise<unknown>): Promise<unknown> =>
   work.then(
     () => 'done',
@@ -85,7 +96,7 @@ async function orderByHand(worker: Host, restartId: unknown): Promise<void> {
     data: { type: 'restart', restartId, workflowId: 'flow' },
   });
   const lead = JSON.stringify({ restartId, holder: 'somebody' });
-  await fleet.redis.set(`${fleet.prefix}nf:workflow:{flow}:restart`, lead, 'PX', 60_000);
+  await fleet.redis.set(leadKey(), lead, 'PX', 60_000);
   await bus.publish(`${fleet.prefix}nf:process:${processOf(worker)}`, packet);
   await bus.publish(`${fleet.prefix}behind`, packet);
   await heard.promise;
@@ -424,20 +435,46 @@ describe('a restart', () => {
 
   it('ends before its next process when it loses the lead', async () => {
     const hosts: Host[] = [];
-    const takeLead = async (): Promise<unknown> =>
-      fleet.redis.set(
-        `${fleet.prefix}nf:workflow:{flow}:restart`,
-        JSON.stringify({ restartId: 'other', holder: 'somebody' }),
-        'PX',
-        60_000,
-      );
     for (const id of ['w1', 'w2']) hosts.push(await host(id, {}, takeLead));
     const error = await failed(registryOf(await leader()).coordinateRestart('flow'));
     expect(error).toMatchObject({ code: 'RESTART_FAILED' });
     expect((error as Error).message).toContain('lost the lead');
     expect(hosts.map(({ reloads }) => reloads.length).sort()).toEqual([0, 1]);
     // What it gives back is not the other one's.
-    expect(await fleet.redis.exists(`${fleet.prefix}nf:workflow:{flow}:restart`)).toBe(1);
+    expect(await fleet.redis.exists(leadKey())).toBe(1);
+  });
+
+  it('ends when it loses the lead, although a process still loads', async () => {
+    const gate = createDeferred();
+    const hosts: Host[] = [];
+    const hold = async (): Promise<void> => {
+      await takeLead();
+      await gate.promise;
+    };
+    for (const id of ['w1', 'w2']) hosts.push(await host(id, {}, hold));
+    const restart = registryOf(await leader()).coordinateRestart('flow');
+    await expect(restart).rejects.toMatchObject({ code: 'RESTART_FAILED' });
+    gate.resolve();
+    expect(hosts.map(({ reloads }) => reloads.length).sort()).toEqual([0, 1]);
+  });
+
+  it('keeps the lead for as long as it lasts', async () => {
+    const gate = createDeferred();
+    for (const id of ['w1', 'w2']) await host(id, {}, () => gate.promise);
+    const restart = registryOf(await leader()).coordinateRestart('flow');
+    const leftMs = (): Promise<number> => fleet.redis.pttl(leadKey());
+    await eventually('it leads', async () => (await leftMs()) > 0);
+    let before = Infinity;
+    const isKept = async (): Promise<boolean> => {
+      const now = await leftMs();
+      const grew = now > before;
+      before = now;
+      return grew;
+    };
+    await eventually('it is kept', isKept, 5_000);
+    gate.resolve();
+    expect((await restart).restarted).toHaveLength(2);
+    expect(await fleet.redis.exists(leadKey())).toBe(0);
   });
 
   it('that is cancelled ends before its next process', async () => {
@@ -552,6 +589,6 @@ describe('a restart', () => {
       code: 'INVALID_ARGUMENT',
       details: { argument },
     });
-    expect(await fleet.keys()).not.toContain(`${fleet.prefix}nf:workflow:{flow}:restart`);
+    expect(await fleet.keys()).not.toContain(leadKey());
   });
 });
