@@ -192,11 +192,12 @@ export class PayloadNotSerializableError extends FunctionsError {
 
 /** A payload above `maxPayloadBytes`. */
 export class PayloadTooLargeError extends FunctionsError {
-  constructor(what: string, bytes: number, maxPayloadBytes: number) {
+  /** @param isOption whether the limit is the option `maxPayloadBytes` */
+  constructor(what: string, bytes: number, maxPayloadBytes: number, isOption = true) {
     super(
       ERROR_CODES.PAYLOAD_TOO_LARGE,
       `${what} has ${bytes} bytes as JSON and the limit is ${maxPayloadBytes}. Pass a reference ` +
-        '(an object-store key, say), or raise the option maxPayloadBytes.',
+        `(an object-store key, say)${isOption ? ', or raise the option maxPayloadBytes' : ''}.`,
       { details: { bytes, maxPayloadBytes } },
     );
   }
@@ -347,8 +348,8 @@ export class RestartInProgressError extends FunctionsError {
   constructor(workflowId: string, holder: string) {
     super(
       ERROR_CODES.RESTART_IN_PROGRESS,
-      `Workflow ${workflowId} is being restarted by ${holder}. Wait for its news 'ready'; if that process died, ` +
-        'another one can take over within six seconds.',
+      `Workflow ${workflowId} is being restarted by ${holder}. Wait for its news 'ready', or try again: its lead ` +
+        'ends with the restart, or six seconds after its process has died.',
       { details: { workflowId, holder }, retryable: true },
     );
   }
@@ -371,8 +372,8 @@ export class RestartFailedError extends FunctionsError {
   constructor(workflowId: string, why: string) {
     super(
       ERROR_CODES.RESTART_FAILED,
-      `The restart of workflow ${workflowId} has stopped: ${why}. When that is mended, coordinateRestart() with ` +
-        "only: 'outdated' restarts the rest.",
+      `The restart of workflow ${workflowId} has stopped: ${why.replace(/\.$/, '')}. When that is mended, ` +
+        "restart it again; after a save only: 'outdated' restarts just the rest.",
       { details: { workflowId, why }, retryable: true },
     );
   }

@@ -40,26 +40,16 @@ export class LoadedGenerations {
     return this.known.get(workflowId)?.generation ?? 0;
   }
 
-  /** The generation that is to be loaded now, if whoever loads it succeeds: see {@link note}. */
-  next(workflowId: string): Promise<StoredGeneration> {
-    return this.read(workflowId);
-  }
-
   /** It is loaded. */
   note(workflowId: string, loaded: StoredGeneration): void {
     this.known.set(workflowId, loaded);
   }
 
-  private async begin(workflowId: string): Promise<StoredGeneration> {
-    const loaded = await this.read(workflowId);
-    // A restart may have loaded another one meanwhile.
-    const known = this.known.get(workflowId) ?? loaded;
-    this.known.set(workflowId, known);
-    return known;
-  }
-
-  /** A user with older rules may not read it: its workers work, and are of no generation. */
-  private async read(workflowId: string): Promise<StoredGeneration> {
+  /**
+   * The generation that is to be loaded now, if whoever loads it succeeds: see {@link note}. A user with older rules may
+   * not read it: its workers work, and are of no generation.
+   */
+  async next(workflowId: string): Promise<StoredGeneration> {
     try {
       return await this.store.current(workflowId);
     } catch (error) {
@@ -67,5 +57,13 @@ export class LoadedGenerations {
       this.trouble.tell(`the generation of workflows is not known here: ${error.message}`);
       return NEVER_SAVED;
     }
+  }
+
+  private async begin(workflowId: string): Promise<StoredGeneration> {
+    const loaded = await this.next(workflowId);
+    // A restart may have loaded another one meanwhile.
+    const known = this.known.get(workflowId) ?? loaded;
+    this.known.set(workflowId, known);
+    return known;
   }
 }

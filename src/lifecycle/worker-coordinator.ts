@@ -311,8 +311,7 @@ export class WorkerCoordinator {
     workerId: string,
     definition: string,
   ): Promise<WorkerRecord> {
-    if (this.current === 'draining' || this.current === 'stopped')
-      throw new ClosedError('WorkerCoordinator');
+    if (this.isClosing) throw new ClosedError('WorkerCoordinator');
     const registration = this.membership.workers.remember(ref, workerId, definition);
     this.registrations.follow(ref);
     if (this.current === 'idle') await this.startNow();
@@ -328,6 +327,10 @@ export class WorkerCoordinator {
       void this.keeper.examine();
       throw error;
     }
+  }
+
+  private get isClosing(): boolean {
+    return this.current === 'draining' || this.current === 'stopped';
   }
 
   private soon<T>(step: Promise<T>): Promise<T> {
@@ -428,6 +431,7 @@ export class WorkerCoordinator {
       register: (ref, workerId, definition) => this.registerWorker(ref, workerId, definition),
       reload: (workflowId, generation) => this.reload(workflowId, generation),
       exit: () => void process.kill(process.pid, 'SIGTERM'),
+      isClosing: () => this.isClosing,
       isOrdered: ({ workflowId, restartId }) =>
         this.backend.workflows.leadsRestart(workflowId, restartId),
       report: (request, why) => this.reportRestart(request, why),

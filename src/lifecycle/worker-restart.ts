@@ -24,6 +24,8 @@ export interface RestartSteps {
   reload(workflowId: string, generation: StoredGeneration): Promise<void>;
   /** Ends the process instead. */
   exit(): void;
+  /** Whether the process is being closed, so that its workers do not come back. */
+  isClosing(): boolean;
   /** Whether the registry knows of the order: anybody who may cancel calls can send one. */
   isOrdered(request: RestartRequest): Promise<boolean>;
   /** Tells the leader that it failed. */
@@ -41,7 +43,7 @@ const RETRY_MS = 200;
  * - The same order comes again, as long as its leader has not seen that it is obeyed: it is one restart.
  * - Another order comes meanwhile: this restart serves it, for its leader waits for another epoch, whatever made it.
  * - The loading fails: the workers register with what they had, under the old generation, and the leader is told.
- * - The process is closed meanwhile: registering is refused, and the leader waits for another process.
+ * - The process is closed meanwhile: registering is refused, and nothing is told: the leader waits for another process.
  */
 export class WorkerRestart {
   private readonly logger = new Logger('WORKFLOW');
@@ -99,6 +101,10 @@ export class WorkerRestart {
 
   private async tellFailure(request: RestartRequest, error: unknown): Promise<void> {
     const why = messageOf(error);
+    if (this.steps.isClosing()) {
+      this.logger.debug(`the restart of workflow ${request.workflowId} is left to others: ${why}`);
+      return;
+    }
     this.logger.error(
       `the workers of workflow ${request.workflowId} could not be restarted: ${why}`,
     );

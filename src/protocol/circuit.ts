@@ -1,6 +1,6 @@
 import type { FunctionRef } from './function-ref.js';
 import { decodeJson, isRecord } from './json.js';
-import { MAX_NOTIFICATION_LENGTH, parsePacket, type Malformed } from './notification.js';
+import { parseNews, type Malformed } from './notification.js';
 
 /**
  * - `closed`: calls pass
@@ -57,13 +57,9 @@ export function parseCircuitNotification(
   ref: FunctionRef,
   text: string,
 ): CircuitNotification | Malformed {
-  if (text.length > MAX_NOTIFICATION_LENGTH) {
-    return { malformed: `it has more than ${MAX_NOTIFICATION_LENGTH} characters` };
-  }
-  const packet = parsePacket(text);
-  if ('malformed' in packet) return packet;
-  const { data } = packet;
-  if (!isRecord(data)) return { malformed: 'its data is not an object' };
+  const news = parseNews(text);
+  if ('malformed' in news) return news;
+  const { data } = news;
   if (data['type'] !== 'circuit') return { malformed: 'its type is not circuit' };
   const { functionName, workflowId } = ref;
   if (data['functionName'] !== functionName || data['workflowId'] !== workflowId)

@@ -73,7 +73,7 @@ export function assertDefinition(definition: FunctionDefinition): void {
     }
     seen.add(parameter.name);
   }
-  encodeJson('definition', definition, MAX_DEFINITION_BYTES);
+  encodeJson('definition', definition, MAX_DEFINITION_BYTES, false);
 }
 
 const FUNCTION_FIELDS: ReadonlySet<string> = new Set<keyof FunctionDefinition>([

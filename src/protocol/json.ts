@@ -11,9 +11,15 @@ export const MAX_DEPTH = 200;
  * with `toJSON` (a Date) speaks for itself, as everywhere in JavaScript; what it says is held to the same.
  *
  * @param what name of the value in errors: `parameters`, `item`
+ * @param isOption whether the limit is the option `maxPayloadBytes`, for the error
  * @throws PayloadNotSerializableError, PayloadTooLargeError
  */
-export function encodeJson(what: string, value: unknown, maxBytes: number): string {
+export function encodeJson(
+  what: string,
+  value: unknown,
+  maxBytes: number,
+  isOption = true,
+): string {
   let text: string | undefined;
   try {
     // Only what an own toJSON brings has to be looked at while it is written: the walk does not call it.
@@ -43,7 +49,7 @@ export function encodeJson(what: string, value: unknown, maxBytes: number): stri
   // A UTF-16 unit is at most 3 bytes of UTF-8: short texts need no counting.
   if (text.length * 3 > maxBytes) {
     const bytes = Buffer.byteLength(text);
-    if (bytes > maxBytes) throw new PayloadTooLargeError(what, bytes, maxBytes);
+    if (bytes > maxBytes) throw new PayloadTooLargeError(what, bytes, maxBytes, isOption);
   }
   return text;
 }

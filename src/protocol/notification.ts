@@ -81,8 +81,8 @@ export function parsePacket(text: string): Packet | Malformed {
   return { pattern: value['pattern'], data: value['data'] };
 }
 
-/** Reads a notification, checked against the channel it came on. */
-export function parseNotification(address: ChannelAddress, text: string): Notification | Malformed {
+/** Reads a Nest packet of this library's own news: what is in its data. */
+export function parseNews(text: string): { readonly data: Record<string, unknown> } | Malformed {
   if (text.length > MAX_NOTIFICATION_LENGTH) {
     return {
       malformed: `it has ${text.length} characters, ${MAX_NOTIFICATION_LENGTH} at most are allowed`,
@@ -91,7 +91,14 @@ export function parseNotification(address: ChannelAddress, text: string): Notifi
   const packet = parsePacket(text);
   if ('malformed' in packet) return packet;
   const { data } = packet;
-  if (!isRecord(data)) return { malformed: 'its data is not an object' };
+  return isRecord(data) ? { data } : { malformed: 'its data is not an object' };
+}
+
+/** Reads a notification, checked against the channel it came on. */
+export function parseNotification(address: ChannelAddress, text: string): Notification | Malformed {
+  const news = parseNews(text);
+  if ('malformed' in news) return news;
+  const { data } = news;
   const problem = problemOf(address, data);
   return problem === undefined ? (data as unknown as Notification) : { malformed: problem };
 }

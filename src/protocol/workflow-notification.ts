@@ -1,5 +1,4 @@
-import { isRecord } from './json.js';
-import { MAX_NOTIFICATION_LENGTH, parsePacket, type Malformed } from './notification.js';
+import { parseNews, type Malformed } from './notification.js';
 import { isGeneration, type WorkflowAddress, type WorkflowNotification } from './workflow-event.js';
 
 /** Reads news about a workflow, checked against the channel that it came on. */
@@ -7,15 +6,9 @@ export function parseWorkflowNotification(
   address: WorkflowAddress,
   text: string,
 ): WorkflowNotification | Malformed {
-  if (text.length > MAX_NOTIFICATION_LENGTH) {
-    return {
-      malformed: `it has ${text.length} characters, ${MAX_NOTIFICATION_LENGTH} at most are allowed`,
-    };
-  }
-  const packet = parsePacket(text);
-  if ('malformed' in packet) return packet;
-  const { data } = packet;
-  if (!isRecord(data)) return { malformed: 'its data is not an object' };
+  const news = parseNews(text);
+  if ('malformed' in news) return news;
+  const { data } = news;
   if (data['type'] !== address.type) return { malformed: `its type is not ${address.type}` };
   if (data['workflowId'] !== address.workflowId)
     return { malformed: 'it names another workflow than its channel' };

@@ -4,7 +4,7 @@ import { show } from '../common/text.js';
 import { isIdempotencyKey, type Delivery } from '../protocol/call.js';
 import { encodeJson, isRecord } from '../protocol/json.js';
 import { isGeneration } from '../protocol/workflow-event.js';
-import { assertTimeout } from '../readiness/function-readiness-watcher.js';
+import { assertSignal, assertTimeout } from '../readiness/function-readiness-watcher.js';
 
 /** How a call is made. */
 export interface CallOptions {
@@ -76,9 +76,7 @@ export function assertCallOptions(options: CallOptions): void {
       'a string of 1 to 256 characters',
     );
   }
-  if (options.signal !== undefined && !(options.signal instanceof AbortSignal)) {
-    throw new InvalidArgumentError('signal', show(options.signal), 'an AbortSignal');
-  }
+  assertSignal(options.signal);
   if (options.onProgress !== undefined && typeof options.onProgress !== 'function') {
     throw new InvalidArgumentError('onProgress', show(options.onProgress), 'a function');
   }
@@ -86,7 +84,7 @@ export function assertCallOptions(options: CallOptions): void {
     throw new InvalidArgumentError(
       'generation',
       show(options.generation),
-      'a number of atGeneration()',
+      'a generation that atGeneration() or notifySaved() gave',
     );
 }
 

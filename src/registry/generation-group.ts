@@ -102,7 +102,10 @@ export class GenerationGroup {
 
   /** A call that moves on has what is left of its time, all waits included. */
   private rest(options: CallOptions, passedMs: number): CallOptions {
-    const { timeoutMs, readinessTimeoutMs } = { ...this.caller, ...defined(options) };
+    const {
+      timeoutMs = this.caller.timeoutMs,
+      readinessTimeoutMs = this.caller.readinessTimeoutMs,
+    } = options;
     const leftMs = Math.max(1, timeoutMs + readinessTimeoutMs - passedMs);
     return {
       ...options,
@@ -128,14 +131,4 @@ export class GenerationGroup {
         `left out, or ${show(this.workflowId)}: a group calls functions of one workflow`,
       );
   }
-}
-
-function defined({ timeoutMs, readinessTimeoutMs }: CallOptions): {
-  timeoutMs?: number;
-  readinessTimeoutMs?: number;
-} {
-  return {
-    ...(timeoutMs === undefined ? {} : { timeoutMs }),
-    ...(readinessTimeoutMs === undefined ? {} : { readinessTimeoutMs }),
-  };
 }

@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { Injectable } from '@nestjs/common';
 import {
   ApplicationConfig,
-  ContextIdFactory,
+  type ContextId,
   DiscoveryService,
   ExternalContextCreator,
   MetadataScanner,
@@ -17,7 +17,14 @@ import {
   HANDLER_METADATA,
   type HandlerMetadata,
 } from './function-handler.decorator.js';
-import { isShared, methodsOf, sourceOf, wrappersOf, type Wrapper } from './provider-methods.js';
+import {
+  hostFor,
+  isShared,
+  methodsOf,
+  sourceOf,
+  wrappersOf,
+  type Wrapper,
+} from './provider-methods.js';
 
 /** A decorated method and how to run it. */
 export interface FoundHandler {
@@ -106,14 +113,10 @@ export class HandlerExplorer {
       const callback = this.wrap(wrapper.instance as object, prototype, name, wrapper.id);
       return async (parameters, context) => unwrap(await callback(parameters, context));
     }
-    // A request-scoped or transient host is made for each call, and the call is its request.
     return async (parameters, context) => {
-      const contextId = ContextIdFactory.create();
-      this.moduleRef.registerRequestByContextId({ data: parameters, context }, contextId);
-      const instance = await this.moduleRef.resolve<object>(wrapper.token as never, contextId, {
-        strict: false,
-      });
-      const callback = this.wrap(instance, prototype, name, wrapper.id, contextId);
+      const request = { data: parameters, context };
+      const { host, contextId } = await hostFor(this.moduleRef, wrapper, request);
+      const callback = this.wrap(host, prototype, name, wrapper.id, contextId);
       return unwrap(await callback(parameters, context));
     };
   }
@@ -123,7 +126,7 @@ export class HandlerExplorer {
     prototype: object,
     name: string,
     inquirerId: string,
-    contextId?: ReturnType<typeof ContextIdFactory.create>,
+    contextId?: ContextId,
   ): ExternalCallback {
     const method = (instance as Record<string, Method>)[name] as Method;
     return this.contexts.create(

@@ -42,14 +42,14 @@ export function OnWorkflowEvent(
   key: string | symbol,
   descriptor: TypedPropertyDescriptor<T>,
 ) => void {
-  assertWorkflowEvent(type);
+  assertWorkflowEvent(type, 'The event of @OnWorkflowEvent');
   if (workflowId !== undefined) assertName('The workflowId', workflowId);
-  return (_target, key, descriptor) => {
+  return (_target, key: string | symbol | undefined, descriptor) => {
     const method: unknown = (descriptor as PropertyDescriptor | undefined)?.value;
     if (typeof method !== 'function')
       throw new InvalidArgumentError(
         '@OnWorkflowEvent',
-        `on ${String(key)}, which is no method`,
+        key === undefined ? 'on a class' : `on ${String(key)}, which is no method`,
         'a method, compiled with "experimentalDecorators": true',
       );
     const known = eventsOf(method);

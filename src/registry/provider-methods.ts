@@ -1,4 +1,10 @@
-import type { DiscoveryService, MetadataScanner } from '@nestjs/core';
+import {
+  ContextIdFactory,
+  type ContextId,
+  type DiscoveryService,
+  type MetadataScanner,
+  type ModuleRef,
+} from '@nestjs/core';
 
 /** A provider or controller, as Nest keeps it. */
 export type Wrapper = ReturnType<DiscoveryService['getProviders']>[number];
@@ -37,6 +43,18 @@ export function sourceOf({ wrapper, name }: Pick<ProviderMethod, 'wrapper' | 'na
 /** Whether one instance, which exists by now, serves all calls. */
 export function isShared(wrapper: Wrapper): boolean {
   return wrapper.isDependencyTreeStatic() && !wrapper.isTransient;
+}
+
+/** A request-scoped or transient host is made for each use, which is its request. */
+export async function hostFor(
+  moduleRef: ModuleRef,
+  { token }: Wrapper,
+  request: object,
+): Promise<{ host: object; contextId: ContextId }> {
+  const contextId = ContextIdFactory.create();
+  moduleRef.registerRequestByContextId(request, contextId);
+  const host = await moduleRef.resolve<object>(token as never, contextId, { strict: false });
+  return { host, contextId };
 }
 
 function prototypeOf(wrapper: Wrapper): object | undefined {

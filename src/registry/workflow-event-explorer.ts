@@ -1,8 +1,9 @@
 import { Injectable } from '@nestjs/common';
-import { ContextIdFactory, DiscoveryService, MetadataScanner, ModuleRef } from '@nestjs/core';
+import { DiscoveryService, MetadataScanner, ModuleRef } from '@nestjs/core';
 import type { WorkflowEvent } from '../workflow/workflow-event.js';
 import { eventsOf, type WorkflowEventMetadata } from './on-workflow-event.decorator.js';
 import {
+  hostFor,
   isShared,
   methodsOf,
   sourceOf,
@@ -41,15 +42,8 @@ export class WorkflowEventExplorer {
   private async invoke({ wrapper, name }: ProviderMethod, event: WorkflowEvent): Promise<unknown> {
     const host = isShared(wrapper)
       ? (wrapper.instance as object)
-      : await this.instanceFor(wrapper.token, event);
+      : (await hostFor(this.moduleRef, wrapper, { data: event })).host;
     const method = (host as Record<string, (event: WorkflowEvent) => unknown>)[name];
     return method?.call(host, event);
-  }
-
-  /** A request-scoped or transient host is made for each event, and the event is its request. */
-  private async instanceFor(token: unknown, event: WorkflowEvent): Promise<object> {
-    const contextId = ContextIdFactory.create();
-    this.moduleRef.registerRequestByContextId({ data: event }, contextId);
-    return this.moduleRef.resolve<object>(token as never, contextId, { strict: false });
   }
 }

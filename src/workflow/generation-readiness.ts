@@ -83,8 +83,9 @@ export class GenerationReadiness {
       .map(
         (worker) => `${worker.workerId} has loaded ${worker.generation ?? 'none that it tells'}`,
       );
-    const known = others.length > 0 ? others.slice(0, 5).join(', ') : watch.situation();
-    return `none has loaded generation ${generation} (${known}); restart the workflow's workers`;
+    if (others.length === 0) return watch.situation();
+    const known = others.slice(0, 5).join(', ');
+    return `none has loaded generation ${generation} (${known}); coordinateRestart() lets them load the last save`;
   }
 
   private gone({ functionName, workflowId }: FunctionRef, generation: number): Error {

@@ -43,18 +43,15 @@ export class ProcessRestart {
   /** Orders until the process obeys, or its workers are gone otherwise. */
   private async order(ends: AbortSignal): Promise<void> {
     const { clock } = this.course.surroundings;
-    let isBegun = false;
-    let problem: unknown;
-    const noted = this.untilBegun(ends).then(
-      () => void (isBegun = true),
-      (error: unknown) => void (problem = error),
-    );
-    while (!isBegun) {
+    const begun = this.untilBegun(ends).then(() => true);
+    // It may be late while an order is being sent.
+    begun.catch(() => undefined);
+    const again = (): Promise<boolean> => pause(clock, REPEAT_MS, ends).then(() => false);
+    do {
       this.course.assertGoesOn();
       await this.send();
-      await Promise.race([noted, pause(clock, REPEAT_MS, ends)]);
-      if (problem !== undefined) throw problem as Error;
-    }
+    } while (!(await Promise.race([begun, again()])) && !ends.aborted);
+    this.course.assertGoesOn();
   }
 
   private async send(): Promise<void> {

@@ -72,11 +72,6 @@ export class WorkflowEvents {
     this.retry?.cancel();
   }
 
-  /** Whether a handler waits for this. */
-  has(type: WorkflowListener['type'], workflowId: string): boolean {
-    return this.listenersOf(type, workflowId).length > 0;
-  }
-
   /**
    * Runs the `restarting` handlers, one after the other, while this process restarts its workers.
    *
@@ -92,7 +87,9 @@ export class WorkflowEvents {
       source: 'restart',
     };
     const failures: unknown[] = [];
-    for (const listener of this.listenersOf('restarting', workflowId)) {
+    const listeners = this.listenersOf('restarting', workflowId);
+    if (listeners.length === 0) this.logger.warn(loadsNothing(workflowId));
+    for (const listener of listeners) {
       try {
         await listener.handle(event);
       } catch (error) {
@@ -139,25 +136,20 @@ export class WorkflowEvents {
 
   private async begin(workflowId: string): Promise<void> {
     const { generation } = await this.coordinator.loadedGeneration(workflowId);
-    if (!this.seen.has(workflowId)) this.seen.set(workflowId, generation);
+    this.seen.set(workflowId, generation);
   }
 
   private async subscribe(type: WorkflowListener['type'], workflowId: string): Promise<void> {
     const channel = this.keys.unprefixed(this.keys.workflowChannel(type, workflowId));
     if (this.subscribed.has(channel)) return;
+    await this.notifications.subscribe<WorkflowNotification>(channel, ({ data }) =>
+      this.hear(data),
+    );
     this.subscribed.add(channel);
-    try {
-      await this.notifications.subscribe<WorkflowNotification>(channel, ({ data }) =>
-        this.hear(data),
-      );
-    } catch (error) {
-      this.subscribed.delete(channel);
-      throw error;
-    }
   }
 
   private async findMissed(workflowId: string): Promise<void> {
-    if (!this.has('saved', workflowId)) return;
+    if (this.listenersOf('saved', workflowId).length === 0) return;
     const { generation, details } = await this.backend.workflows.current(workflowId);
     const news = { type: 'saved', workflowId, generation, details: readDetails(details) } as const;
     this.save({ ...news, timestamp: generation, source: 'registry' });
@@ -199,4 +191,11 @@ export class WorkflowEvents {
   private seenOf(workflowId: string): number {
     return this.seen.get(workflowId) ?? -1;
   }
+}
+
+function loadsNothing(workflowId: string): string {
+  return (
+    `workflow ${workflowId} restarts, and this process loads nothing anew: none of its methods has ` +
+    `@OnWorkflowEvent('restarting', '${workflowId}'). Add one, or set restart: 'exit'.`
+  );
 }

@@ -116,7 +116,7 @@ export class WorkflowNotifier {
     workflowId: string,
     listener: (news: WorkflowNotification) => unknown,
   ): Promise<Subscription> {
-    assertWorkflowEvent(type);
+    assertWorkflowEvent(type, 'The event');
     assertName('The workflowId', workflowId);
     if (typeof listener !== 'function')
       throw new InvalidArgumentError('listener', show(listener), 'a function');
@@ -143,17 +143,22 @@ export class WorkflowNotifier {
     send: (details: string) => Promise<WorkflowTold>,
   ): Promise<WorkflowNotification> {
     assertName('The workflowId', workflowId);
-    const max = Math.min(MAX_DETAILS_BYTES, this.settings.maxPayloadBytes);
-    const text = encodeJson('details', details, max);
+    const { maxPayloadBytes } = this.settings;
+    const isOption = maxPayloadBytes < MAX_DETAILS_BYTES;
+    const max = isOption ? maxPayloadBytes : MAX_DETAILS_BYTES;
+    const text = encodeJson('details', details, max, isOption);
     return { type, workflowId, ...(await send(text)), details: decodeJson(text) };
   }
 }
 
 /** @throws InvalidArgumentError */
-export function assertWorkflowEvent(type: unknown): asserts type is WorkflowEventType {
+export function assertWorkflowEvent(
+  type: unknown,
+  argument: string,
+): asserts type is WorkflowEventType {
   if (WORKFLOW_EVENTS.some((known) => known === type)) return;
   throw new InvalidArgumentError(
-    'The event',
+    argument,
     show(type),
     WORKFLOW_EVENTS.map((known) => `'${known}'`).join(' or '),
   );

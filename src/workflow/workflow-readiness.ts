@@ -8,6 +8,7 @@ import {
   isFunctionsError,
   WorkflowNotReadyError,
 } from '../common/errors.js';
+import { createDeferred } from '../common/deferred.js';
 import { assertKnownKeys } from '../common/known-keys.js';
 import type { Settings } from '../common/settings.js';
 import { show } from '../common/text.js';
@@ -21,7 +22,6 @@ import {
   FunctionReadinessWatcher,
   type WaitOptions,
 } from '../readiness/function-readiness-watcher.js';
-import { Doorbell } from './doorbell.js';
 
 /** What of a workflow to wait for, and how long. */
 export interface WorkflowReadyOptions extends WaitOptions {
@@ -97,20 +97,21 @@ export class WorkflowReadiness {
   }
 
   private async waitForFirst(wait: Wait): Promise<readonly FunctionRef[]> {
-    const bell = new Doorbell();
+    let rung = createDeferred();
     const pattern = `function:ready:*:${encodeName(wait.workflowId)}`;
     const subscribed = this.notifications
-      .subscribePattern(pattern, () => bell.ring())
+      .subscribePattern(pattern, () => rung.resolve())
       .catch(() => undefined);
     try {
       for (;;) {
         const subscription = await Promise.race([subscribed, this.pollInterval(wait, 1)]);
-        const rung = bell.next();
+        // Before the read: no news between it and the wait are missed.
+        rung = createDeferred();
         const known = await this.read(wait);
         if (known.length > 0) return known;
         // A user that may not subscribe to patterns polls.
         const isHearing = subscription !== undefined && this.notifications.state === 'connected';
-        await this.pollInterval(wait, isHearing ? SAFETY_NET_FACTOR : 1, rung);
+        await this.pollInterval(wait, isHearing ? SAFETY_NET_FACTOR : 1, rung.promise);
       }
     } finally {
       void subscribed.then((subscription) => subscription?.unsubscribe());

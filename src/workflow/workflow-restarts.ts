@@ -70,6 +70,8 @@ export class WorkflowRestarts {
       'restarting',
       JSON.stringify({ restartId, processes: plan.length }),
     );
+    if (plan.length === 0 && options.only === 'all')
+      this.logger.warn(`nobody hosts workflow ${workflowId}, and nothing restarts: check its name`);
     this.logger.log(`restarting workflow ${workflowId}: ${plan.length} process(es)`);
     const restarted = await run.run(plan);
     await workflows.tell(

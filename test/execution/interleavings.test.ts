@@ -20,13 +20,17 @@ import { createDeferred, type Deferred } from '../harness/deferred.js';
 import { eventually } from '../harness/eventually.js';
 import { Stage } from '../harness/host.js';
 
+type Gate = 'connecting' | 'before' | 'after';
+
 /** A real reader whose reads stand still, before Redis sees them or before the worker sees their answer. */
 class ReadGate {
-  private gate:
-    { where: 'before' | 'after'; reached: Deferred<void>; open: Deferred<void> } | undefined;
+  private gate: { where: Gate; reached: Deferred<void>; open: Deferred<void> } | undefined;
 
-  /** Holds the next read that waits for calls (`before`), or the next answer that brings some (`after`). */
-  hold(where: 'before' | 'after'): { reached: Promise<void>; release: () => void } {
+  /**
+   * Holds the next look whether it is connected, the next read that waits for calls (`before`), or the next answer
+   * that brings some (`after`).
+   */
+  hold(where: Gate): { reached: Promise<void>; release: () => void } {
     const gate = { where, reached: createDeferred(), open: createDeferred() };
     this.gate = gate;
     return { reached: gate.reached.promise, release: () => gate.open.resolve() };
@@ -37,6 +41,8 @@ class ReadGate {
   /** Whether writing fails in the same tick, as on a connection that has just ended. */
   refusing = false;
   refused = 0;
+  /** How often a read that did not end was broken off. */
+  resets = 0;
   /** How many answers that bring calls are lost on their way, with the connection. */
   lostAnswers = 0;
 
@@ -80,10 +86,18 @@ class ReadGate {
       if (found.length > 0) await this.pass('after');
       return found;
     };
-    return overriding(reader, { read });
+    const whenConnected = async (): Promise<void> => {
+      await reader.whenConnected();
+      await this.pass('connecting');
+    };
+    const reset = (): void => {
+      this.resets += 1;
+      reader.reset();
+    };
+    return overriding(reader, { read, whenConnected, reset });
   }
 
-  private async pass(where: 'before' | 'after'): Promise<void> {
+  private async pass(where: Gate): Promise<void> {
     const gate = this.gate;
     if (gate?.where !== where) return;
     this.gate = undefined;
@@ -385,5 +399,27 @@ describe('calls that a read brings after it was decided not to take any', () => 
     run.outcome.resolve(1);
     await eventually('nothing is left', async () => (await fleet.redis.xlen(calls('work'))) === 0);
     expect(ids(stage)).toEqual(['under-way']);
+  });
+});
+
+describe('a drain that begins between two reads', () => {
+  it('has no further one to wait for', async () => {
+    const stage = new Stage();
+    const app = await startGated([stage.as('work')]);
+    await app.get(EnhancedFunctionRegistry).waitForFunction('work', 'default', 10_000);
+    const held = gate.hold('connecting');
+    await submit('work', 'last');
+    (await stage.started()).outcome.resolve(1);
+    await held.reached;
+    const drained = app.get(WorkerCoordinator).drain();
+    await eventually('the shutdown is told', async () => {
+      const records = await fleet.redis.hvals(`${fleet.prefix}nf:{work:default}:workers`);
+      expect(records).toEqual([expect.stringContaining('"draining"')]);
+    });
+    // The worker's own answer was written before this one's.
+    await fleet.redis.ping();
+    held.release();
+    await drained;
+    expect(gate.resets).toBe(0);
   });
 });

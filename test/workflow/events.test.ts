@@ -301,6 +301,14 @@ describe('a wrong argument', () => {
   });
 
   it.each([
+    ['x'.repeat(20_000), {}, 'say).'],
+    ['x'.repeat(2_000), { maxPayloadBytes: 1_024 }, 'or raise the option maxPayloadBytes.'],
+  ])('names the option only where it is the limit', async (details, options, cure) => {
+    const notifier = notifierOf(await fleet.start({ options: { worker: false, ...options } }));
+    await expect(notifier.notifySaved('w', details)).rejects.toThrow(cure);
+  });
+
+  it.each([
     ['INVALID_ARGUMENT', () => OnWorkflowEvent('gone' as never)],
     ['INVALID_NAME', () => OnWorkflowEvent('saved', '')],
   ])('of the decorator is refused with %s when the class is defined', (code, decorate) => {

@@ -246,6 +246,9 @@ describe('a call that is bound to a generation', () => {
     const late = await group.call('a', {}, { readinessTimeoutMs: 50 }).catch((e: unknown) => e);
     expect(late).toMatchObject({ code: 'READINESS_TIMEOUT' });
     expect((late as Error).message).toContain('w1 has loaded 0');
+    const nobody = group.call('misspelt', {}, { readinessTimeoutMs: 50 });
+    await expect(nobody).rejects.toThrow('no worker ever registered a function of this name');
+    await expect(nobody).rejects.not.toThrow('generation');
     await expect(group.call('a', {}, { ifUnavailable: 'fail' })).rejects.toMatchObject({
       code: 'NO_WORKER',
     });
@@ -294,18 +297,19 @@ describe('a call that is bound to a generation', () => {
   });
 
   it('goes to a worker that was unhealthy for a while: its life tells its generation', async () => {
-    await host('w1');
+    // Its own process says so: the caller hears of it, and does not read it.
+    const worker = registryOf(await host('w1'));
     const registry = registryOf(await leader());
     const group = await registry.atGeneration('flow');
     await group.call('a');
     const isAvailable = async (): Promise<boolean> =>
       (await registry.getInstantWorkerStatus('a', 'flow')).available;
-    await registry.notifyWorkerHealth('a', 'flow', 'w1', false, 'busy');
+    await worker.notifyWorkerHealth('a', 'flow', 'w1', false, 'busy');
     await eventually('it is unhealthy', async () => !(await isAvailable()));
     await expect(group.call('a', {}, { ifUnavailable: 'fail' })).rejects.toMatchObject({
       code: 'NO_WORKER',
     });
-    await registry.notifyWorkerHealth('a', 'flow', 'w1', true);
+    await worker.notifyWorkerHealth('a', 'flow', 'w1', true);
     await eventually('it is healthy again', isAvailable);
     const answer = await group.call<Answer>('a', {}, { ifUnavailable: 'fail' });
     expect(answer.workerId).toBe('w1');

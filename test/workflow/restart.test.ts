@@ -16,6 +16,7 @@ import type { Backend } from '../../src/backend/backend.js';
 import { BACKEND } from '../../src/backend/tokens.js';
 import { functionRef } from '../../src/protocol/function-ref.js';
 import { Fleet, redisUrl } from '../harness/apps.js';
+import { CapturedLog } from '../harness/captured-log.js';
 import { createDeferred } from '../harness/deferred.js';
 import { eventually } from '../harness/eventually.js';
 import { hosting, Stage } from '../harness/host.js';
@@ -66,6 +67,17 @@ async function leader(options: FunctionsOptions = {}): Promise<INestApplicationC
   return fleet.start({ options: { worker: false, ...options } });
 }
 
+const leadKey = (): string => `${fleet.prefix}nf:workflow:{flow}:restart`;
+
+/** Takes the lead away from whoever has it. */
+const takeLead = (): Promise<unknown> =>
+  fleet.redis.set(
+    leadKey(),
+    JSON.stringify({ restartId: 'other', holder: 'somebody' }),
+    'PX',
+    60_000,
+  );
+
 const failed = (work: Promise<unknown>): Promise<unknown> =>
   work.then(
     () => 'done',
@@ -84,7 +96,7 @@ async function orderByHand(worker: Host, restartId: unknown): Promise<void> {
     data: { type: 'restart', restartId, workflowId: 'flow' },
   });
   const lead = JSON.stringify({ restartId, holder: 'somebody' });
-  await fleet.redis.set(`${fleet.prefix}nf:workflow:{flow}:restart`, lead, 'PX', 60_000);
+  await fleet.redis.set(leadKey(), lead, 'PX', 60_000);
   await bus.publish(`${fleet.prefix}nf:process:${processOf(worker)}`, packet);
   await bus.publish(`${fleet.prefix}behind`, packet);
   await heard.promise;
@@ -236,7 +248,7 @@ describe.each(connections(redisUrl()))('a restart of a workflow, on $title', ({ 
 
   it('stops when a process cannot load: that one works as it did, and the others are left alone', async () => {
     const fail = (): never => {
-      throw new Error('no such version');
+      throw new Error('no such version.');
     };
     const hosts: Host[] = [];
     for (const id of ['w1', 'w2']) hosts.push(await host(id, { connection }, fail));
@@ -244,7 +256,7 @@ describe.each(connections(redisUrl()))('a restart of a workflow, on $title', ({ 
     await app.get(WorkflowNotifier).notifySaved('flow');
     const error = await failed(registryOf(app).coordinateRestart('flow'));
     expect(error).toMatchObject({ code: 'RESTART_FAILED' });
-    expect((error as Error).message).toContain('no such version');
+    expect((error as Error).message).toContain('no such version. When');
     expect(hosts.map(({ reloads }) => reloads.length).sort()).toEqual([0, 1]);
     await registryOf(app).waitForWorkflow('flow');
     const { workers } = await backendOf(app).workers.snapshot(functionRef('a', 'flow'));
@@ -423,20 +435,46 @@ describe('a restart', () => {
 
   it('ends before its next process when it loses the lead', async () => {
     const hosts: Host[] = [];
-    const takeLead = async (): Promise<unknown> =>
-      fleet.redis.set(
-        `${fleet.prefix}nf:workflow:{flow}:restart`,
-        JSON.stringify({ restartId: 'other', holder: 'somebody' }),
-        'PX',
-        60_000,
-      );
     for (const id of ['w1', 'w2']) hosts.push(await host(id, {}, takeLead));
     const error = await failed(registryOf(await leader()).coordinateRestart('flow'));
     expect(error).toMatchObject({ code: 'RESTART_FAILED' });
     expect((error as Error).message).toContain('lost the lead');
     expect(hosts.map(({ reloads }) => reloads.length).sort()).toEqual([0, 1]);
     // What it gives back is not the other one's.
-    expect(await fleet.redis.exists(`${fleet.prefix}nf:workflow:{flow}:restart`)).toBe(1);
+    expect(await fleet.redis.exists(leadKey())).toBe(1);
+  });
+
+  it('ends when it loses the lead, although a process still loads', async () => {
+    const gate = createDeferred();
+    const hosts: Host[] = [];
+    const hold = async (): Promise<void> => {
+      await takeLead();
+      await gate.promise;
+    };
+    for (const id of ['w1', 'w2']) hosts.push(await host(id, {}, hold));
+    const restart = registryOf(await leader()).coordinateRestart('flow');
+    await expect(restart).rejects.toMatchObject({ code: 'RESTART_FAILED' });
+    gate.resolve();
+    expect(hosts.map(({ reloads }) => reloads.length).sort()).toEqual([0, 1]);
+  });
+
+  it('keeps the lead for as long as it lasts', async () => {
+    const gate = createDeferred();
+    for (const id of ['w1', 'w2']) await host(id, {}, () => gate.promise);
+    const restart = registryOf(await leader()).coordinateRestart('flow');
+    const leftMs = (): Promise<number> => fleet.redis.pttl(leadKey());
+    await eventually('it leads', async () => (await leftMs()) > 0);
+    let before = Infinity;
+    const isKept = async (): Promise<boolean> => {
+      const now = await leftMs();
+      const grew = now > before;
+      before = now;
+      return grew;
+    };
+    await eventually('it is kept', isKept, 5_000);
+    gate.resolve();
+    expect((await restart).restarted).toHaveLength(2);
+    expect(await fleet.redis.exists(leadKey())).toBe(0);
   });
 
   it('that is cancelled ends before its next process', async () => {
@@ -481,9 +519,58 @@ describe('a restart', () => {
     expect((await restart).restarted).toHaveLength(2);
   });
 
+  it('goes on when the process that loads is closed, and another one is started', async () => {
+    const hosts: Host[] = [];
+    let closing: Promise<void> | undefined;
+    const close = async (): Promise<void> => {
+      if (closing !== undefined) return;
+      const { app } = hosts.find(({ reloads }) => reloads.length > 0) as Host;
+      closing = fleet.stop(app);
+      await eventually('it closes', () => app.get(WorkerCoordinator).state !== 'active');
+    };
+    for (const id of ['w1', 'w2']) hosts.push(await host(id, {}, close));
+    const log = new CapturedLog();
+    try {
+      const restart = registryOf(await leader()).coordinateRestart('flow');
+      await eventually('it is closing', () => closing !== undefined);
+      await closing;
+      await host('w3');
+      expect((await restart).restarted).toHaveLength(2);
+    } finally {
+      log.release();
+    }
+    expect(log.of('error', 'WORKFLOW')).toEqual([]);
+  });
+
   it('of a workflow without workers is done at once', async () => {
-    const report = await registryOf(await leader()).coordinateRestart('nothing');
-    expect(report.restarted).toEqual([]);
+    const app = await leader();
+    const log = new CapturedLog();
+    try {
+      expect((await registryOf(app).coordinateRestart('nothing')).restarted).toEqual([]);
+    } finally {
+      log.release();
+    }
+    // Its name may be misspelt.
+    expect(log.of('warn', 'WORKFLOW')).toEqual([expect.stringContaining('workflow nothing')]);
+  });
+
+  it('says in the log of a process that it loads nothing anew', async () => {
+    const providers = [
+      hosting({ name: 'a', workflowId: 'flow' }, () => 1),
+      // Of another workflow: the module's.
+      hearing('restarting', undefined, () => undefined),
+    ];
+    await fleet.start({ options: { workerId: 'w1' }, providers });
+    const app = await leader();
+    const log = new CapturedLog();
+    try {
+      await registryOf(app).coordinateRestart('flow', { allowInterruption: true });
+    } finally {
+      log.release();
+    }
+    expect(log.of('warn', 'WORKFLOW')).toEqual([
+      expect.stringContaining("@OnWorkflowEvent('restarting', 'flow')"),
+    ]);
   });
 
   it.each<[string, RestartOptions]>([
@@ -502,6 +589,6 @@ describe('a restart', () => {
       code: 'INVALID_ARGUMENT',
       details: { argument },
     });
-    expect(await fleet.keys()).not.toContain(`${fleet.prefix}nf:workflow:{flow}:restart`);
+    expect(await fleet.keys()).not.toContain(leadKey());
   });
 });

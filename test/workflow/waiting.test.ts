@@ -61,12 +61,29 @@ describe.each(connections(redisUrl()))('waiting for a workflow, on $title', ({ c
   });
 
   it('that is cancelled ends at once, with its reason', async () => {
-    const registry = await caller();
-    const abort = new AbortController();
-    for (const functions of [undefined, ['a']]) {
-      const waiting = failed(registry.waitForWorkflow('flow', { functions, signal: abort.signal }));
+    const options = { connection, worker: false, pollIntervalMs: 60_000 };
+    const app = await fleet.start({ options });
+    const registry = registryOf(app);
+    const { workers } = app.get<Backend>(BACKEND);
+    const reads = jest.spyOn(workers, 'functions');
+    const isWaiting: [functions: string[] | undefined, waits: () => Promise<boolean>][] = [
+      [undefined, () => Promise.resolve(reads.mock.calls.length === 2)],
+      [
+        ['a'],
+        () => registry.getInstantWorkerStatus('a', 'flow').then((one) => one.isWaitingForWorker),
+      ],
+    ];
+    for (const [functions, waits] of isWaiting) {
+      const abort = new AbortController();
+      const wait = { functions, signal: abort.signal, timeoutMs: 60_000 };
+      const waiting = failed(registry.waitForWorkflow('flow', wait));
+      await eventually('it waits', waits);
+      // Behind the answer to its last read.
+      await workers.functions('elsewhere');
       abort.abort(new Error('enough'));
-      expect(await waiting).toMatchObject({ code: 'CALL_CANCELLED', cause: { message: 'enough' } });
+      const cancelled = { code: 'CALL_CANCELLED', cause: { message: 'enough' } };
+      expect(await waiting).toMatchObject(cancelled);
+      expect(await failed(registry.waitForWorkflow('flow', wait))).toMatchObject(cancelled);
     }
   });
 

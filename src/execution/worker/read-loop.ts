@@ -190,6 +190,8 @@ export class ReadLoop {
           recoverAgainAt = Infinity;
           await this.intake.recover(reader);
         }
+        // Told to stop meanwhile, when there was no read to wake: the next one would not be woken either.
+        if (this.stopping || this.reader !== reader) break;
         await this.turn(reader);
         this.turnedAt = this.clock.now();
       } catch (error) {
