@@ -1,4 +1,5 @@
 import { afterEach, describe, expect, it } from '@jest/globals';
+import { scripts } from '../../src/backend/redis/scripts.js';
 import {
   EnhancedFunctionRegistry,
   FunctionLifecycleNotifier,
@@ -29,21 +30,19 @@ const work = hosting('work', () => 1);
 
 describe('a registration', () => {
   it('tells ready only when the group exists and the worker’s read has reached Redis', async () => {
-    const { redis } = fleet;
-    await redis.ping();
-    const seen = createDeferred<unknown>();
-    news = await News.listen(redisUrl(), fleet.prefix, ['function:ready:work:default'], () => {
-      const stream = key('{work:default}:calls');
-      Promise.all([
-        redis.xinfo('GROUPS', stream),
-        redis.xinfo('CONSUMERS', stream, 'workers'),
-      ]).then(seen.resolve, seen.reject);
-    });
-    await fleet.start({ providers: [work] });
-    const [groups, consumers] = (await seen.promise) as [unknown[][], unknown[][]];
-    expect(groups).toHaveLength(1);
-    expect(groups[0]).toContain('workers');
-    expect(consumers).toHaveLength(1);
+    const log = await CommandLog.start(redisUrl());
+    const app = await fleet.start({ providers: [work] });
+    await eventually('it is active', () => app.get(WorkerCoordinator).state === 'active');
+    // Registering tells ready, in one script.
+    const commands = await log.mentioning(key('{work:default}:calls'));
+    log.close();
+    const places = [
+      commands.findIndex(({ args: [sha] }) => sha === scripts.regroup.sha),
+      commands.findIndex(({ name, args }) => name === 'xreadgroup' && args.includes('BLOCK')),
+      commands.findIndex(({ args: [sha] }) => sha === scripts.register.sha),
+    ];
+    expect(places).not.toContain(-1);
+    expect(places).toEqual([...places].sort((one, other) => one - other));
   });
 
   it('leaves record, lease and notification together: who hears ready finds the other two', async () => {
