@@ -102,12 +102,13 @@ function environmentOf(home) {
 
 /**
  * Builds the copy in a folder of its own and renames it into place, so that a reader never sees
- * half of it; of two processes that race, the second to finish takes the first one's.
+ * half of it; of two who race, also in one process, the second to finish takes the first one's.
  */
 async function fetchInto(cacheDir, home) {
-  const building = join(cacheDir, `building-${process.pid}-${Date.now()}`);
+  await mkdir(cacheDir, { recursive: true });
+  const building = await mkdtemp(join(cacheDir, 'building-'));
   try {
-    await mkdir(join(building, 'root'), { recursive: true });
+    await mkdir(join(building, 'root'));
     await download(building);
     return (await putInPlace(join(building, 'root'), home)) ?? (await unusable(home));
   } catch (error) {

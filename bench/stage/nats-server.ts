@@ -1,6 +1,6 @@
 import { spawn, type ChildProcess } from 'node:child_process';
 import { existsSync } from 'node:fs';
-import { mkdir, readFile, rename, rm } from 'node:fs/promises';
+import { mkdir, mkdtemp, readFile, rename, rm } from 'node:fs/promises';
 import { connect, createServer, type AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
@@ -56,12 +56,12 @@ async function fromCache(): Promise<string> {
   const home = join(CACHE, process.arch);
   const command = join(home, BINARY);
   if (existsSync(command)) return command;
-  const building = join(CACHE, `building-${process.pid}-${Date.now()}`);
+  await mkdir(CACHE, { recursive: true });
+  const building = await mkdtemp(join(CACHE, 'building-'));
   try {
     const apt = await privateApt(join(building, 'apt'));
     await apt(['update']);
     await unpack(apt, ['nats-server'], join(building, 'debs'), join(building, 'root'));
-    await mkdir(CACHE, { recursive: true });
     await rename(join(building, 'root'), home);
   } finally {
     await rm(building, { recursive: true, force: true });

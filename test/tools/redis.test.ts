@@ -1,10 +1,19 @@
-import { spawn } from 'node:child_process';
+import { execFile, spawn } from 'node:child_process';
 import { existsSync } from 'node:fs';
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { once } from 'node:events';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
 import { afterEach, describe, expect, it } from '@jest/globals';
 import { Redis } from 'ioredis';
-import { obtainRedis, startRedis, type StartedRedis } from '../../tools/redis.mjs';
+import {
+  obtainRedis,
+  resolveRedisServer,
+  startRedis,
+  type StartedRedis,
+} from '../../tools/redis.mjs';
 
 const tool = fileURLToPath(new URL('../../tools/redis.mjs', import.meta.url));
 const ownedByMe: StartedRedis[] = [];
@@ -88,6 +97,30 @@ describe('the private Redis of the tests', () => {
     } finally {
       if (before === undefined) delete process.env['REDIS_URL'];
       else process.env['REDIS_URL'] = before;
+    }
+  });
+
+  it('is fetched into a folder for each who asks, also when two ask in one moment', async () => {
+    const home = await mkdtemp(join(tmpdir(), 'nestjs-functions-apt-'));
+    const log = join(home, 'asked');
+    // An apt-get that says where it was to keep its lists, and fails.
+    const apt = `#!/bin/sh\nfor word; do case $word in -oDir::State::Lists=*) echo "$word" >> '${log}';; esac; done\nexit 1\n`;
+    await writeFile(join(home, 'apt-get'), apt, { mode: 0o755 });
+    const script = `const { resolveRedisServer } = await import(${JSON.stringify(tool)});
+      const cacheDir = ${JSON.stringify(join(home, 'cache'))};
+      const asked = [resolveRedisServer({ cacheDir }), resolveRedisServer({ cacheDir })];
+      for (const { status } of await Promise.allSettled(asked)) console.log(status);`;
+    const args = ['--input-type=module', '-e', script];
+    try {
+      const { stdout } = await promisify(execFile)(process.execPath, args, {
+        env: { PATH: home },
+      });
+      expect(stdout.trim().split('\n')).toEqual(['rejected', 'rejected']);
+      const lists = (await readFile(log, 'utf8')).trim().split('\n');
+      expect(lists).toHaveLength(2);
+      expect(new Set(lists).size).toBe(2);
+    } finally {
+      await rm(home, { recursive: true });
     }
   });
 });
