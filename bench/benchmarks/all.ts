@@ -2,6 +2,7 @@ import type { Benchmark } from './benchmark.js';
 import { functions } from './functions.js';
 import { idle } from './idle.js';
 import { latencyAndThroughput } from './latency-and-throughput.js';
+import { metricsPrice } from './metrics-price.js';
 import { pending } from './pending.js';
 import { readiness } from './readiness.js';
 import { startUp } from './start-up.js';
@@ -18,6 +19,7 @@ export const BENCHMARKS: readonly Benchmark[] = [
   workers,
   waiters,
   pending,
+  metricsPrice,
   idle,
   startUp,
 ];

@@ -13,6 +13,7 @@ export const BENCHMARK_NAMES = [
   'workers',
   'waiters',
   'pending',
+  'metrics',
   'idle',
   'start-up',
 ] as const;

@@ -4,12 +4,14 @@ import { NestFactory } from '@nestjs/core';
 import {
   EnhancedFunctionRegistry,
   FunctionReadinessWatcher,
+  FunctionsMetrics,
   FunctionsModule,
   WorkerCoordinator,
 } from 'nestjs-functions';
 import { inFlight, type ThroughputReport } from '../load/in-flight.js';
 import { oneAtATime, type LatencyReport } from '../load/one-at-a-time.js';
 import type { PeerSettings } from '../peers/peer.js';
+import { cpuMs } from './cpu-ms.js';
 import { functionName, WORKFLOW } from './function-name.js';
 import { Listening, type Wait } from './listening.js';
 import { Pending } from './pending.js';
@@ -55,10 +57,18 @@ function createCommands(app: INestApplicationContext) {
     /** Forgets the function: another listener is measured alone. */
     stopWatching: (): Promise<boolean> =>
       app.get(FunctionReadinessWatcher).stopWatching(functionName(0), WORKFLOW),
+    /** Watches what is measured of the first function, until the process ends. */
+    listenToMetrics: (): void => {
+      const metrics = app.get(FunctionsMetrics);
+      const filter = { functionName: functionName(0), workflowId: WORKFLOW };
+      metrics.watch(filter).subscribe();
+      metrics.bottlenecks(filter).subscribe();
+    },
     status: (count: number): Promise<number> => statusMs(functions, count),
     submit: (count: number): number => pending.submit(count),
     settled: (): Promise<number> => pending.settled(),
     usedBytes: (): number => pending.usedBytes(),
+    cpuMs: (): number => cpuMs(),
     isSupervisor: (): boolean => app.get(WorkerCoordinator).isSupervisor,
   };
 }

@@ -12,10 +12,13 @@ export const WORKER_COUNTS = [1, 10, 100] as const;
 export const WAITER_COUNTS = [1, 1_000, 10_000] as const;
 /** Functions of the idle process. */
 export const IDLE_COUNTS = [1, 1_000] as const;
+/** Who listens to metrics while calls are made. */
+export const LISTENERS = ['nobody', 'somebody'] as const;
 /** Calls that nobody has answered yet. */
 export const PENDING_CALLS = 10_000;
 
 export type Size = (typeof SIZES)[number];
+export type Listeners = (typeof LISTENERS)[number];
 export type Lanes = (typeof LANES)[number];
 export type Part = 'p50' | 'p99';
 /** Which way a waiting process takes: ours, or that of a bare ioredis subscriber. */
@@ -50,6 +53,10 @@ export const metric = {
   pendingSubmitMs: `${PENDING_CALLS} pending until written ms`,
   pendingSettleMs: `${PENDING_CALLS} pending until settled ms`,
   pendingCommands: `${PENDING_CALLS} pending commands/call`,
+  metricsThroughput: (listeners: Listeners) => `metrics heard by ${listeners}, calls/s at 64`,
+  metricsCpu: (listeners: Listeners) => `metrics heard by ${listeners}, CPU us/call`,
+  metricsCommands: (listeners: Listeners) => `metrics heard by ${listeners}, commands/call`,
+  metricsTold: (listeners: Listeners) => `metrics heard by ${listeners}, told of them/s`,
   idleCommands: (count: number) => `idle ${count} functions commands/s`,
   idleByName: (count: number, command: string) => `idle ${count} functions, ${command}/s`,
   idleCpu: (count: number) => `idle ${count} functions CPU %`,

@@ -140,6 +140,14 @@ export const TARGETS: readonly Target[] = [
     unit: 'subscription',
   },
   {
+    benchmark: 'metrics',
+    what: 'told of metrics while nobody listens',
+    of: metric.metricsTold('nobody'),
+    bound: 'at most',
+    limit: 0,
+    unit: '/s',
+  },
+  {
     benchmark: 'idle',
     what: 'idle process with 1,000 functions',
     of: metric.idleCommands(1_000),
