@@ -19,6 +19,16 @@ describe('a tick batch', () => {
     expect(handed).toEqual([[1, 2, 3]]);
   });
 
+  it('hands over what is much before the tick ends, in order', async () => {
+    const { batch, handed } = setUp();
+    const items = Array.from({ length: 300 }, (_, item) => item);
+    for (const item of items) batch.add(item);
+    expect(handed.map(({ length }) => length)).toEqual([128, 128]);
+    await nextTurn();
+    expect(handed.map(({ length }) => length)).toEqual([128, 128, 44]);
+    expect(handed.flat()).toEqual(items);
+  });
+
   it('hands over nothing within the tick', () => {
     const { batch, handed } = setUp();
     batch.add(1);

@@ -9,6 +9,11 @@ import type { HostedFunction } from './hosted-function.js';
  * with 1,000 it takes 4.6 times. A process with more hears of calls through the bell of its pool.
  */
 export const DIRECT_READ_LIMIT = 32;
+/**
+ * Calls that one read of streams brings at the most: what they say is sent when all of them have begun, and who waits
+ * for it stands idle until then. Measured at 512 calls in flight, calls/s against no limit: 128: 1.10, 256: 1.15.
+ */
+const CALLS_PER_READ = 256;
 /** Due functions that one look at a pool takes calls of. */
 const FUNCTIONS_PER_LOOK = 64;
 
@@ -274,7 +279,7 @@ export class Lanes {
     if (lanes.length <= free) {
       return streamPlan(
         lanes,
-        Math.max(1, Math.min(smallest, Math.floor(free / lanes.length))),
+        Math.max(1, Math.min(CALLS_PER_READ, smallest, Math.floor(free / lanes.length))),
         true,
       );
     }
