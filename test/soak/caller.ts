@@ -1,30 +1,38 @@
 /**
  * A caller of the storm: several loops, each with one call out at a time, of all kinds; every call and how it
- * settled is in its history. It ends its loops when it is told `stop`, and says `idle` when nothing is out.
+ * settled is in its history. Two loops call a function with a circuit, two the workflow `flow`. It ends its loops when
+ * it is told `stop`, and says `idle` when nothing is out.
  */
 import 'reflect-metadata';
-import { randomUUID } from 'node:crypto';
-import { Module } from '@nestjs/common';
+import { Injectable, Module } from '@nestjs/common';
 import { NestFactory } from '@nestjs/core';
 import {
   EnhancedFunctionRegistry,
+  FunctionCircuits,
   FunctionsModule,
-  isFunctionsError,
-  type CallOptions,
+  OnWorkflowEvent,
+  WorkflowNotifier,
+  type WorkflowEvent,
 } from '../../src/index.js';
 import { Random } from '../harness/random.js';
-import { HistoryLog, monotonicMs, type CallMade } from './history.js';
-import { StormLogger } from './storm-log.js';
+import { RecordedCalls } from './caller-calls.js';
+import { FlowCaller, type RestartOrder } from './caller-flow.js';
+import { flowKindsOf, fusedCall, kindsOf } from './caller-kinds.js';
+import { HistoryLog } from './history.js';
+import { CIRCUIT } from './plan.js';
+import { bootStep, StormLogger } from './storm-log.js';
 
 const env = (name: string): string => process.env[name] ?? '';
 const history = new HistoryLog(env('HISTORY'), env('WHO'));
 const random = new Random(Number(env('SEED')));
-const bells = Number(env('BELLS'));
 
-/** Long enough to outlast every fault of the plan: such a call has to succeed. */
-const PATIENT_MS = 40_000;
-/** Calls of this long share an idempotency key, whichever process makes them. */
-const KEY_PERIOD_MS = 900;
+@Injectable()
+class Saves {
+  @OnWorkflowEvent('saved', 'flow')
+  saved({ generation }: WorkflowEvent): void {
+    history.note({ e: 'heard', generation });
+  }
+}
 
 @Module({
   imports: [
@@ -33,122 +41,37 @@ const KEY_PERIOD_MS = 900;
       keyPrefix: env('KEY_PREFIX'),
       leaseMs: Number(env('LEASE_MS')),
       worker: false,
+      circuit: { ...CIRCUIT, enabled: false, functions: [{ functionName: 'fused' }] },
     }),
   ],
+  providers: [Saves],
 })
 class CallerModule {}
-
-interface Plan {
-  readonly kind: string;
-  readonly fn: string;
-  readonly ms: number;
-  readonly fails?: number;
-  readonly options?: CallOptions;
-  readonly impatient?: boolean;
-  /** Cancels after so long. */
-  readonly cancelMs?: number;
-}
-
-const KINDS: readonly (() => Plan)[] = [
-  () => ({ kind: 'plain', fn: 'work', ms: random.below(30) }),
-  () => ({ kind: 'plain', fn: 'work', ms: random.below(30) }),
-  () => ({ kind: 'slow', fn: 'work', ms: 200 + random.below(1_500) }),
-  () => ({
-    kind: 'once',
-    fn: 'work',
-    ms: random.below(400),
-    options: { delivery: 'at-most-once' },
-  }),
-  () => ({
-    kind: 'hasty',
-    fn: 'work',
-    ms: random.below(200),
-    options: { timeoutMs: 20 + random.below(250) },
-    impatient: true,
-  }),
-  () => ({
-    kind: 'stubborn',
-    fn: 'stubborn',
-    ms: random.below(500),
-    options: { timeoutMs: 50 + random.below(400) },
-    impatient: true,
-  }),
-  () => ({
-    kind: 'cancelled',
-    fn: 'work',
-    ms: random.below(300),
-    cancelMs: random.below(120),
-    impatient: true,
-  }),
-  () => ({ kind: 'flaky', fn: 'flaky', ms: random.below(20), fails: random.below(4) }),
-  () => ({ kind: 'chatty', fn: 'chatty', ms: random.below(60) }),
-  () => ({
-    kind: 'keyed',
-    fn: 'work',
-    ms: random.below(250),
-    options: { idempotencyKey: `k-${Math.floor(monotonicMs() / KEY_PERIOD_MS)}` },
-  }),
-  () => ({ kind: 'bell', fn: `bell-${random.below(bells)}`, ms: random.below(80) }),
-  () => ({ kind: 'bell', fn: `bell-${random.below(bells)}`, ms: random.below(80) }),
-  () => ({
-    kind: 'unwaiting',
-    fn: 'work',
-    ms: 5,
-    options: { ifUnavailable: 'fail' },
-    impatient: true,
-  }),
-];
 
 const app = await NestFactory.createApplicationContext(CallerModule, {
   logger: new StormLogger(history),
 });
 const registry = app.get(EnhancedFunctionRegistry);
+const calls = new RecordedCalls(registry, history);
+const flow = new FlowCaller(registry, app.get(WorkflowNotifier), calls, history, random);
+const circuits = app.get(FunctionCircuits);
+circuits.on('alone', ({ problem }) => history.note({ e: 'alone', problem }));
+circuits.on('shared', () => history.note({ e: 'shared' }));
 let going = true;
 
-async function call(plan: Plan): Promise<void> {
-  const { kind, fn, ms, fails = 0, impatient = false, cancelMs } = plan;
-  const timeoutMs = plan.options?.timeoutMs ?? PATIENT_MS;
-  const options: CallOptions = { ...plan.options, timeoutMs, readinessTimeoutMs: PATIENT_MS };
-  const id = randomUUID();
-  const made: CallMade = {
-    e: 'call',
-    id,
-    kind,
-    fn,
-    delivery: options.delivery ?? 'at-least-once',
-    key: options.idempotencyKey,
-    fails,
-    timeoutMs,
-    readinessTimeoutMs: PATIENT_MS,
-    impatient,
-  };
-  const cancel = new AbortController();
-  const timer = cancelMs === undefined ? undefined : setTimeout(() => cancel.abort(), cancelMs);
-  history.note(made);
-  try {
-    const { run, attempt } = await registry.call<{ run: string; attempt: number }>(
-      fn,
-      { id, ms, fails },
-      { ...options, signal: cancel.signal, onProgress: () => undefined },
-    );
-    history.note({ e: 'settled', id, run, attempt });
-  } catch (error) {
-    history.note({ e: 'settled', id, code: isFunctionsError(error) ? error.code : String(error) });
-  } finally {
-    clearTimeout(timer);
-  }
-}
-
-async function loop(): Promise<void> {
+async function loop(step: () => Promise<unknown>, longestGapMs: number): Promise<void> {
   while (going) {
-    await call(random.pick(KINDS)());
-    const gapMs = random.below(60);
+    await step();
+    const gapMs = random.below(longestGapMs);
     await new Promise((resolve) => setTimeout(resolve, gapMs));
   }
 }
 
-process.on('message', (message: { type: string }) => {
+process.on('message', (message: { type: string } | RestartOrder) => {
   if (message.type === 'stop') going = false;
+  if (message.type === 'restart-workflow') flow.lead(message as RestartOrder);
+  if (message.type === 'circuit')
+    process.send?.({ type: 'circuit', state: registry.getCircuit('fused').state });
 });
 process.once('SIGTERM', () => {
   going = false;
@@ -158,7 +81,19 @@ process.once('SIGTERM', () => {
     setImmediate(() => history.note({ e: 'closed', resources: process.getActiveResourcesInfo() }));
   });
 });
-history.note({ e: 'booted' });
+history.note(bootStep());
 process.send?.({ type: 'ready' });
-await Promise.all(Array.from({ length: Number(env('LOOPS')) }, loop));
+const kinds = kindsOf(random, Number(env('BELLS')));
+const flowKinds = flowKindsOf(random);
+const loops = Array.from({ length: Number(env('LOOPS')) }, () =>
+  loop(() => calls.make(random.pick(kinds)()), 60),
+);
+await Promise.all([
+  ...loops,
+  loop(() => calls.make(fusedCall(random)), 120),
+  loop(() => calls.make(fusedCall(random)), 120),
+  loop(() => calls.make(random.pick(flowKinds)()), 100),
+  loop(() => flow.callGroup(), 100),
+]);
+await flow.settled();
 if (process.connected) process.send?.({ type: 'idle' });

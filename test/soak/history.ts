@@ -1,5 +1,7 @@
 import { closeSync, openSync, readdirSync, readFileSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
+import type { CircuitState } from '../../src/index.js';
+import type { FuseTimes } from './fuse.js';
 
 /** How a call of the storm is made; its id is in its parameters, so that every run of it tells. */
 export interface CallMade {
@@ -25,6 +27,11 @@ export interface CallSettled {
   readonly run?: string | undefined;
   readonly attempt?: number | undefined;
   readonly code?: string | undefined;
+  /** Of a call that an open circuit refused: when to try again. */
+  readonly retryAfterMs?: number | undefined;
+  /** Of a call of the workflow: the generation that its worker had loaded, and the version that it read with it. */
+  readonly generation?: number | undefined;
+  readonly version?: number | null | undefined;
 }
 
 /** A handler has started. */
@@ -66,6 +73,9 @@ export interface LifeStep {
   readonly e: 'booted' | 'lost' | 'stopping' | 'closed';
   /** What still keeps the process alive, when it is `closed`. */
   readonly resources?: readonly string[];
+  /** When it is `booted`: its process id, and this machine's wall clock, in milliseconds, beside `t`. */
+  readonly pid?: number;
+  readonly wallMs?: number;
 }
 
 /** A process has ended, as its parent saw it. */
@@ -74,8 +84,119 @@ export interface Exited {
   readonly process: string;
 }
 
+/** When the function `fused` fails: by the clock of all processes, so that every worker knows without being told. */
+export interface FusePlan extends FuseTimes {
+  readonly e: 'fuse';
+}
+
+/** The record of the circuit of `fused` in Redis has changed, as one who looks on heard it. */
+export interface CircuitRecorded {
+  readonly e: 'record';
+  readonly state: CircuitState;
+  readonly generation: number;
+  readonly retryAt?: number | undefined;
+  /** The process whose call is the probe. */
+  readonly prober?: string | undefined;
+}
+
+/** A caller decides by itself, or no more. */
+export interface CircuitShared {
+  readonly e: 'alone' | 'shared';
+  readonly problem?: string;
+}
+
+/** A save of the workflow is in Redis. */
+export interface Saved {
+  readonly e: 'saved';
+  readonly generation: number;
+  /** What it said of itself. */
+  readonly version: number;
+  /** Nothing is wrong any more, and everybody has to hear of it. */
+  readonly isLast: boolean;
+}
+
+/** An `@OnWorkflowEvent('saved')` of this process was told. */
+export interface SaveHeard {
+  readonly e: 'heard';
+  readonly generation: number;
+}
+
+/** A restart of the workflow that this process leads. */
+export interface RestartStep {
+  readonly e: 'restart' | 'restarted';
+  readonly id: string;
+  /** When it failed. */
+  readonly code?: string | undefined;
+}
+
+/** Calls that are bound to one save, one after the other. */
+export interface GroupSeen {
+  readonly e: 'group';
+  /** What it was bound to at first; with `movesOn`, it may be bound to later ones later. */
+  readonly generation: number;
+  readonly movesOn: boolean;
+  readonly answers: readonly {
+    /** What the group was bound to when it got the answer. */
+    readonly bound: number;
+    readonly generation: number;
+    readonly version: number | null;
+  }[];
+}
+
+/** A listener begins to listen to metrics, listens no more, or could not. */
+export interface ListenStep {
+  readonly e: 'listening' | 'deaf';
+  readonly code?: string | undefined;
+}
+
+/** One function, as one process counted it. */
+export interface Count {
+  readonly fn: string;
+  /** As its sessions have it, without their number; or the name of the process itself. */
+  readonly process: string;
+  /** Since when it counts, and when it said so, on this machine's wall clock. */
+  readonly since: number;
+  readonly at: number;
+  readonly calls: number;
+  /** Runs whose start was seen. */
+  readonly runs: number;
+}
+
+/** What a listener was told, or a scrape brought. */
+export interface Measured {
+  readonly e: 'measured';
+  readonly via: 'watch' | 'snapshot' | 'scrape';
+  /** How long a scrape took: it was counted some time in between. */
+  readonly tookMs?: number;
+  readonly counts: readonly Count[];
+}
+
+/** Nobody has listened to metrics since `from`; these were published all the same, after the time to stop. */
+export interface Silence {
+  readonly e: 'silence';
+  readonly from: number;
+  readonly published: readonly string[];
+}
+
 export type HistoryEvent =
-  CallMade | CallSettled | RunStarted | RunEnded | FaultDone | Logged | LifeStep | Exited;
+  | CallMade
+  | CallSettled
+  | RunStarted
+  | RunEnded
+  | FaultDone
+  | Logged
+  | LifeStep
+  | Exited
+  | FusePlan
+  | CircuitRecorded
+  | CircuitShared
+  | Saved
+  | SaveHeard
+  | RestartStep
+  | GroupSeen
+  | ListenStep
+  | Measured
+  | Silence;
 
 /** An event, when, and in which process. */
 export type Recorded = HistoryEvent & { readonly t: number; readonly who: string };

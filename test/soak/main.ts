@@ -10,7 +10,7 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
-import { Checker } from './checker.js';
+import { checkHistory } from './checker.js';
 import { readHistory } from './history.js';
 import { planOf } from './plan.js';
 import { Storm } from './storm.js';
@@ -33,7 +33,7 @@ const say = (text: string): void => {
 };
 
 console.log(`soak: ${values.minutes} minutes with seed ${seed}`);
-const storm = await Storm.start(dir, seed, say);
+const storm = await Storm.start(dir, seed, totalMs, say);
 let outputs: string;
 try {
   await storm.run(planOf(seed, totalMs), totalMs);
@@ -43,7 +43,7 @@ try {
   outputs = storm.outputs();
   await storm.close();
 }
-const { violations, figures } = new Checker(readHistory(dir)).check();
+const { violations, figures } = checkHistory(readHistory(dir));
 const all = [...storm.violations, ...violations];
 if (all.length > 0) {
   await writeFile(join(dir, 'outputs.txt'), outputs);
@@ -51,7 +51,8 @@ if (all.length > 0) {
   console.log(`\nreproduce: npm run soak -- --minutes ${values.minutes} --seed ${seed}`);
   console.log(`histories and outputs: ${dir}`);
 } else if (!values.keep) await rm(dir, { recursive: true });
-console.log(`\ncalls: ${list(figures)}`);
+console.log();
+for (const [about, counts] of Object.entries(figures)) console.log(`${about}: ${list(counts)}`);
 console.log(`faults: ${list(Object.fromEntries([...storm.faults].sort()))}`);
 console.log(`violations: ${all.length}`);
 process.exitCode = all.length > 0 ? 1 : 0;

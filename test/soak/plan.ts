@@ -21,7 +21,14 @@ export type FaultKind =
   | 'proxy-refuse'
   | 'flushall'
   | 'group-destroy'
-  | 'health';
+  | 'health'
+  | 'save-and-restart'
+  | 'restart-workflow'
+  | 'kill-leader'
+  | 'kill-restarting'
+  | 'kill-prober'
+  | 'kill-listener'
+  | 'silence';
 
 /** One fault of a plan. What it meets is not known: a target that is gone already is passed over. */
 export interface Fault {
@@ -45,6 +52,23 @@ export const STORM = Object.freeze({
   /** After a phase of faults their after-effects end: leases run out, sessions are joined anew. */
   settleMs: 8_000,
   calmMs: 10_000,
+  /** How long one process of the workflow may take to restart. */
+  restartTimeoutMs: 6_000,
+  /** How long a process takes to load the workflow anew. */
+  loadMs: 100,
+  /** How long a scrape is waited for. */
+  scrapeTimeoutMs: 3_000,
+  /** What the function `fused` does: it fails for so long out of so long. */
+  fusePeriodMs: 11_000,
+  fuseBrokenMs: 5_000,
+});
+
+/** Of the function `fused`. */
+export const CIRCUIT = Object.freeze({
+  failureRate: 0.5,
+  minimumCalls: 10,
+  windowMs: 2_500,
+  openMs: 800,
 });
 
 /** What the faults of a rough phase are drawn from, the more often listed the more often. */
@@ -73,6 +97,13 @@ const ROUGH: readonly FaultKind[] = [
   'flushall',
   'group-destroy',
   'health',
+  'save-and-restart',
+  'restart-workflow',
+  'kill-leader',
+  'kill-restarting',
+  'kill-prober',
+  'kill-prober',
+  'kill-listener',
 ];
 
 const DURATION: Readonly<Record<FaultKind, readonly [number, number]>> = {
@@ -96,6 +127,13 @@ const DURATION: Readonly<Record<FaultKind, readonly [number, number]>> = {
   flushall: [0, 0],
   'group-destroy': [0, 0],
   health: [300, 1_500],
+  'save-and-restart': [0, 0],
+  'restart-workflow': [0, 0],
+  'kill-leader': [50, 1_500],
+  'kill-restarting': [50, 1_500],
+  'kill-prober': [100, 1_000],
+  'kill-listener': [100, 2_000],
+  silence: [9_000, 9_000],
 };
 
 /** The faults of a storm; from the seed alone. */
@@ -108,6 +146,7 @@ export function planOf(seed: number, totalMs: number): Fault[] {
     faults.push({ at: Math.round(at), kind, target: random.below(1_000), durationMs });
   };
   let at = 3_000;
+  let cycle = 0;
   // Every kind has its turn before any comes again.
   let deck: FaultKind[] = [];
   while (at < totalMs) {
@@ -120,8 +159,12 @@ export function planOf(seed: number, totalMs: number): Fault[] {
     }
     at += STORM.settleMs;
     if (at + STORM.calmMs > totalMs) break;
+    // Every second time nobody listens while nothing is wrong, and else somebody does.
+    if (cycle % 2 === 0) add(at, 'silence');
     add(at, 'restart-worker');
+    add(at + STORM.calmMs / 4, 'save-and-restart');
     add(at + STORM.calmMs / 2, 'restart-worker');
+    cycle += 1;
     at += STORM.calmMs;
   }
   return faults;

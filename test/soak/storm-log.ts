@@ -1,5 +1,5 @@
 import { ConsoleLogger } from '@nestjs/common';
-import type { HistoryLog } from './history.js';
+import type { HistoryLog, LifeStep } from './history.js';
 
 /** What the checker wants to know of the library's own decisions. */
 const TOLD =
@@ -25,4 +25,9 @@ export class StormLogger extends ConsoleLogger {
     const text = String(message);
     if (TOLD.test(text)) this.history.note({ e: 'log', text });
   }
+}
+
+/** A process's first line: what the wall clocks of metrics, and the names of sessions, are compared with. */
+export function bootStep(): LifeStep {
+  return { e: 'booted', pid: process.pid, wallMs: Date.now() };
 }
