@@ -1,4 +1,5 @@
 import { Redis } from 'ioredis';
+import { CommandLog } from '../harness/command-log.js';
 import type { HistoryLog } from './history.js';
 
 interface RecordNews {
@@ -52,22 +53,16 @@ export class Onlooker {
 
   /** Reports of metrics that are published within so long, whoever sends them. */
   async metricsPublished(ms: number): Promise<string[]> {
-    const redis = new Redis(this.url, { retryStrategy: () => null });
-    redis.on('error', () => undefined);
-    const found: string[] = [];
+    const log = await CommandLog.start(this.url);
     try {
-      const monitor = await redis.monitor();
-      monitor.on('monitor', (_time: string, [name = '', channel = '', text = '']: string[]) => {
-        if (name.toLowerCase() !== 'publish') return;
-        if (channel.startsWith(`${this.prefix}function:metrics:`) && !text.includes('"probe"'))
-          found.push(channel);
-      });
       await new Promise((resolve) => setTimeout(resolve, ms));
-      monitor.disconnect();
+      const told = await log.mentioning(`${this.prefix}function:metrics:`);
+      return told
+        .filter(({ name, args }) => name === 'publish' && args[1]?.includes('"probe"') === false)
+        .map(({ args }) => args[0] ?? '');
     } finally {
-      redis.disconnect();
+      log.close();
     }
-    return found;
   }
 
   private hear(text: string): void {

@@ -6,24 +6,12 @@ import type { RestartOrder } from './caller-flow.js';
 import { HistoryLog, monotonicMs } from './history.js';
 import { Onlooker } from './onlooker.js';
 import { STORM, type Fault } from './plan.js';
+import { RedisFaults } from './redis-faults.js';
 import { Scraper } from './scraper.js';
 import { Slots } from './slots.js';
 
 export const PREFIX = 'soak:';
-const ROLES = ['commands', 'subscriber', 'calls', 'replies'] as const;
-const FUNCTIONS = [
-  'work:default',
-  'work:default',
-  'flaky:default',
-  'chatty:default',
-  'stubborn:default',
-  'fused:default',
-  'plan:flow',
-  'bell-0:default',
-  'bell-7:default',
-];
-const ADMIN_LIMIT_MS = 1_000;
-/** How long a fault waits for a probe, or for a restart to have begun. */
+/** How long a fault waits for a probe. */
 const PROBER_LIMIT_MS = 8_000;
 
 /** The fleet, its private Redis, and what is done to them. */
@@ -32,7 +20,7 @@ export class Storm {
   private readonly under = new Set<Promise<void>>();
   private readonly scraper: Scraper;
   private readonly aftermath: Aftermath;
-  private redisBusy = false;
+  private readonly redisFaults: RedisFaults;
   private version = 0;
 
   private constructor(
@@ -49,6 +37,7 @@ export class Storm {
       const slot = slots.all.find(({ port }) => port !== undefined);
       return slot?.port === undefined ? undefined : { who: slots.who(slot), port: slot.port };
     });
+    this.redisFaults = new RedisFaults(redis, admin, proxies, PREFIX);
     this.aftermath = new Aftermath(slots, admin, proxies, onlooker, history, PREFIX, (what) =>
       violations.push(what),
     );
@@ -151,8 +140,6 @@ export class Storm {
   private async act(fault: Fault): Promise<string | undefined> {
     const { kind, target, durationMs } = fault;
     const { slots } = this;
-    const proxy = this.proxies[target % this.proxies.length] as TcpProxy;
-    const proxied = `proxy-${target % this.proxies.length}`;
     switch (kind) {
       case 'kill-worker':
       case 'kill-caller':
@@ -162,7 +149,7 @@ export class Storm {
         );
       case 'kill-supervisor':
         return this.killSession(
-          await this.ask(() => this.admin.get(`${PREFIX}nf:supervisor`)),
+          await this.redisFaults.ask((admin) => admin.get(`${PREFIX}nf:supervisor`)),
           durationMs,
         );
       case 'kill-prober':
@@ -178,41 +165,17 @@ export class Storm {
       case 'freeze-caller':
         return slots.with(slots.of(roleOf(kind)), target, (slot) => slots.freeze(slot, durationMs));
       case 'redis-kill':
-        return this.withRedis(async () => {
-          await this.redis.kill('SIGKILL');
-          await pause(durationMs);
-          await this.redis.restart();
-        });
       case 'redis-freeze-short':
       case 'redis-freeze-long':
-        return this.withRedis(async () => {
-          await this.redis.kill('SIGSTOP');
-          await pause(durationMs);
-          await this.redis.kill('SIGCONT');
-        });
       case 'client-kill':
-        return this.killClients(ROLES[target % ROLES.length] as string, target);
       case 'proxy-cut':
-        proxy.cut();
-        return proxied;
       case 'proxy-drop':
-        proxy.drop();
-        return proxied;
       case 'proxy-hold-short':
       case 'proxy-hold-long':
-        proxy.hold();
-        await pause(durationMs);
-        proxy.release();
-        return proxied;
       case 'proxy-refuse':
-        proxy.refuse();
-        await pause(durationMs);
-        proxy.accept();
-        return proxied;
       case 'flushall':
-        return (await this.ask(() => this.admin.flushall())) && 'redis';
       case 'group-destroy':
-        return this.destroyGroup(FUNCTIONS[target % FUNCTIONS.length] as string);
+        return this.redisFaults.act(kind, target, durationMs);
       case 'health':
         return slots.with(slots.of('worker'), target, async (slot) => {
           slot.process?.send({ type: 'health', healthy: false });
@@ -266,53 +229,6 @@ export class Storm {
     return this.slots.with(slot === undefined ? [] : [slot], 0, (found) =>
       this.slots.replace(found, pauseMs),
     );
-  }
-
-  private async destroyGroup(fn: string): Promise<string | undefined> {
-    const key = `${PREFIX}nf:{${fn}}:calls`;
-    // Redis may have been emptied: then there is no such stream.
-    const done = await this.ask(() => this.admin.xgroup('DESTROY', key, 'workers').catch(() => 0));
-    return done === undefined ? undefined : fn;
-  }
-
-  private async withRedis(task: () => Promise<void>): Promise<string | undefined> {
-    if (this.redisBusy) return undefined;
-    this.redisBusy = true;
-    try {
-      await task();
-    } finally {
-      this.redisBusy = false;
-    }
-    return 'redis';
-  }
-
-  private async killClients(role: string, target: number): Promise<string | undefined> {
-    const list = await this.ask(async () => String(await this.admin.client('LIST')));
-    const ids = (list ?? '')
-      .split('\n')
-      .filter((line) => line.includes(`name=nestjs-functions:${role} `))
-      .map((line) => /^id=(\d+)/.exec(line)?.[1] ?? '');
-    const victims = target % 3 === 0 ? ids : ids.slice(target % ids.length).slice(0, 1);
-    for (const id of victims) await this.ask(() => this.admin.client('KILL', 'ID', id));
-    return victims.length === 0 ? undefined : `${role} x${victims.length}`;
-  }
-
-  /** Asks Redis, which may be away or stand still: then the fault is passed over. */
-  private async ask<T>(question: () => Promise<T>): Promise<T | undefined> {
-    if (this.redisBusy) return undefined;
-    let timer: NodeJS.Timeout | undefined;
-    const limit = new Promise<undefined>((resolve) => {
-      timer = setTimeout(() => resolve(undefined), ADMIN_LIMIT_MS);
-    });
-    const answer = question();
-    answer.catch(() => undefined);
-    try {
-      return await Promise.race([answer, limit]);
-    } catch {
-      return undefined;
-    } finally {
-      clearTimeout(timer);
-    }
   }
 }
 
