@@ -114,6 +114,22 @@ describe('the checker of the soak, of circuits', () => {
       'ms after a probe began',
       (tale) => tale.well().open(40_000).probe(40_900).call(refused(48_000, 100)),
     ],
+    [
+      'a second probe began 2500 ms after one of caller-1.1',
+      (tale) => tale.well().open(40_000).probe(40_900).probe(43_400, 102).record(43_500, 'closed'),
+    ],
+    [
+      'a second probe began 500 ms after one of caller-3.1',
+      (tale) =>
+        tale
+          .well()
+          .tell(30_000, 'caller-3.1', { e: 'booted', pid: 555 })
+          .open(40_000)
+          .probe(40_900, 555)
+          .tell(41_000, 'storm', { e: 'exited', process: 'caller-3.1' })
+          .probe(41_400)
+          .record(41_500, 'closed'),
+    ],
     ['it did not open within', (tale) => tale.broken(20_000)],
     [
       'it was still open',

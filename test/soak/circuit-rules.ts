@@ -53,6 +53,7 @@ export class CircuitRules {
   check(): readonly string[] {
     this.checkGenerations();
     for (const opening of this.openings) this.checkPasses(opening);
+    this.checkProbers();
     for (const call of this.calls) this.checkRefusal(call);
     for (const fuse of this.story.fuses)
       for (const { from, to } of brokenTimes(fuse)) this.checkTimes(from, to);
@@ -107,6 +108,24 @@ export class CircuitRules {
       if (probe === undefined)
         this.violate('ran while the circuit was open, and was no probe', call);
       else free.delete(probe);
+    }
+  }
+
+  /** One probe at a time: another one takes over from who died or froze, and when its lease is over. */
+  private checkProbers(): void {
+    for (const [index, record] of this.story.records.entries()) {
+      const next = this.story.records[index + 1];
+      if (record.state !== 'half-open' || next?.state !== 'half-open') continue;
+      if (!this.isQuiet(record.t, next.t)) continue;
+      const afterMs = next.t - record.t;
+      const prober = this.story.processOf(record.prober ?? '');
+      const isGone =
+        (prober?.exitedAt ?? Infinity) < next.t ||
+        this.story.wasFrozen(prober?.who ?? '', record.t, next.t);
+      if (isGone && afterMs > STORM.leaseMs - LOOK_SLACK_MS) continue;
+      this.violate(
+        `a second probe began ${Math.round(afterMs)} ms after one of ${prober?.who ?? record.prober}`,
+      );
     }
   }
 

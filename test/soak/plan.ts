@@ -52,6 +52,8 @@ export const STORM = Object.freeze({
   /** After a phase of faults their after-effects end: leases run out, sessions are joined anew. */
   settleMs: 8_000,
   calmMs: 10_000,
+  /** Then one in which processes die, freeze and restart, and Redis is there all the time. */
+  briskMs: 12_000,
   /** How long one process of the workflow may take to restart. */
   restartTimeoutMs: 6_000,
   /** How long a process takes to load the workflow anew. */
@@ -106,6 +108,26 @@ const ROUGH: readonly FaultKind[] = [
   'kill-listener',
 ];
 
+/** What the faults of a brisk phase are drawn from: nothing that Redis would have to do with. */
+const BRISK: readonly FaultKind[] = [
+  'kill-worker',
+  'kill-caller',
+  'kill-supervisor',
+  'restart-worker',
+  'restart-caller',
+  'freeze-worker-short',
+  'freeze-worker-long',
+  'freeze-caller',
+  'save-and-restart',
+  'restart-workflow',
+  'kill-leader',
+  'kill-restarting',
+  'kill-prober',
+  'kill-prober',
+  'kill-prober',
+  'kill-listener',
+];
+
 const DURATION: Readonly<Record<FaultKind, readonly [number, number]>> = {
   'kill-worker': [100, 1_500],
   'kill-caller': [100, 1_000],
@@ -145,15 +167,13 @@ export function planOf(seed: number, totalMs: number): Fault[] {
     const durationMs = least + random.below(most - least + 1);
     faults.push({ at: Math.round(at), kind, target: random.below(1_000), durationMs });
   };
+  const roughly = dealer(random, ROUGH);
+  const briskly = dealer(random, BRISK);
   let at = 3_000;
-  let cycle = 0;
-  // Every kind has its turn before any comes again.
-  let deck: FaultKind[] = [];
-  while (at < totalMs) {
+  for (let cycle = 0; at < totalMs; cycle += 1) {
     const roughUntil = Math.min(totalMs, at + STORM.roughMs);
     while (at < roughUntil) {
-      if (deck.length === 0) deck = random.shuffle(ROUGH);
-      add(at, deck.pop() as FaultKind);
+      add(at, roughly());
       // Some follow at once, most leave time to see what comes of the last one.
       at += random.below(4) === 0 ? random.below(150) : 300 + random.below(2_000);
     }
@@ -164,8 +184,18 @@ export function planOf(seed: number, totalMs: number): Fault[] {
     add(at, 'restart-worker');
     add(at + STORM.calmMs / 4, 'save-and-restart');
     add(at + STORM.calmMs / 2, 'restart-worker');
-    cycle += 1;
     at += STORM.calmMs;
+    const briskUntil = Math.min(totalMs, at + STORM.briskMs);
+    for (; at < briskUntil; at += 300 + random.below(2_400)) add(at, briskly());
   }
   return faults;
+}
+
+/** Draws from a deck of which every card has its turn before any comes again. */
+function dealer(random: Random, cards: readonly FaultKind[]): () => FaultKind {
+  let deck: FaultKind[] = [];
+  return () => {
+    if (deck.length === 0) deck = random.shuffle(cards);
+    return deck.pop() as FaultKind;
+  };
 }
