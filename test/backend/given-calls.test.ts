@@ -78,6 +78,19 @@ describe('a process that waits for the bell and offers to take calls', () => {
     expect(callIds((await worker.reader.take(LOOK)).calls)).toEqual(['c1']);
   });
 
+  it('gets nothing again that it has, when it gets calls that nobody was told of', async () => {
+    const first = await offering(1);
+    await caller.submit(ref, 'running');
+    await first.bell;
+    for (const callId of ['silent-1', 'silent-2'])
+      await admin.xadd(keys.calls(ref), '*', 'c', `1 60000   ${callId}\t{}`);
+    const { bell } = await offering(2);
+    await caller.submitAll([caller.callOf(ref, 'c1'), caller.callOf(ref, 'c2')]);
+    // What runs may have ended when it learns of them: then it would run again.
+    expect(callIds((await bell).calls)).toEqual(['silent-1', 'silent-2']);
+    expect(callIds((await worker.reader.take(LOOK)).calls)).toEqual(['c1', 'c2']);
+  });
+
   it('is passed over when it is gone: its offer has ended', async () => {
     await admin.zadd(keys.poolOffers(POOL), '1000', 'ghost-1.1');
     const { bell } = await offering(1);

@@ -184,19 +184,31 @@ export class RedisCallReader implements CallReader {
     return this.given(await this.offer.takeBack());
   }
 
-  /** Calls out of what was given: lines of function id, entry id and call. */
+  /**
+   * Calls out of what was given: lines of function id, entry id and call; without the call where it has to be looked for
+   * among what is pending.
+   *
+   * Interleaving: what else is pending runs here, and may be settled before the answer to that look is read. It would be
+   * taken for new then, and run again: only what was given counts.
+   */
   private async given(texts: readonly string[]): Promise<RawCall[]> {
     const calls: RawCall[] = [];
+    const unread = new Map<FunctionRef, Set<string>>();
     for (const line of texts.flatMap((text) => text.split('\n'))) {
       const idEnd = line.indexOf('\t');
       const entryEnd = line.indexOf('\t', idEnd + 1);
       const ref = this.refOf(line.slice(0, idEnd));
       if (ref === undefined) continue;
-      if (entryEnd < 0) calls.push(...(await this.pendingOf([ref])));
+      if (entryEnd < 0) unread.set(ref, (unread.get(ref) ?? new Set()).add(line.slice(idEnd + 1)));
       else {
         const fields = [CALL_FIELDS.call, line.slice(entryEnd + 1)];
         calls.push({ ref, entryId: line.slice(idEnd + 1, entryEnd), fields });
       }
+    }
+    for (const [ref, entryIds] of unread) {
+      const pending = await this.pendingOf([ref]);
+      // A script of an older version does not say which.
+      calls.push(...pending.filter(({ entryId }) => entryIds.has(entryId) || entryIds.has('')));
     }
     return calls;
   }

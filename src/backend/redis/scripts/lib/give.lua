@@ -22,7 +22,7 @@ local function taker_of(pool, now)
 end
 
 -- Whether all of the calls, which were just added, are given. Of a function from which something else was delivered
--- instead (calls that nobody was told of) the process is told to look at what it has.
+-- instead (calls that nobody was told of) the process is told which, and looks at them.
 local function give(group, calls, ids, texts, pools)
   local id, now = string.match(calls, '.*{(.*)}:calls$'), tonumber((string.match(ids[#ids], '^%d+')))
   for i = 1, #pools do
@@ -40,8 +40,8 @@ local function give(group, calls, ids, texts, pools)
       local entries = found[1][2]
       taker.places = taker.places - #entries
       local as_added = #entries == count and entries[1][1] == ids[1] and entries[count][1] == ids[count]
-      for n = 1, as_added and count or 1 do
-        taker.told[#taker.told + 1] = id .. '\t' .. (as_added and ids[n] .. '\t' .. texts[n] or '')
+      for n = 1, #entries do
+        taker.told[#taker.told + 1] = id .. '\t' .. entries[n][1] .. (as_added and '\t' .. texts[n] or '')
       end
       return as_added and count == #ids
     end
