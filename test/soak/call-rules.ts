@@ -1,5 +1,6 @@
 import type { CallMade } from './history.js';
-import { AFTERMATH_MS, FORGETS, type Call, type Run, type Story } from './story.js';
+import { AFTERMATH_MS, FORGETS } from './faults.js';
+import type { Call, Run, Story } from './story.js';
 
 /** After its limit a caller's timer may be this late on a machine that does other things too. */
 const SETTLE_SLACK_MS = 2_500;
@@ -77,7 +78,7 @@ export class CallRules {
       return;
     }
     const limit = made.timeoutMs + made.readinessTimeoutMs + SETTLE_SLACK_MS;
-    const late = end.t - made.t - limit - this.story.standstill(made.t, end.t);
+    const late = end.t - made.t - limit - this.story.faults.standstill(made.t, end.t);
     if (late > 0) this.violate(`settled ${Math.round(late)} ms after its limit`, call);
     if (end.code === undefined) return;
     if (end.code === 'CLOSED' && this.story.lives.get(made.who)?.stoppingAt === undefined)
@@ -115,7 +116,7 @@ export class CallRules {
       if (start.leftMs <= -DEADLINE_SLACK_MS)
         this.violate(`started ${-start.leftMs} ms after its deadline, by its worker's clock`, call);
       const latest = made.t + made.readinessTimeoutMs + made.timeoutMs;
-      const late = start.t - latest - this.story.standstill(made.t, start.t) - 50;
+      const late = start.t - latest - this.story.faults.standstill(made.t, start.t) - 50;
       if (late > 0 && made.key === undefined)
         this.violate(
           `started ${Math.round(late)} ms after its deadline, by its caller's clock`,
@@ -129,7 +130,7 @@ export class CallRules {
     const { made, settled } = call;
     const end = settled[0];
     if (end === undefined || made.impatient || made.key !== undefined) return;
-    if (end.code === 'CLOSED' || !this.story.isClean(made.t, end.t)) return;
+    if (end.code === 'CLOSED' || !this.story.faults.isClean(made.t, end.t)) return;
     if (end.code !== undefined)
       this.violate(`failed with ${end.code} while nothing was wrong`, call);
     const tookMs = end.t - made.t;
@@ -154,7 +155,7 @@ export class CallRules {
       const from = Math.min(...calls.map(({ made }) => made.t));
       const to = Math.max(...calls.map(({ made, settled }) => settled[0]?.t ?? made.t + 1_000));
       const runs = calls.flatMap((call) => call.runs);
-      if (runs.length <= 1 || this.story.overlaps(from, to, LOSES_WORKER)) continue;
+      if (runs.length <= 1 || this.story.faults.overlaps(from, to, LOSES_WORKER)) continue;
       this.violate(`key ${key} ran ${runs.length} times for ${calls.length} calls`, calls[0]);
     }
   }
@@ -198,7 +199,7 @@ export class CallRules {
 export function tell(story: Story, { made, settled, runs }: Call, what: string): string {
   const at = (t: number): string => `+${(t - made.t).toFixed(0)}`;
   const until = (settled[0]?.t ?? made.t + AFTERMATH_MS) + 1_000;
-  const around = story.faults
+  const around = story.faults.all
     .filter(({ from, to }) => to > made.t - 5_000 && from < until)
     .map(({ kind, target, from, to }) => `${kind} ${target} ${at(from)}..${at(to)}`);
   return [
@@ -218,7 +219,7 @@ export function figuresOf(story: Story): Record<string, number> {
   const all = [...story.calls.values()];
   const ended = all.flatMap(({ settled }) => settled.slice(0, 1));
   const clean = all.filter(
-    ({ made, settled }) => settled[0] !== undefined && story.isClean(made.t, settled[0].t),
+    ({ made, settled }) => settled[0] !== undefined && story.faults.isClean(made.t, settled[0].t),
   );
   const lasted = all
     .filter(({ made, settled }) => settled[0]?.run !== undefined && !made.impatient)
@@ -234,7 +235,8 @@ export function figuresOf(story: Story): Record<string, number> {
     'calls that ran more than once': all.filter(({ made, runs }) => runs.length > made.fails + 1)
       .length,
     'calls among graceful restarts alone': clean.length,
-    'faults that make Redis forget': story.faults.filter(({ kind }) => FORGETS.test(kind)).length,
+    'faults that make Redis forget': story.faults.all.filter(({ kind }) => FORGETS.test(kind))
+      .length,
     'slowest success, ms': Math.round(lasted.at(-1) ?? 0),
     ...codes,
   };

@@ -1,8 +1,10 @@
 import { tell } from './call-rules.js';
+import { checkAlone } from './alone-rules.js';
 import { brokenTimes } from './fuse.js';
 import type { CircuitRecorded } from './history.js';
 import { CIRCUIT, STORM } from './plan.js';
-import { FORGETS, SHAKES, type Call, type Of, type Story } from './story.js';
+import { SHAKES } from './faults.js';
+import type { Call, Of, Story } from './story.js';
 
 type Change = Of<CircuitRecorded>;
 
@@ -17,9 +19,6 @@ const PROBE_MS = 2_000 + 400 + 1_500;
 const OPENS_WITHIN_MS = CIRCUIT.windowMs + 500 + 400 + NEWS_MS;
 /** The time it stays open, twice, for a probe may have begun before the function worked again. */
 const CLOSES_WITHIN_MS = 2 * CIRCUIT.openMs + 400 + 2 * NEWS_MS;
-/** Reconnects are tried half a second apart, and the first answer makes it shared again. */
-const ALONE_MS = 10_000;
-
 /** An opening of the record, to when it was closed again. */
 interface Opening {
   readonly from: Change;
@@ -57,8 +56,7 @@ export class CircuitRules {
     for (const call of this.calls) this.checkRefusal(call);
     for (const fuse of this.story.fuses)
       for (const { from, to } of brokenTimes(fuse)) this.checkTimes(from, to);
-    this.checkAlone();
-    return this.violations;
+    return [...this.violations, ...checkAlone(this.story)];
   }
 
   figures(): Record<string, number> {
@@ -121,7 +119,7 @@ export class CircuitRules {
       const prober = this.story.processOf(record.prober ?? '');
       const isGone =
         (prober?.exitedAt ?? Infinity) < next.t ||
-        this.story.wasFrozen(prober?.who ?? '', record.t, next.t);
+        this.story.faults.wasFrozen(prober?.who ?? '', record.t, next.t);
       if (isGone && afterMs > STORM.leaseMs - LOOK_SLACK_MS) continue;
       this.violate(
         `a second probe began ${Math.round(afterMs)} ms after one of ${prober?.who ?? record.prober}`,
@@ -181,53 +179,26 @@ export class CircuitRules {
   private checkTimes(brokenAt: number, mendedAt: number): void {
     const { story } = this;
     const opensBy = brokenAt + OPENS_WITHIN_MS;
-    if (story.isClean(brokenAt, opensBy) && this.areCalling(brokenAt, opensBy)) {
+    if (story.faults.isClean(brokenAt, opensBy) && this.areCalling(brokenAt, opensBy)) {
       const isOpened = this.openings.some(({ from, to }) => from.t < opensBy && to > brokenAt);
       if (!isOpened) this.violate(`it did not open within ${OPENS_WITHIN_MS} ms of ${brokenAt}`);
     }
     const closesBy = mendedAt + CLOSES_WITHIN_MS;
-    if (story.isClean(mendedAt, closesBy) && this.areCalling(mendedAt, closesBy)) {
+    if (story.faults.isClean(mendedAt, closesBy) && this.areCalling(mendedAt, closesBy)) {
       const open = this.openings.find(({ from, to }) => from.t < mendedAt && to > closesBy);
       if (open !== undefined && this.isQuiet(open.from.t, closesBy))
         this.violate(`it was still open ${CLOSES_WITHIN_MS} ms after ${mendedAt}`);
     }
   }
 
-  /** Who decides by itself had a reason, and does so no longer than that. */
-  private checkAlone(): void {
-    const { story } = this;
-    const since = new Map<string, number>();
-    for (const { e, who, t } of story.alone) {
-      const life = story.lives.get(who);
-      const isDisturbed = (from: number, to: number): boolean =>
-        story.overlaps(from, to, SHAKES) || story.wasFrozen(who, from, to);
-      if (e === 'alone') {
-        since.set(who, t);
-        if (!isDisturbed(t, t) && (life?.stoppingAt ?? Infinity) > t)
-          this.violate(`${who} decided by itself at ${t.toFixed(0)} without a reason`);
-        continue;
-      }
-      const from = since.get(who) ?? t;
-      since.delete(who);
-      if (t - from > ALONE_MS && !isDisturbed(t - ALONE_MS, t))
-        this.violate(`${who} decided by itself for ${Math.round(t - from)} ms`);
-    }
-    for (const [who, t] of since) {
-      const { lastSeenAt, stoppingAt } = story.lives.get(who) ?? { lastSeenAt: t };
-      const to = Math.min(lastSeenAt, stoppingAt ?? Infinity);
-      if (to - t > ALONE_MS && !story.overlaps(to - ALONE_MS, to, SHAKES))
-        this.violate(`${who} decided by itself from ${t.toFixed(0)} to its end`);
-    }
-  }
-
   /** Nothing happened to Redis, or to a connection to it. */
   private isQuiet(from: number, to: number): boolean {
-    return !this.story.overlaps(from, to, SHAKES) && !this.story.overlaps(from, to, FORGETS);
+    return !this.story.faults.overlaps(from, to, SHAKES);
   }
 
   /** The caller was not frozen, and has not decided by itself. */
   private isFit(who: string, from: number, to: number): boolean {
-    if (this.story.wasFrozen(who, from, to)) return false;
+    if (this.story.faults.wasFrozen(who, from, to)) return false;
     let isAlone = false;
     for (const { e, who: caller, t } of this.story.alone) {
       if (caller !== who || t > to) continue;

@@ -1,5 +1,6 @@
 import type { Count, Measured } from './history.js';
-import { groupBy, SHAKES, type Call, type Life, type Of, type Run, type Story } from './story.js';
+import { SHAKES } from './faults.js';
+import { groupBy, type Call, type Life, type Of, type Run, type Story } from './story.js';
 
 /** A report says when it counted on Redis's clock, as a heartbeat knows it; all processes have the same one here. */
 const CLOCK_SLACK_MS = 150;
@@ -45,7 +46,8 @@ export class MetricsRules {
     this.checkViews();
     this.checkListening();
     for (const { from, published } of this.story.silences) {
-      if (published.length === 0 || this.story.overlaps(from, from + SILENCE_MS, SHAKES)) continue;
+      if (published.length === 0 || this.story.faults.overlaps(from, from + SILENCE_MS, SHAKES))
+        continue;
       const channels = [...new Set(published)].slice(0, 3).join(', ');
       this.violate(
         `${published.length} reports were published seconds after the last listener had gone at ${from.toFixed(0)}: ${channels}`,
@@ -123,7 +125,8 @@ export class MetricsRules {
       if (view.via !== 'watch') continue;
       const from = view.t - HEARD_WITHIN_MS;
       const begun = story.listening.findLast(({ who, t }) => who === view.who && t < view.t);
-      if (begun?.e !== 'listening' || begun.t > from || !story.isClean(from, view.t)) continue;
+      if (begun?.e !== 'listening' || begun.t > from || !story.faults.isClean(from, view.t))
+        continue;
       this.views += 1;
       const seen = new Set(view.counts.map(({ process }) => story.processOf(process)?.who));
       for (const { who, bootedAt, stoppingAt, exitedAt } of story.lives.values()) {
@@ -152,7 +155,7 @@ export class MetricsRules {
 
   private checkDeaf(code: string | undefined, t: number, who: string): void {
     if (code === undefined) return;
-    const isExplained = code === 'BACKEND_UNAVAILABLE' && !this.story.isClean(t - 1_000, t);
+    const isExplained = code === 'BACKEND_UNAVAILABLE' && !this.story.faults.isClean(t - 1_000, t);
     if (!isExplained) this.violate(`${who} could not listen at ${t.toFixed(0)}: ${code}`);
   }
 

@@ -25,6 +25,7 @@ export type FaultKind =
   | 'save-and-restart'
   | 'restart-workflow'
   | 'kill-leader'
+  | 'freeze-leader'
   | 'kill-restarting'
   | 'kill-prober'
   | 'kill-listener'
@@ -121,6 +122,7 @@ const BRISK: readonly FaultKind[] = [
   'save-and-restart',
   'restart-workflow',
   'kill-leader',
+  'freeze-leader',
   'kill-restarting',
   'kill-prober',
   'kill-prober',
@@ -152,6 +154,8 @@ const DURATION: Readonly<Record<FaultKind, readonly [number, number]>> = {
   'save-and-restart': [0, 0],
   'restart-workflow': [0, 0],
   'kill-leader': [50, 1_500],
+  // Longer than its lead lasts.
+  'freeze-leader': [6_500, 8_500],
   'kill-restarting': [50, 1_500],
   'kill-prober': [100, 1_000],
   'kill-listener': [100, 2_000],

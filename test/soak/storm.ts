@@ -8,7 +8,7 @@ import { Onlooker } from './onlooker.js';
 import { STORM, type Fault } from './plan.js';
 import { RedisFaults } from './redis-faults.js';
 import { Scraper } from './scraper.js';
-import { Slots } from './slots.js';
+import { Slots, type Slot } from './slots.js';
 
 export const PREFIX = 'soak:';
 /** How long a fault waits for a probe. */
@@ -187,10 +187,14 @@ export class Storm {
       case 'restart-workflow':
         return this.orderRestart(target, false);
       case 'kill-leader': {
-        const leader = this.orderRestart(target, target % 3 > 0);
+        const leading = this.leading(target);
         await pause(durationMs);
-        const leading = slots.of('caller').filter(({ name }) => name === leader);
         return slots.with(leading, 0, (slot) => slots.replace(slot, 100));
+      }
+      case 'freeze-leader': {
+        const leading = this.leading(target);
+        await pause(target % 1_000);
+        return slots.with(leading, 0, (slot) => slots.freeze(slot, durationMs));
       }
       case 'kill-restarting': {
         this.orderRestart(target, target % 3 > 0);
@@ -200,6 +204,12 @@ export class Storm {
       case 'silence':
         return slots.with(slots.of('listener'), 0, (slot) => this.aftermath.silence(slot));
     }
+  }
+
+  /** The place of a caller that was told to restart the workflow. */
+  private leading(target: number): Slot[] {
+    const leader = this.orderRestart(target, target % 3 > 0);
+    return this.slots.of('caller').filter(({ name }) => name === leader);
   }
 
   /** Tells a caller to restart the workflow, after a save or not; says which. */
@@ -212,7 +222,7 @@ export class Storm {
       type: 'restart-workflow',
       id: `${this.version}`,
       only: !withSave && target % 2 === 0 ? 'outdated' : 'all',
-      maxUnavailable: 1,
+      maxUnavailable: target % 4 === 0 ? 2 : 1,
       isLast: false,
       ...(withSave ? { version: this.version } : {}),
     };

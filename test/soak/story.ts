@@ -2,7 +2,6 @@ import type {
   CallMade,
   CallSettled,
   CircuitRecorded,
-  FaultDone,
   FusePlan,
   GroupSeen,
   ListenStep,
@@ -14,7 +13,7 @@ import type {
   SaveHeard,
   Silence,
 } from './history.js';
-import { STORM } from './plan.js';
+import { Faults } from './faults.js';
 
 /** What happened, when, and in which process. */
 export type Of<E> = E & { readonly t: number; readonly who: string };
@@ -43,25 +42,12 @@ export interface Life {
   lastSeenAt: number;
 }
 
-/** Faults after which leases may have run out, or sessions are joined anew, for a while. */
-export const AFTERMATH_MS = STORM.leaseMs + 2_000;
-/** A connection whose other end is gone without a word is found out by a command that nobody answers. */
-const DROPPED_MS = 8_000;
-
-/** What nothing may suffer from. */
-const GRACEFUL = /^(restart-worker|save-and-restart|silence)$/;
-/** Redis, or a connection to it, was away, stood still, or was emptied. */
-export const SHAKES = /^(redis-|flushall|client-kill|proxy-)/;
-/** Redis forgets who had which call, what was saved, and which circuits are open. */
-export const FORGETS = /^(redis-kill|flushall|group-destroy)$/;
-const STANDS_STILL = /^(redis-freeze|proxy-hold|freeze-)/;
-
 /** A history, by what it is about. */
 export class Story {
   /** What the history itself has wrong with it. */
   readonly oddities: string[] = [];
   readonly calls = new Map<string, Call>();
-  readonly faults: Of<FaultDone>[] = [];
+  readonly faults = new Faults();
   readonly lives = new Map<string, Life>();
   /** Calls that their caller wrote again: two entries of them may exist, each with an owner. */
   readonly writtenAgain = new Set<string>();
@@ -100,35 +86,6 @@ export class Story {
     return this.lives.get(who)?.closed === undefined;
   }
 
-  /** Whether nothing but graceful restarts happened. */
-  isClean(from: number, to: number): boolean {
-    return !this.faults.some((fault) => !GRACEFUL.test(fault.kind) && touches(fault, from, to));
-  }
-
-  overlaps(from: number, to: number, kinds: RegExp): boolean {
-    return this.faults.some((fault) => kinds.test(fault.kind) && touches(fault, from, to));
-  }
-
-  /** Whether this process itself was frozen. */
-  wasFrozen(who: string, from: number, to: number): boolean {
-    return this.faults.some(
-      (fault) =>
-        fault.kind.startsWith('freeze-') &&
-        who.startsWith(`${fault.target}.`) &&
-        touches(fault, from, to),
-    );
-  }
-
-  /** How long Redis, a connection or a process stood still in this span, at the most. */
-  standstill(from: number, to: number): number {
-    let sum = 0;
-    for (const fault of this.faults) {
-      if (!STANDS_STILL.test(fault.kind)) continue;
-      sum += Math.max(0, Math.min(to, fault.to) - Math.max(from, fault.from));
-    }
-    return sum;
-  }
-
   private note(event: Recorded): void {
     switch (event.e) {
       case 'call':
@@ -146,7 +103,7 @@ export class Story {
         break;
       }
       case 'fault':
-        this.faults.push(event);
+        this.faults.add(event);
         break;
       case 'log':
         this.noteLog(event.who, event.t, event.text);
@@ -239,10 +196,6 @@ export class Story {
     }
     return life;
   }
-}
-
-function touches({ kind, from: began, to: ended }: FaultDone, from: number, to: number): boolean {
-  return from < ended + (kind === 'proxy-drop' ? DROPPED_MS : AFTERMATH_MS) && to > began;
 }
 
 export function groupBy<T>(items: Iterable<T>, keyOf: (item: T) => string): Map<string, T[]> {

@@ -91,6 +91,10 @@ describe('the checker of the soak, of workflows', () => {
       (tale) => tale.tell(30_000, 'caller-1.1', { e: 'heard', generation: SECOND }),
     ],
     ['caller-2.1 did not hear of the save', (tale) => tale.save(30_000, 3, ['caller-1.1'])],
+    [
+      'caller-2.1 did not hear of the save',
+      (tale) => tale.fault('client-kill', 29_990, 30_010).save(30_000, 3, ['caller-1.1']),
+    ],
     ['never ended', (tale) => tale.tell(30_000, 'caller-1.1', { e: 'restart', id: 'x' })],
     [
       'led by caller-1.1, took 80000 ms',

@@ -1,7 +1,8 @@
 import { tell } from './call-rules.js';
 import type { Saved } from './history.js';
 import { STORM } from './plan.js';
-import { AFTERMATH_MS, FORGETS, type Call, type Of, type Story } from './story.js';
+import { AFTERMATH_MS, EMPTIES } from './faults.js';
+import type { Call, Of, Story } from './story.js';
 
 /** Each process may be waited for before its order, for its leaving, and for its return. */
 const RESTART_LIMIT_MS = STORM.workers * 3 * STORM.restartTimeoutMs + 5_000;
@@ -19,6 +20,7 @@ export class WorkflowRules {
   private readonly calls: Call[];
   private cleanRestarts = 0;
   private wholeGroups = 0;
+  private awaitedNews = 0;
 
   constructor(private readonly story: Story) {
     const kinds = new Set(['flow', 'flow-now', 'bound']);
@@ -48,6 +50,7 @@ export class WorkflowRules {
       restarts: restarts.length - ends.length,
       'restarts done': ends.filter(({ code }) => code === undefined).length,
       'restarts while nothing was wrong': this.cleanRestarts,
+      'news of saves awaited': this.awaitedNews,
       groups: groups.length,
       'groups of several answers': this.wholeGroups,
       'generations seen': new Set(groups.map(({ generation }) => generation)).size,
@@ -77,11 +80,11 @@ export class WorkflowRules {
     const versions = new Map<number, number>();
     for (const { generation, version } of this.story.saves) versions.set(generation, version);
     for (const { made, settled } of this.calls) {
-      const { generation, version = null } = settled[0] ?? {};
+      const { generation, version = null, t = made.t } = settled[0] ?? {};
       if (generation === undefined) continue;
       if (generation === -1) this.violate(`${made.fn} ran before its worker had loaded anything`);
       if (version === null) {
-        if (this.hasForgotten(generation) || !versions.has(generation)) continue;
+        if (this.hasForgotten(generation, t) || !versions.has(generation)) continue;
         this.violate(`generation ${generation} was seen without what its save said`);
         continue;
       }
@@ -93,13 +96,12 @@ export class WorkflowRules {
     }
   }
 
-  /** Redis was emptied after this save, which is of that time on Redis's clock, and before the end of the storm. */
-  private hasForgotten(generation: number): boolean {
-    const savedAt = generation - this.story.wallOffsetMs;
-    return this.story.overlaps(savedAt, Infinity, FORGETS);
+  /** Redis was emptied after this save, which is of that time on Redis's clock, and before `t`. */
+  private hasForgotten(generation: number, t: number): boolean {
+    return this.story.faults.overlaps(generation - this.story.wallOffsetMs, t, EMPTIES);
   }
 
-  /** A process hears of saves in their order, each once; while nothing is wrong of every one, and soon. */
+  /** A process hears of saves in their order, each once; of every one, as soon as nothing is wrong any more. */
   private checkHeard(): void {
     const { story } = this;
     const last = new Map<string, number>();
@@ -108,15 +110,18 @@ export class WorkflowRules {
         this.violate(`${who} heard of the save ${generation} after ${last.get(who)}`);
       last.set(who, generation);
     }
-    for (const save of story.saves) {
-      if (!story.isClean(save.t - AFTERMATH_MS, save.t + NEWS_MS)) continue;
+    for (const { t, generation } of story.saves) {
+      const by = story.faults.cleanFrom(t) + NEWS_MS;
+      if (!story.faults.isClean(by - NEWS_MS, by) || story.faults.overlaps(t, by, EMPTIES))
+        continue;
       for (const { who, bootedAt, stoppingAt, exitedAt } of story.lives.values()) {
         const endedAt = Math.min(stoppingAt ?? Infinity, exitedAt ?? Infinity);
-        if (!who.startsWith('caller-') || bootedAt > save.t || endedAt < save.t + NEWS_MS) continue;
+        if (!who.startsWith('caller-') || bootedAt > t || endedAt < by) continue;
+        this.awaitedNews += 1;
         const isHeard = story.heard.some(
-          (one) => one.who === who && one.generation >= save.generation && one.t < save.t + NEWS_MS,
+          (one) => one.who === who && one.generation >= generation && one.t < by,
         );
-        if (!isHeard) this.violate(`${who} did not hear of the save ${save.generation}`);
+        if (!isHeard) this.violate(`${who} did not hear of the save ${generation}`);
       }
     }
   }
@@ -135,11 +140,11 @@ export class WorkflowRules {
         continue;
       }
       const tookMs = end.t - begun.t;
-      const late = tookMs - RESTART_LIMIT_MS - story.standstill(begun.t, end.t);
+      const late = tookMs - RESTART_LIMIT_MS - story.faults.standstill(begun.t, end.t);
       if (late > 0) this.violate(`${name} took ${Math.round(tookMs)} ms`);
       if (end.code !== undefined && !RESTART_ERRORS.test(end.code))
         this.violate(`${name} failed with ${end.code}`);
-      if (!story.isClean(begun.t, end.t) || end.code === 'RESTART_IN_PROGRESS') continue;
+      if (!story.faults.isClean(begun.t, end.t) || end.code === 'RESTART_IN_PROGRESS') continue;
       if (end.code === 'CLOSED') continue;
       this.cleanRestarts += 1;
       if (end.code !== undefined)
@@ -153,7 +158,7 @@ export class WorkflowRules {
   private checkGone(call: Call): void {
     const end = call.settled[0];
     if (end?.code !== 'GENERATION_GONE') return;
-    if (call.runs.length > 0 && this.story.isClean(call.made.t, end.t))
+    if (call.runs.length > 0 && this.story.faults.isClean(call.made.t, end.t))
       this.violate(tell(this.story, call, 'its generation was gone, and it ran'));
   }
 
@@ -162,7 +167,7 @@ export class WorkflowRules {
     const { made, settled } = call;
     const code = settled[0]?.code;
     if (made.kind !== 'flow-now' || code === undefined || code === 'CLOSED') return;
-    if (this.story.isClean(made.t, settled[0]?.t ?? made.t))
+    if (this.story.faults.isClean(made.t, settled[0]?.t ?? made.t))
       this.violate(tell(this.story, call, `failed with ${code} while nothing was wrong`));
   }
 
@@ -171,7 +176,7 @@ export class WorkflowRules {
     const end = call.settled[0];
     if (end?.generation === undefined || call.made.kind === 'bound') return;
     const save = this.restartedAt(call.made.t);
-    if (save === undefined || !this.story.isClean(save.t - AFTERMATH_MS, end.t)) return;
+    if (save === undefined || !this.story.faults.isClean(save.t - AFTERMATH_MS, end.t)) return;
     if (end.generation < save.generation)
       this.violate(
         tell(this.story, call, `ran on ${end.generation} after a restart to ${save.generation}`),
