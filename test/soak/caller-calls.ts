@@ -27,8 +27,11 @@ export class RecordedCalls {
     private readonly history: HistoryLog,
   ) {}
 
-  /** @returns what it was answered; never rejects */
-  async make(plan: CallPlan, perform?: Perform): Promise<Answer | undefined> {
+  /**
+   * @param moved how often its group moved on since then
+   * @returns what it was answered; never rejects
+   */
+  async make(plan: CallPlan, perform?: Perform, moved?: () => number): Promise<Answer | undefined> {
     const { kind, fn, ms, fails = 0, impatient = false, cancelMs } = plan;
     const { timeoutMs = PATIENT_MS, readinessTimeoutMs = PATIENT_MS } = plan.options ?? {};
     const options: CallOptions = { ...plan.options, timeoutMs, readinessTimeoutMs };
@@ -57,14 +60,16 @@ export class RecordedCalls {
         { ...options, signal: cancel.signal, onProgress: () => undefined },
       );
       const { run, attempt, generation, version } = answer as Answer;
-      this.history.note({ e: 'settled', id, run, attempt, generation, version });
+      this.history.note({
+        ...{ e: 'settled', id, run, attempt, generation, version, moves: moved?.() },
+      });
       return answer as Answer;
     } catch (error) {
       const retryAfterMs = isFunctionsError(error, 'CIRCUIT_OPEN')
         ? (error as CircuitOpenError).retryAfterMs
         : undefined;
       const code = isFunctionsError(error) ? error.code : String(error);
-      this.history.note({ e: 'settled', id, code, retryAfterMs });
+      this.history.note({ e: 'settled', id, code, retryAfterMs, moves: moved?.() });
       return undefined;
     } finally {
       clearTimeout(timer);

@@ -46,10 +46,12 @@ export class FlowCaller {
     for (let n = 0; n < GROUP_SIZE; n += 1) {
       const fn = n % 2 === 0 ? 'plan' : 'render';
       const plan = { kind: 'bound', fn, ms: this.random.below(60), impatient: true };
+      const before = group.generation;
       // A group names the workflow itself.
       const answer = await this.calls.make(
         { ...plan, options: { readinessTimeoutMs: PATIENT_MS } },
         (name, parameters, callOptions) => group.call(name, parameters, callOptions),
+        () => Number(group.generation !== before),
       );
       if (answer === undefined) break;
       const { generation: ran = -1, version = null } = answer;

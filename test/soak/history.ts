@@ -32,6 +32,8 @@ export interface CallSettled {
   /** Of a call of the workflow: the generation that its worker had loaded, and the version that it read with it. */
   readonly generation?: number | undefined;
   readonly version?: number | null | undefined;
+  /** How often its group moved on meanwhile: it was made once more each time. */
+  readonly moves?: number | undefined;
 }
 
 /** A handler has started. */

@@ -136,6 +136,15 @@ describe('the checker of the soak, of metrics', () => {
     expectSaid(tale);
   });
 
+  it('knows that a call whose group moved on was made once more', () => {
+    const tale = new MetricsTale().watch();
+    tale.call({ t: 7_700, made: { fn: 'plan' }, end: { moves: 1 } });
+    const [plan] = counts(11_000, 2, 0, { fn: 'plan' }) as [Count];
+    expectSaid(tale.view(11_000, [plan], { via: 'snapshot' }));
+    tale.view(12_000, [{ ...plan, calls: 3, at: plan.at + 1_000 }], { via: 'snapshot' });
+    expect(tale.violations()).toHaveLength(1);
+  });
+
   it('reads a scrape', () => {
     const text = [
       '# TYPE nestjs_functions_calls_total counter',

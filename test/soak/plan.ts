@@ -29,7 +29,8 @@ export type FaultKind =
   | 'kill-restarting'
   | 'kill-prober'
   | 'kill-listener'
-  | 'silence';
+  | 'silence'
+  | 'settle';
 
 /** One fault of a plan. What it meets is not known: a target that is gone already is passed over. */
 export interface Fault {
@@ -160,6 +161,7 @@ const DURATION: Readonly<Record<FaultKind, readonly [number, number]>> = {
   'kill-prober': [100, 1_000],
   'kill-listener': [100, 2_000],
   silence: [9_000, 9_000],
+  settle: [0, 0],
 };
 
 /** The faults of a storm; from the seed alone. */
@@ -181,6 +183,8 @@ export function planOf(seed: number, totalMs: number): Fault[] {
       // Some follow at once, most leave time to see what comes of the last one.
       at += random.below(4) === 0 ? random.below(150) : 300 + random.below(2_000);
     }
+    // What is under way ends first.
+    add(at, 'settle');
     at += STORM.settleMs;
     if (at + STORM.calmMs > totalMs) break;
     // Every second time nobody listens while nothing is wrong, and else somebody does.

@@ -2,13 +2,13 @@ import { Redis } from 'ioredis';
 import { startRedis, type StartedRedis } from '../../tools/redis.mjs';
 import { TcpProxy } from '../harness/tcp-proxy.js';
 import { Aftermath } from './aftermath.js';
-import type { RestartOrder } from './caller-flow.js';
 import { HistoryLog, monotonicMs } from './history.js';
 import { Onlooker } from './onlooker.js';
 import { STORM, type Fault } from './plan.js';
 import { RedisFaults } from './redis-faults.js';
+import { RestartOrders } from './restart-orders.js';
 import { Scraper } from './scraper.js';
-import { Slots, type Slot } from './slots.js';
+import { Slots } from './slots.js';
 
 export const PREFIX = 'soak:';
 /** How long a fault waits for a probe. */
@@ -21,7 +21,7 @@ export class Storm {
   private readonly scraper: Scraper;
   private readonly aftermath: Aftermath;
   private readonly redisFaults: RedisFaults;
-  private version = 0;
+  private readonly restarts: RestartOrders;
 
   private constructor(
     private readonly redis: StartedRedis,
@@ -37,6 +37,7 @@ export class Storm {
       const slot = slots.all.find(({ port }) => port !== undefined);
       return slot?.port === undefined ? undefined : { who: slots.who(slot), port: slot.port };
     });
+    this.restarts = new RestartOrders(slots);
     this.redisFaults = new RedisFaults(redis, admin, proxies, PREFIX);
     this.aftermath = new Aftermath(slots, admin, proxies, onlooker, history, PREFIX, (what) =>
       violations.push(what),
@@ -75,14 +76,22 @@ export class Storm {
 
   /** Carries the plan out; resolves when its time is over and every fault has ended. */
   async run(plan: readonly Fault[], totalMs: number): Promise<void> {
-    const start = monotonicMs();
-    const until = (at: number): Promise<void> => pause(start + at - monotonicMs());
+    const begunAt = monotonicMs();
+    let start = begunAt;
     for (const fault of plan) {
-      await until(fault.at);
+      await pause(start + fault.at - monotonicMs());
+      if (monotonicMs() > begunAt + totalMs) break;
+      if (fault.kind === 'settle') {
+        // On a slow machine a process takes long to boot; the calm is as long all the same.
+        const dueAt = monotonicMs();
+        await Promise.all(this.under);
+        start += monotonicMs() - dueAt;
+        continue;
+      }
       const done = this.carryOut(fault).finally(() => this.under.delete(done));
       this.under.add(done);
     }
-    await until(totalMs);
+    await pause(begunAt + totalMs - monotonicMs());
     await Promise.all(this.under);
   }
 
@@ -183,51 +192,29 @@ export class Storm {
           slot.process?.send({ type: 'health', healthy: true });
         });
       case 'save-and-restart':
-        return this.orderRestart(target, true);
+        return this.restarts.order(target, true);
       case 'restart-workflow':
-        return this.orderRestart(target, false);
+        return this.restarts.order(target, false);
       case 'kill-leader': {
-        const leading = this.leading(target);
+        const leading = this.restarts.leading(target);
         await pause(durationMs);
         return slots.with(leading, 0, (slot) => slots.replace(slot, 100));
       }
       case 'freeze-leader': {
-        const leading = this.leading(target);
+        const leading = this.restarts.leading(target);
         await pause(target % 1_000);
         return slots.with(leading, 0, (slot) => slots.freeze(slot, durationMs));
       }
       case 'kill-restarting': {
-        this.orderRestart(target, target % 3 > 0);
+        this.restarts.order(target, target % 3 > 0);
         await pause(durationMs);
         return slots.with(slots.of('worker'), target, (slot) => slots.replace(slot, 100));
       }
+      case 'settle':
+        return undefined;
       case 'silence':
         return slots.with(slots.of('listener'), 0, (slot) => this.aftermath.silence(slot));
     }
-  }
-
-  /** The place of a caller that was told to restart the workflow. */
-  private leading(target: number): Slot[] {
-    const leader = this.orderRestart(target, target % 3 > 0);
-    return this.slots.of('caller').filter(({ name }) => name === leader);
-  }
-
-  /** Tells a caller to restart the workflow, after a save or not; says which. */
-  private orderRestart(target: number, withSave: boolean): string | undefined {
-    const callers = this.slots.of('caller').filter(({ process, busy }) => process && !busy);
-    const caller = callers[target % Math.max(1, callers.length)];
-    if (caller === undefined) return undefined;
-    this.version += 1;
-    const order: RestartOrder = {
-      type: 'restart-workflow',
-      id: `${this.version}`,
-      only: !withSave && target % 2 === 0 ? 'outdated' : 'all',
-      maxUnavailable: target % 4 === 0 ? 2 : 1,
-      isLast: false,
-      ...(withSave ? { version: this.version } : {}),
-    };
-    caller.process?.send(order);
-    return caller.name;
   }
 
   /** Kills the process of a session, and starts another one in its place. */
