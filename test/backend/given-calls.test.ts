@@ -91,6 +91,15 @@ describe('a process that waits for the bell and offers to take calls', () => {
     expect(callIds((await worker.reader.take(LOOK)).calls)).toEqual(['c1', 'c2']);
   });
 
+  it('looks at all that is pending when a script of an older version does not say which', async () => {
+    const first = await offering(1);
+    await caller.submit(ref, 'c1');
+    const { calls } = await first.bell;
+    const { bell } = await offering(1);
+    await admin.rpush(keys.given(worker.sessionId), `${ref.id}\t`);
+    expect((await bell).calls).toEqual(calls);
+  });
+
   it('is passed over when it is gone: its offer has ended', async () => {
     await admin.zadd(keys.poolOffers(POOL), '1000', 'ghost-1.1');
     const { bell } = await offering(1);
