@@ -164,6 +164,16 @@ describe('the checker of the soak, of circuits', () => {
     expectSaid(wrong(new CircuitTale()), text);
   });
 
+  it('does not blame who is refused for the probe that begins in that moment', () => {
+    // Nobody called until long after the time to try again; then two calls at once.
+    const tale = new CircuitTale()
+      .well()
+      .open(40_000)
+      .call(refused(60_000, 1_900, { tookMs: 60 }));
+    tale.probe(60_050).call(fused(60_001, { tookMs: 100, runs: [{ t: 60_060 }] }));
+    expect(found(tale.record(60_100, 'closed'))).toEqual([]);
+  });
+
   it('does not blame who could not know', () => {
     const tale = new CircuitTale().well().fault('redis-freeze-long', 13_300, 13_400);
     expect(found(tale.call(fused(13_500, { end: { code: 'FUSED' } })))).toEqual([]);

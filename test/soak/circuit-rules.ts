@@ -142,11 +142,9 @@ export class CircuitRules {
       this.violate(`was refused after ${Math.round(end.t - made.t)} ms`, call);
     if (record === undefined || !this.isQuiet(record.t, end.t)) return;
     this.checkedRefusals += 1;
-    if (
-      record.state === 'closed' &&
-      made.t - record.t > NEWS_MS &&
-      this.recordAt(end.t + LOOK_SLACK_MS) === record
-    )
+    // It was changed while the call was under way: another one has just become the probe, say.
+    if (this.recordAt(end.t + LOOK_SLACK_MS) !== record) return;
+    if (record.state === 'closed' && made.t - record.t > NEWS_MS)
       this.violate(
         `was refused ${Math.round(made.t - record.t)} ms after the circuit was closed`,
         call,
