@@ -22,14 +22,18 @@ let fleet: Fleet;
 let app: INestApplicationContext;
 let registry: EnhancedFunctionRegistry;
 let processes: TestProcess[];
+let endCalls: () => void;
 
 beforeEach(async () => {
   fleet = new Fleet();
   processes = [];
+  endCalls = () => undefined;
   app = await fleet.start({ options: { worker: false } });
   registry = app.get(EnhancedFunctionRegistry);
 });
 afterEach(async () => {
+  // Where a test failed they would go on, and fail, without a pause.
+  endCalls();
   await Promise.all(processes.map((process) => process.destroy()));
   await fleet.close();
 });
@@ -63,6 +67,7 @@ function callAllTheTime(): { answered(): number; end(): Promise<Answer[]> } {
   let ended = false;
   let answered = 0;
   const answers: Promise<Answer>[] = [];
+  endCalls = () => (ended = true);
   const done = (async () => {
     while (!ended) {
       const pair = [
