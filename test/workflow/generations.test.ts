@@ -9,6 +9,7 @@ import {
   WorkflowNotifier,
   type FunctionsOptions,
 } from '../../src/index.js';
+import { MAX_ASIDE } from '../../src/backend/limits.js';
 import type { Backend } from '../../src/backend/backend.js';
 import { BACKEND } from '../../src/backend/tokens.js';
 import type { WorkflowStore } from '../../src/backend/workflow-store.js';
@@ -253,6 +254,26 @@ describe('a call that is bound to a generation', () => {
     await stage.started(2);
     stage.finishAll('two');
     expect(await second).toBe('two');
+  });
+
+  it('is answered where no more calls are put aside, and does not go round', async () => {
+    const stage = new Stage();
+    await fleet.start({
+      options: { workerId: 'old', concurrency: 1 },
+      providers: [stage.as({ name: 'a', workflowId: 'flow' })],
+    });
+    const app = await leader();
+    const old = await registryOf(app).atGeneration('flow');
+    await save(app, 'v2');
+    await host('new');
+    const first = old.call('a');
+    await stage.started();
+    const aside = `${fleet.prefix}nf:{a:flow}:aside`;
+    const fill = "for i = 1, ARGV[1] do redis.call('HSET', KEYS[1], 'x' .. i, '') end";
+    await fleet.redis.eval(fill, 1, aside, MAX_ASIDE);
+    await expect(old.call('a')).rejects.toMatchObject({ code: 'BACKLOG_FULL' });
+    stage.finishAll('one');
+    expect(await first).toBe('one');
   });
 
   it('meets its worker at once among many others', async () => {

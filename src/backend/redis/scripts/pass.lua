@@ -17,9 +17,11 @@ local entry = entry_of(found[2])
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 
+local workers = redis.call('HVALS', KEYS[5])
+
 -- Whether a worker of that generation lives, and is not about to leave.
 local function is_served()
-  for _, text in ipairs(redis.call('HVALS', KEYS[5])) do
+  for _, text in ipairs(workers) do
     local ok, worker = pcall(cjson.decode, text)
     if ok and type(worker) == 'table' and worker.generation == generation and worker.status ~= 'draining'
       and redis.call('EXISTS', ARGV[8] .. tostring(worker.processId) .. ARGV[9]) == 1 then
@@ -40,7 +42,7 @@ end
 
 -- How long it waits aside when it was passed on so often before.
 local function delay_after(passes)
-  local beyond = passes - math.max(tonumber(ARGV[13]), redis.call('HLEN', KEYS[5]))
+  local beyond = passes - math.max(tonumber(ARGV[13]), #workers)
   if beyond < 0 then return 0 end
   return math.min(tonumber(ARGV[12]), ARGV[4] * 2 ^ math.min(beyond, 20))
 end
