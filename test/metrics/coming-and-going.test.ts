@@ -1,5 +1,6 @@
 import { afterEach, beforeEach, describe, expect, it, jest } from '@jest/globals';
 import type { INestApplicationContext } from '@nestjs/common';
+import { Redis } from 'ioredis';
 import { FunctionsMetrics, type FleetMetrics } from '../../src/index.js';
 import { CallProbes } from '../../src/execution/call-probes.js';
 import { Fleet, redisUrl } from '../harness/apps.js';
@@ -12,6 +13,8 @@ jest.setTimeout(60_000);
 
 /** What docs/metrics.md promises: how long anything is published after the last one who listened left. */
 const ENDS_WITHIN_MS = 5_000;
+/** What publishes does so every second. */
+const QUIET_MS = 3_000;
 const LEASE_MS = 1_000;
 /** And for a subscriber to bottlenecks that did not say so, who is asked for once per lease. */
 const STOCK_ENDS_WITHIN_MS = LEASE_MS + 8_000;
@@ -48,7 +51,7 @@ const watcher = (): Promise<INestApplicationContext> => fleet.start({ options: {
 
 /** Waits until nothing is published any more; how long it went on after `since`. */
 async function end(since: number): Promise<number> {
-  const isOver = (): boolean => performance.now() - Math.max(lastAt, since) > ENDS_WITHIN_MS;
+  const isOver = (): boolean => performance.now() - Math.max(lastAt, since) > QUIET_MS;
   await eventually('nothing is published', isOver, 4 * ENDS_WITHIN_MS);
   return lastAt - since;
 }
@@ -60,12 +63,16 @@ describe('a listener that is killed', () => {
     ['channel', ENDS_WITHIN_MS],
     ['pattern', ENDS_WITHIN_MS],
     ['bottleneck channel', STOCK_ENDS_WITHIN_MS],
+    // Somebody looks at what processes tell each other: no publish is unheard, and ends anything.
+    ['bottlenecks beside an onlooker', STOCK_ENDS_WITHIN_MS],
   ])('leaves nothing that is published for it within seconds: %s', async (what, withinMs) => {
     await worker();
+    const onlooker = new Redis(redisUrl());
+    if (what.endsWith('onlooker')) await onlooker.psubscribe(`${fleet.prefix}nf:*`);
     const listener = TestProcess.start('metrics-listener.ts', {
       REDIS_URL: redisUrl(),
       KEY_PREFIX: fleet.prefix,
-      LISTENS: what,
+      LISTENS: what.replace(' beside an onlooker', ''),
     });
     try {
       await listener.message('listens');
@@ -75,6 +82,7 @@ describe('a listener that is killed', () => {
       await listener.exit();
       expect(await end(performance.now())).toBeLessThan(withinMs);
     } finally {
+      onlooker.disconnect();
       await listener.destroy();
     }
   });
@@ -140,6 +148,24 @@ describe('two that listen in one process', () => {
     await allHear(['elsewhere']);
     watching[2]?.unsubscribe();
     expect(await end(performance.now())).toBeLessThan(ENDS_WITHIN_MS);
+  });
+});
+
+describe('many who begin to listen at once', () => {
+  it('are not published for each by itself', async () => {
+    await worker();
+    const channel = `${fleet.prefix}nf:listeners`;
+    const since = performance.now();
+    for (let i = 0; i < 300; i += 1) {
+      const subjects = ['work:default', `other${i}:default`];
+      const data = { type: 'listening', from: `p${i}`, subjects, vitals: false };
+      await fleet.redis.publish(channel, JSON.stringify({ pattern: channel, data }));
+    }
+    await eventually('it is published for them', () => sizes.length > 0);
+    await log.clear();
+    const seconds = (performance.now() - since) / 1_000;
+    // At once, and then not sooner than 250 ms after the last time.
+    expect(sizes.length).toBeLessThanOrEqual(2 + 4 * seconds);
   });
 });
 
