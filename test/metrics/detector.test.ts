@@ -220,9 +220,7 @@ describe('the comparison of workers', () => {
         const worker = { runs, medianMs, running: 1, runningMs: medianMs / 2 };
         detector.hear(vitals(`w${index}`, { worker }), at + index);
       }
-    const states = found.map(({ state }) => state);
-    expect(new Set(states)).toEqual(new Set(['began', 'lasts']));
-    expect(states.length).toBeGreaterThan(7);
+    expect(new Set(found.map(({ state }) => state))).toEqual(new Set(['began', 'lasts']));
   });
 
   it('finds the slow one among its peers', () => {

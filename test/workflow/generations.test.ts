@@ -298,6 +298,33 @@ describe('a call that is bound to a generation', () => {
     expect(delays).toBe(0);
   });
 
+  it('does not wait for a worker that is about to leave, when newer ones are there', async () => {
+    const stage = new Stage();
+    const old = await fleet.start({
+      options: { workerId: 'old' },
+      providers: [stage.as({ name: 'a', workflowId: 'flow' })],
+    });
+    const app = await leader();
+    const pinned = await registryOf(app).atGeneration('flow');
+    const running = pinned.call('a');
+    await stage.started();
+    await save(app, 'v2');
+    await host('new');
+    const stopping = fleet.stop(old);
+    const isDraining = async (): Promise<boolean> => {
+      const { workers } = await app
+        .get<Backend>(BACKEND)
+        .workers.snapshot(functionRef('a', 'flow'));
+      return workers.some(({ status }) => status === 'draining');
+    };
+    await eventually('it drains', isDraining);
+    await expect(pinned.call('a')).rejects.toMatchObject({ code: 'GENERATION_GONE' });
+    expect(await isDraining()).toBe(true);
+    stage.finishAll('finished');
+    await stopping;
+    expect(await running).toBe('finished');
+  });
+
   it('whose worker dies is handed over to another one of its generation', async () => {
     const stage = new Stage();
     const dying = await fleet.start({
