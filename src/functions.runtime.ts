@@ -17,6 +17,7 @@ import { REGISTERS_LATER } from './readiness/situation.js';
 import { HandlerRegistrar } from './registry/handler-registrar.js';
 import { WorkflowEventRegistrar } from './registry/workflow-event-registrar.js';
 import { WorkflowEvents } from './workflow/workflow-events.js';
+import { WorkflowRestarts } from './workflow/workflow-restarts.js';
 
 const HOOKS_CHECK_MS = 1_000;
 const HOSTS_NOTHING =
@@ -48,6 +49,7 @@ export class FunctionsRuntime {
     @Inject(HandlerRegistrar) private readonly registrar: HandlerRegistrar,
     @Inject(WorkflowEventRegistrar) private readonly workflowRegistrar: WorkflowEventRegistrar,
     @Inject(WorkflowEvents) private readonly workflowEvents: WorkflowEvents,
+    @Inject(WorkflowRestarts) private readonly workflowRestarts: WorkflowRestarts,
     @Inject(MetricsEngine) private readonly engine: MetricsEngine,
     @Inject(FunctionsMetrics) private readonly metrics: FunctionsMetrics,
     @Inject(BottleneckWatch) private readonly bottlenecks: BottleneckWatch,
@@ -62,6 +64,7 @@ export class FunctionsRuntime {
       this.coordinator.onEarlyRegistration(() => this.join());
       this.coordinator.announce((ref) => this.registrar.hosts(ref));
       this.coordinator.onReload((id, generation) => this.workflowEvents.reload(id, generation));
+      this.workflowRestarts.start();
     }
     this.introduce();
     if (this.engine instanceof MetricsEngine) this.engine.start(this.bottlenecks);
@@ -108,6 +111,7 @@ export class FunctionsRuntime {
   async close(): Promise<void> {
     this.hooksCheck?.cancel();
     this.workflowEvents.stop();
+    this.workflowRestarts.stop();
     await this.step('metrics', () => this.closeMetrics());
     await this.step('caller', () => this.calls.close());
     await this.step('watcher', () =>

@@ -76,11 +76,8 @@ export {
   type FunctionHealth,
 } from './health/functions-health-indicator.js';
 
-export {
-  FunctionsMetrics,
-  type MetricsFilter,
-  type SnapshotOptions,
-} from './metrics/functions-metrics.js';
+export { FunctionsMetrics } from './metrics/functions-metrics.js';
+export type { MetricsFilter, SnapshotOptions } from './metrics/metrics-filter.js';
 export type {
   FleetMetrics,
   FunctionMetrics,

@@ -22,8 +22,9 @@ export interface Outcome {
    * - `discard`: remove the call without an answer
    * - `retry`: put it aside, and back among the calls after {@link Outcome.delayMs}
    * - `bury`: answer, and move the call to the dead letters
-   * - `pass`: it is bound to {@link Outcome.generation}, which is not this worker's: back among the calls, after
-   *   {@link Outcome.delayMs}, as the same attempt; when no living worker of that generation is registered that is
+   * - `pass`: it is bound to {@link Outcome.generation}, which is not this worker's: back among the calls, as the same
+   *   attempt; at once until it was passed on as often as there are workers (`PASSES_AT_ONCE` at the least), then after
+   *   {@link Outcome.delayMs}, and twice as long each time (`LAST_PASS_DELAY_MS` at the most); when no living worker of that generation is registered that is
    *   about to stay, it is answered with `GENERATION_GONE`
    */
   readonly kind: 'settle' | 'answer' | 'progress' | 'discard' | 'retry' | 'bury' | 'pass';

@@ -9,6 +9,10 @@ export const PROGRESS_CAP = 10_000;
 export const DEAD_LETTER_CAP = 10_000;
 /** Calls of one function that wait for another attempt, at the most; further failures are final. */
 export const MAX_ASIDE = 100_000;
+/** A call that its worker passes on goes back at once so often, and as often as the function has workers. */
+export const PASSES_AT_ONCE = 4;
+/** Afterwards it waits aside, twice as long each time, and so long at the most. */
+export const LAST_PASS_DELAY_MS = 500;
 /** A reply stream outlives its caller's last heartbeat by this. */
 export const REPLY_STREAM_TTL_MS = 60_000;
 /** An epoch of a worker that left is remembered this long: far longer than the server's clock ever steps back. */

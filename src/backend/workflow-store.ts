@@ -20,6 +20,17 @@ export interface RestartLease {
   readonly restartId: string;
   /** The process that leads it, for texts. */
   readonly holder: string;
+  /** Its session: once that is dead the lead is free. `''` when it has none: the lead ends by itself. */
+  readonly session: string;
+}
+
+/** What is left of a restart, for whoever carries it to its end. */
+export interface RestartLegacy {
+  readonly restartId: string;
+  /** What is to be done, as whoever left it has written it. */
+  readonly rest: string;
+  /** Sessions that are told of it. */
+  readonly sessions: readonly string[];
 }
 
 /** An order to restart, and to whom. */
@@ -47,7 +58,7 @@ export interface WorkflowStore {
     type: Exclude<WorkflowEventType, 'saved'>,
     details: string,
   ): Promise<WorkflowTold>;
-  /** Takes the lead of a restart; who has it, when that is somebody else. */
+  /** Takes the lead of a restart; who has it, when that is somebody else who lives. */
   beginRestart(
     workflowId: string,
     lease: RestartLease,
@@ -55,6 +66,17 @@ export interface WorkflowStore {
   ): Promise<RestartLease | undefined>;
   /** Keeps the lead; `false` when it was lost. */
   keepRestart(workflowId: string, restartId: string, leaseMs: number): Promise<boolean>;
+  /**
+   * Leaves the lead to whoever takes it first, for so long, and tells sessions of it; `false` when it was lost. Until
+   * somebody takes it nobody leads, and nobody begins another restart.
+   */
+  leaveRestart(workflowId: string, legacy: RestartLegacy, forMs: number): Promise<boolean>;
+  /** Takes a lead that was left, with the restartId that it had; nothing when there is none. */
+  takeRestart(
+    workflowId: string,
+    taker: Omit<RestartLease, 'restartId'>,
+    leaseMs: number,
+  ): Promise<Omit<RestartLegacy, 'sessions'> | undefined>;
   /** Whether this restart has the lead. */
   leadsRestart(workflowId: string, restartId: string): Promise<boolean>;
   /** Gives the lead back; that of another restart stays. */

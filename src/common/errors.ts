@@ -349,7 +349,7 @@ export class RestartInProgressError extends FunctionsError {
     super(
       ERROR_CODES.RESTART_IN_PROGRESS,
       `Workflow ${workflowId} is being restarted by ${holder}. Wait for its news 'ready', or try again: its lead ` +
-        'ends with the restart, or six seconds after its process has died.',
+        'ends with the restart, or soon after its process has died.',
       { details: { workflowId, holder }, retryable: true },
     );
   }

@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { PASSES_AT_ONCE } from '../backend/limits.js';
 import { functionRef } from '../protocol/function-ref.js';
 import type { ConformanceCase } from './conformance-case.js';
 import { given, type GivenCall, type Member } from './member.js';
@@ -40,21 +41,50 @@ export const generationCases: readonly ConformanceCase[] = [
         assert.equal((await caller.nextReply()).reply.kind, 'result');
       },
 
-    'a call that is passed on with a delay waits aside, and comes when it is due': async (
-      scene,
-    ) => {
+    'a call that was passed on as often as there are workers waits aside, and comes when it is due':
+      async (scene) => {
+        const { ref } = scene;
+        const worker = await scene.worker();
+        const supervisor = await (await scene.member()).join();
+        const workers = PASSES_AT_ONCE + 2;
+        for (let i = 0; i < workers; i += 1)
+          await worker.register(ref, `old${i}`, { generation: 7 });
+        await worker.submit(ref, 'bound', bound);
+        for (let passes = 0; passes < workers; passes += 1) {
+          const call = await worker.takeOne(ref);
+          assert.equal(call.passes, passes, 'it is back at once');
+          await passOn(worker, call, 30);
+        }
+        await passOn(worker, await worker.takeOne(ref), 30);
+        assert.deepEqual(await worker.take(ref), []);
+        const call = await becomes('it is back', async () => {
+          await supervisor.backend.calls.promote(ref);
+          return (await worker.take(ref))[0];
+        });
+        assert.deepEqual([call.callId, call.attempt, call.passes], ['bound', 1, workers + 1]);
+      },
+
+    'a call that is passed on for long waits longer each time, up to a bound': async (scene) => {
       const { ref } = scene;
       const worker = await scene.worker();
-      const supervisor = await (await scene.member()).join();
       await worker.register(ref, 'old', { generation: 7 });
       await worker.submit(ref, 'bound', bound);
-      await passOn(worker, await worker.takeOne(ref), 30);
-      assert.deepEqual(await worker.take(ref), []);
-      const call = await becomes('it is back', async () => {
-        await supervisor.backend.calls.promote(ref);
-        return (await worker.take(ref))[0];
-      });
-      assert.deepEqual([call.callId, call.attempt, call.passes], ['bound', 1, 1]);
+      for (let passes = 0; passes < PASSES_AT_ONCE; passes += 1)
+        await passOn(worker, await worker.takeOne(ref), 20);
+      const waits: number[] = [];
+      for (let turn = 0; turn < 3; turn += 1) {
+        const call = await worker.takeOne(ref);
+        const since = performance.now();
+        await passOn(worker, call, turn === 2 ? 600_000 : 40);
+        await becomes('it is due', async () => {
+          await worker.backend.calls.promote(ref);
+          return (await worker.backend.calls.backlog(ref)) > 0 ? true : undefined;
+        });
+        waits.push(performance.now() - since);
+      }
+      const [first = 0, second = 0, third = 0] = waits;
+      assert.ok(first >= 38 && second >= 78, `twice as long each time: ${String(waits)}`);
+      assert.ok(third >= 498 && third < 5_000, `not for ever: ${String(waits)}`);
     },
 
     'a call whose generation nobody serves any more is answered, and its key is free': async (

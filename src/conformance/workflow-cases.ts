@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import type { RestartLease } from '../backend/workflow-store.js';
 import type { ConformanceCase } from './conformance-case.js';
 import { becomes } from './patience.js';
 import { portCases } from './scene.js';
@@ -7,9 +8,10 @@ const LEASE_MS = 60_000;
 /** A lease that ends while a case looks on. */
 const SHORT_MS = 60;
 
-const leaseOf = (restartId: string): { restartId: string; holder: string } => ({
+const leaseOf = (restartId: string, session = ''): RestartLease => ({
   restartId,
   holder: `holder-${restartId}`,
+  session,
 });
 
 export const workflowCases: readonly ConformanceCase[] = [
@@ -108,6 +110,56 @@ export const workflowCases: readonly ConformanceCase[] = [
         return held === undefined ? true : undefined;
       });
       assert.equal(await workflows.keepRestart('flow', 'one', LEASE_MS), false);
+    },
+
+    'the lead of a restart is free once the session that has it is gone': async (scene) => {
+      const leader = await (await scene.member()).join();
+      const { workflows } = (await scene.member()).backend;
+      const lease = leaseOf('one', leader.sessionId);
+      await workflows.beginRestart('flow', lease, LEASE_MS);
+      assert.deepEqual(await workflows.beginRestart('flow', leaseOf('two'), LEASE_MS), lease);
+      await leader.backend.workers.leave(leader.session);
+      assert.equal(await workflows.beginRestart('flow', leaseOf('two'), LEASE_MS), undefined);
+      assert.equal(await workflows.leadsRestart('flow', 'one'), false);
+    },
+
+    'a restart that is left is carried on by the first that takes it': async (scene) => {
+      const heir = await (await scene.member()).join();
+      const { workflows } = (await scene.member()).backend;
+      const legacy = { restartId: 'one', rest: '{"a":[]}', sessions: [heir.sessionId] };
+      const taker = { holder: 'heir', session: heir.sessionId };
+      const orderBy = (restartId: string): Promise<boolean> =>
+        workflows.orderRestart('flow', { restartId, sessionId: heir.sessionId, replyTo: '' });
+      assert.equal(await workflows.leaveRestart('flow', legacy, LEASE_MS), false, 'nobody leads');
+      await workflows.beginRestart('flow', leaseOf('one'), LEASE_MS);
+      assert.equal(await workflows.takeRestart('flow', taker, LEASE_MS), undefined, 'it is led');
+      assert.equal(await workflows.leaveRestart('flow', legacy, LEASE_MS), true);
+      const control = heir.keys.control(heir.sessionId);
+      const news = { type: 'restart-left', workflowId: 'flow' };
+      assert.deepEqual(await heir.news.message(control, 'restart-left'), news);
+      assert.equal(await workflows.leadsRestart('flow', 'one'), false, 'nobody leads it');
+      assert.equal(await workflows.keepRestart('flow', 'one', SHORT_MS), false);
+      assert.equal(await orderBy('one'), false);
+      await workflows.endRestart('flow', 'one');
+      const held = await workflows.beginRestart('flow', leaseOf('two'), LEASE_MS);
+      assert.deepEqual(held, leaseOf('one'), 'it is not over');
+      const taken = await heir.backend.workflows.takeRestart('flow', taker, LEASE_MS);
+      assert.deepEqual(taken, { restartId: 'one', rest: '{"a":[]}' });
+      assert.equal(await workflows.takeRestart('flow', taker, LEASE_MS), undefined, 'once');
+      assert.equal(await orderBy('one'), true);
+      const now = await workflows.beginRestart('flow', leaseOf('two'), LEASE_MS);
+      assert.deepEqual(now, { restartId: 'one', ...taker });
+    },
+
+    'a restart that is left and that nobody takes is over after its time': async (scene) => {
+      const { workflows } = (await scene.member()).backend;
+      await workflows.beginRestart('flow', leaseOf('one', 'nobody.1'), LEASE_MS);
+      const legacy = { restartId: 'one', rest: '{}', sessions: [] };
+      assert.equal(await workflows.leaveRestart('flow', legacy, SHORT_MS), true);
+      await becomes('another one begins', async () => {
+        const held = await workflows.beginRestart('flow', leaseOf('two'), LEASE_MS);
+        return held === undefined ? true : undefined;
+      });
     },
 
     'who has the lead of a restart orders it, and nobody else': async (scene) => {

@@ -34,6 +34,8 @@ export class ControlMessages {
     private readonly onRestart: (order: RestartRequest) => void,
     /** A process could not restart as this one has ordered. */
     private readonly onRestartFailed: (failure: CoordinatorEvents['restartFailed']) => void,
+    /** A process that restarts last leaves that to whoever takes it: a hint, the registry has what is to be done. */
+    private readonly onRestartLeft: (left: CoordinatorEvents['restartLeft']) => void,
   ) {}
 
   obey(message: unknown): void {
@@ -52,6 +54,10 @@ export class ControlMessages {
         return this.hearOfRestart(message);
       case 'restart-failed':
         return this.hearOfFailure(message);
+      case 'restart-left':
+        if (typeof message['workflowId'] === 'string')
+          this.onRestartLeft({ workflowId: message['workflowId'] });
+        return;
       case 'unregistered':
       case 'health':
         this.hearOfChange(message);

@@ -27,6 +27,8 @@ export interface CoordinatorEvents {
   };
   /** Another process says that it could not restart its workers of a workflow as this process has ordered. */
   restartFailed: { readonly restartId: string; readonly processId: string; readonly why: string };
+  /** Another process has left the rest of a restart to whoever takes it first. */
+  restartLeft: { readonly workflowId: string };
   /** The lease had run out: calls may have been handed over, everything registers anew. */
   lost: { readonly sessionId: string };
 }

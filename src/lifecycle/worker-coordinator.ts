@@ -117,6 +117,7 @@ export class WorkerCoordinator {
       () => this.supervisor.hear(),
       (order) => void this.restarts.obey(order),
       (failure) => events.emit('restartFailed', failure),
+      (left) => events.emit('restartLeft', left),
     );
     this.restarts = this.createRestart(clock);
     this.registrations = registrations;
@@ -285,6 +286,11 @@ export class WorkerCoordinator {
     );
   }
 
+  /** Ends this process, as a restart does with `restart: 'exit'`; nothing where it is being closed already. */
+  exit(): void {
+    if (!this.isClosing) process.kill(process.pid, 'SIGTERM');
+  }
+
   /** Resolves when this process is registered for the first time. */
   whenActive(): Promise<void> {
     return this.firstActive.promise;
@@ -430,7 +436,7 @@ export class WorkerCoordinator {
       remove: (ref, workerId) => this.unregisterWorker(ref, workerId, 'restarting'),
       register: (ref, workerId, definition) => this.registerWorker(ref, workerId, definition),
       reload: (workflowId, generation) => this.reload(workflowId, generation),
-      exit: () => void process.kill(process.pid, 'SIGTERM'),
+      exit: () => this.exit(),
       isClosing: () => this.isClosing,
       isOrdered: ({ workflowId, restartId }) =>
         this.backend.workflows.leadsRestart(workflowId, restartId),

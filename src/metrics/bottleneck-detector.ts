@@ -1,40 +1,14 @@
 import type { FunctionRef } from '../protocol/function-ref.js';
-import { parseFunctionId } from '../protocol/keys.js';
-import type { Vitals, WorkerVitals } from '../protocol/vitals.js';
-import { Alarm, type AlarmChange } from './alarm.js';
-import { BacklogTrend, type BacklogSample } from './backlog-trend.js';
+import type { Vitals } from '../protocol/vitals.js';
+import type { AlarmChange } from './alarm.js';
+import type { BacklogSample } from './backlog-trend.js';
 import type { BottleneckFinding, Finding } from './bottleneck-finding.js';
 import { compareWithPeers } from './peer-comparison.js';
 import { VITALS_INTERVAL_MS } from './vitals-reporter.js';
+import { WatchedFunctions, type Place, type Watched } from './watched-functions.js';
 
-/** What a process said longer ago than this counts no more. */
-const FRESH_MS = 2_500;
 /** A call that waits for a worker for so long makes its caller a starved one. */
 export const STARVED_MS = 500;
-/** Looks in a row that have to find it, at backlogs and at vitals. */
-const BACKLOG_LOOKS = 3;
-const VITALS_LOOKS = 2;
-/** Functions that are looked at, and processes per function, at the most. */
-export const MAX_FUNCTIONS = 200;
-const MAX_PROCESSES = 1_000;
-
-/** One function in one process. */
-interface Place {
-  readonly processId: string;
-  workerId: string;
-  heardAt: number;
-  worker: WorkerVitals | undefined;
-  readonly slow: Alarm;
-  readonly starved: Alarm;
-}
-
-interface Watched {
-  readonly ref: FunctionRef;
-  readonly places: Map<string, Place>;
-  readonly trend: BacklogTrend;
-  readonly growing: Alarm;
-}
-
 /**
  * Finds bottlenecks in what it is fed: vitals of processes, and backlogs. It has no clock and no connection of its own;
  * what it finds it tells at once.
@@ -42,21 +16,21 @@ interface Watched {
  * A function that nobody speaks of any more is forgotten, and an alarm of it with it: its end is the silence.
  */
 export class BottleneckDetector {
-  private readonly functions = new Map<string, Watched>();
+  private readonly functions = new WatchedFunctions();
 
   constructor(private readonly tell: (finding: BottleneckFinding) => void) {}
 
   /** Functions whose backlog it wants to know. */
   refs(): FunctionRef[] {
-    return [...this.functions.values()].map(({ ref }) => ref);
+    return this.functions.refs();
   }
 
   /** Whether there was room for all of them. */
   hear(vitals: Vitals, now: number): boolean {
     let isRoom = true;
     for (const { id, worker, caller } of vitals.functions) {
-      const watched = this.of(id);
-      const place = watched && placeOf(watched, vitals.processId);
+      const watched = this.functions.of(id);
+      const place = watched?.place(vitals.processId);
       if (watched === undefined || place === undefined) {
         isRoom = false;
         continue;
@@ -79,10 +53,10 @@ export class BottleneckDetector {
   }
 
   sample(ref: FunctionRef, sample: BacklogSample): void {
-    const watched = this.functions.get(ref.id);
+    const watched = this.functions.find(ref);
     if (watched === undefined) return;
     watched.trend.add(sample);
-    const servedPerSecond = this.servedPerSecond(watched, sample.at);
+    const servedPerSecond = watched.servedPerSecond(sample.at);
     const isGrowing = watched.trend.isGrowing(servedPerSecond);
     const { calls, waiting, oldestMs } = sample;
     this.tellIf(watched.growing.look(isGrowing, sample.at), ref, {
@@ -99,17 +73,12 @@ export class BottleneckDetector {
 
   /** Forgets processes, and functions, that nobody speaks of any more. */
   forget(now: number): void {
-    for (const [id, { places }] of this.functions) {
-      for (const [processId, { heardAt }] of places)
-        if (now - heardAt > FRESH_MS) places.delete(processId);
-      if (places.size === 0) this.functions.delete(id);
-    }
+    this.functions.forget(now);
   }
 
-  private compare({ ref, places }: Watched, place: Place, now: number): void {
-    const others = [...places.values()].filter(
-      (other) => other !== place && now - other.heardAt <= FRESH_MS,
-    );
+  private compare(watched: Watched, place: Place, now: number): void {
+    const { ref } = watched;
+    const others = watched.fresh(now).filter((other) => other !== place);
     const comparison =
       place.worker &&
       compareWithPeers(
@@ -135,9 +104,9 @@ export class BottleneckDetector {
   /** A process says nothing of a function that nothing happens to: no call waits there, and nothing is slow. */
   private lookAtSilent({ processId, functions }: Vitals, now: number): void {
     const named = new Set(functions.map(({ id }) => id));
-    for (const [id, { ref, places }] of this.functions) {
+    for (const { ref, places } of this.functions.all()) {
       const place = places.get(processId);
-      if (place === undefined || named.has(id)) continue;
+      if (place === undefined || named.has(ref.id)) continue;
       place.worker = undefined;
       // Until its alarms have ended.
       if (place.starved.isOn || place.slow.isOn) place.heardAt = now;
@@ -159,47 +128,9 @@ export class BottleneckDetector {
     }
   }
 
-  private servedPerSecond({ places }: Watched, now: number): number {
-    let runs = 0;
-    for (const { worker, heardAt } of places.values())
-      if (now - heardAt <= FRESH_MS) runs += worker?.runs ?? 0;
-    return (runs * 1_000) / VITALS_INTERVAL_MS;
-  }
-
-  private of(id: string): Watched | undefined {
-    const known = this.functions.get(id);
-    if (known !== undefined) return known;
-    const ref = this.functions.size < MAX_FUNCTIONS ? parseFunctionId(id) : undefined;
-    if (ref === undefined) return undefined;
-    const watched = {
-      ref,
-      places: new Map<string, Place>(),
-      trend: new BacklogTrend(),
-      growing: new Alarm(BACKLOG_LOOKS),
-    };
-    this.functions.set(id, watched);
-    return watched;
-  }
-
   private tellIf(state: AlarmChange | undefined, ref: FunctionRef, what: Finding): void {
     if (state !== undefined) this.tell({ ...what, state, ref });
   }
-}
-
-function placeOf({ places }: Watched, processId: string): Place | undefined {
-  let place = places.get(processId);
-  if (place !== undefined) return place;
-  if (places.size >= MAX_PROCESSES) return undefined;
-  place = {
-    processId,
-    workerId: '',
-    heardAt: 0,
-    worker: undefined,
-    slow: new Alarm(VITALS_LOOKS),
-    starved: new Alarm(VITALS_LOOKS),
-  };
-  places.set(processId, place);
-  return place;
 }
 
 function rounded(ms: number): number {

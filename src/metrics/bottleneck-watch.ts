@@ -49,7 +49,9 @@ export class BottleneckWatch implements VitalsDuty {
   ) {
     const channel = keys.unprefixed(keys.vitals());
     const { process, report } = engine;
-    this.reporter = new VitalsReporter(notifications, clock, process, report, channel);
+    this.reporter = new VitalsReporter(notifications, clock, process, report, channel, () =>
+      engine.listeners.missedVitals(),
+    );
   }
 
   isDetecting(areBottlenecksHeard: boolean): boolean {

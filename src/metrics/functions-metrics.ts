@@ -2,40 +2,25 @@ import { Inject, Injectable } from '@nestjs/common';
 import { Observable, type Subscriber } from 'rxjs';
 import { CLOCK, KEYS, SETTINGS } from '../backend/tokens.js';
 import { pause, type Clock, type Timer } from '../common/clock.js';
-import { ClosedError, InvalidArgumentError } from '../common/errors.js';
-import { assertKnownKeys } from '../common/known-keys.js';
+import { ClosedError } from '../common/errors.js';
 import type { Settings } from '../common/settings.js';
-import { show } from '../common/text.js';
-import type { ChannelMessage, Subscription } from '../notifications/channel-message.js';
 import { NotificationManager } from '../notifications/notification-manager.js';
 import { parseBottleneck, type BottleneckNotification } from '../protocol/bottleneck.js';
-import { functionRef, type FunctionRef } from '../protocol/function-ref.js';
-import { isRecord } from '../protocol/json.js';
+import type { FunctionRef } from '../protocol/function-ref.js';
 import type { Keys, TelemetryType } from '../protocol/keys.js';
-import { isProbe } from '../protocol/metrics.js';
 import { isMalformed, type Malformed } from '../protocol/notification.js';
 import type { FleetMetrics } from './fleet-metrics.js';
 import { FleetView } from './fleet-view.js';
 import { loadHistograms } from './histograms.js';
-import { ALL, BOTTLENECKS } from './listeners.js';
 import { MetricsEngine, PUBLISH_INTERVAL_MS } from './metrics-engine.js';
-
-/** What to listen to. */
-export interface MetricsFilter {
-  /** One function; default all functions. */
-  readonly functionName?: string | undefined;
-  /** Its workflow; default the module's `workflowId`. */
-  readonly workflowId?: string | undefined;
-}
-
-/** How long {@link FunctionsMetrics.snapshot} looks. */
-export interface SnapshotOptions extends MetricsFilter {
-  /** Milliseconds from 0 to 60 000; default 2 200: everybody has reported twice then, and there are rates. */
-  readonly measureMs?: number | undefined;
-}
-
-/** Takes what came on a channel of a function. */
-type Hear = (ref: FunctionRef, data: unknown) => void;
+import {
+  resolveFilter,
+  resolveMeasureMs,
+  SNAPSHOT_FIELDS,
+  type MetricsFilter,
+  type SnapshotOptions,
+} from './metrics-filter.js';
+import { TelemetryListening, type Hear } from './telemetry-listening.js';
 
 /** What is done for one subscriber. */
 interface Observation {
@@ -43,12 +28,6 @@ interface Observation {
   /** It listens from here on. */
   readonly begin?: () => Timer;
 }
-
-const DEFAULT_MEASURE_MS = 2_200;
-const MAX_MEASURE_MS = 60_000;
-const HOLD_INTERVAL_MS = 60_000;
-const FILTER_FIELDS = new Set(['functionName', 'workflowId']);
-const SNAPSHOT_FIELDS = new Set([...FILTER_FIELDS, 'measureMs']);
 
 /**
  * What all processes measure, in one view. Processes measure and publish while somebody listens, and nothing is paid
@@ -66,6 +45,7 @@ const SNAPSHOT_FIELDS = new Set([...FILTER_FIELDS, 'measureMs']);
 @Injectable()
 export class FunctionsMetrics {
   private readonly open = new Set<() => void>();
+  private readonly telemetry: TelemetryListening;
   private closed = false;
 
   constructor(
@@ -74,7 +54,9 @@ export class FunctionsMetrics {
     @Inject(KEYS) private readonly keys: Keys,
     @Inject(SETTINGS) private readonly settings: Settings,
     @Inject(CLOCK) private readonly clock: Clock,
-  ) {}
+  ) {
+    this.telemetry = new TelemetryListening(engine, notifications, keys);
+  }
 
   /**
    * The fleet's metrics after listening for `measureMs` (2 200).
@@ -83,14 +65,8 @@ export class FunctionsMetrics {
    * @throws BackendUnavailableError, BackendRefusedError it could not listen
    */
   async snapshot(options: SnapshotOptions = {}): Promise<FleetMetrics> {
-    const ref = this.check('options', options, SNAPSHOT_FIELDS);
-    const { measureMs = DEFAULT_MEASURE_MS } = options;
-    if (!Number.isInteger(measureMs) || measureMs < 0 || measureMs > MAX_MEASURE_MS)
-      throw new InvalidArgumentError(
-        'measureMs',
-        show(measureMs),
-        `whole milliseconds from 0 to ${MAX_MEASURE_MS}`,
-      );
+    const ref = resolveFilter('options', options, this.settings, SNAPSHOT_FIELDS);
+    const measureMs = resolveMeasureMs(options);
     const view = new FleetView(this.clock);
     const ending = new AbortController();
     const cancel = (): void => ending.abort();
@@ -113,7 +89,7 @@ export class FunctionsMetrics {
    * @throws InvalidArgumentError, InvalidNameError at once
    */
   watch(filter: MetricsFilter = {}): Observable<FleetMetrics> {
-    const ref = this.check('filter', filter, FILTER_FIELDS);
+    const ref = resolveFilter('filter', filter, this.settings);
     return this.observe<FleetMetrics>('metrics', ref, (subscriber) => {
       const view = new FleetView(this.clock);
       const tell = (): void => {
@@ -136,7 +112,7 @@ export class FunctionsMetrics {
    * @throws InvalidArgumentError, InvalidNameError at once
    */
   bottlenecks(filter: MetricsFilter = {}): Observable<BottleneckNotification> {
-    const ref = this.check('filter', filter, FILTER_FIELDS);
+    const ref = resolveFilter('filter', filter, this.settings);
     return this.observe<BottleneckNotification>('bottleneck', ref, (subscriber) => ({
       hear: (about, data) => {
         const news = parseBottleneck(about, data);
@@ -198,55 +174,6 @@ export class FunctionsMetrics {
     hear: Hear,
   ): Promise<() => Promise<void>> {
     if (this.closed) throw new ClosedError('FunctionsMetrics');
-    const read = ({ channel, data }: ChannelMessage): void => {
-      const heard = this.keys.parseTelemetry(type, this.keys.prefix + channel);
-      if (heard !== undefined && !isProbe(data)) hear(heard, data);
-    };
-    // Who listens wants the process to go on: no timer of the library keeps it, and in memory nothing else does.
-    const hold = setInterval(() => undefined, HOLD_INTERVAL_MS);
-    try {
-      // The subscription first: what is published the moment that somebody listens should be heard.
-      const subscription = await this.subscribe(type, ref, read);
-      const stop = this.engine.listen(type === 'bottleneck' ? BOTTLENECKS : (ref?.id ?? ALL));
-      return async () => {
-        clearInterval(hold);
-        stop();
-        await subscription.unsubscribe();
-      };
-    } catch (error) {
-      clearInterval(hold);
-      throw error;
-    }
-  }
-
-  private subscribe(
-    type: TelemetryType,
-    ref: FunctionRef | undefined,
-    hear: (message: ChannelMessage) => void,
-  ): Promise<Subscription> {
-    return ref === undefined
-      ? this.notifications.subscribePattern(
-          this.keys.unprefixedPattern(this.keys.allTelemetry(type)),
-          hear,
-        )
-      : this.notifications.subscribe(this.keys.unprefixed(this.keys.telemetry(type, ref)), hear);
-  }
-
-  private check(
-    name: string,
-    filter: MetricsFilter,
-    fields: ReadonlySet<string>,
-  ): FunctionRef | undefined {
-    if (!isRecord(filter)) throw new InvalidArgumentError(name, show(filter), 'an object, or none');
-    assertKnownKeys(filter, fields, (key) => `${name}.${key}`);
-    const { functionName, workflowId } = filter as MetricsFilter;
-    if (functionName !== undefined)
-      return functionRef(functionName, workflowId ?? this.settings.workflowId);
-    if (workflowId === undefined) return undefined;
-    throw new InvalidArgumentError(
-      'functionName',
-      `missing beside workflowId ${show(workflowId)}`,
-      "the function's name; without both, all functions",
-    );
+    return this.telemetry.begin(type, ref, hear);
   }
 }

@@ -70,6 +70,11 @@ export class Listeners {
     }
   }
 
+  /** Nobody received vitals: who looked for bottlenecks has ended, or died. Who looks says so again within a second. */
+  missedVitals(): void {
+    this.vitalsUntil = -Infinity;
+  }
+
   /** Whether somebody listens to the metrics of a function. */
   isHeard(id: string, now: number): boolean {
     return this.isNow(this.known.get(ALL), now) || this.isNow(this.known.get(id), now);

@@ -30,7 +30,7 @@ export interface VitalsDuty {
   /** Whether this process is the one that looks for bottlenecks now. */
   isDetecting(areBottlenecksHeard: boolean): boolean;
   tick(meter: ProcessMeter, areVitalsHeard: boolean): void;
-  /** Nobody listens any more. */
+  /** Nobody listens any more, or looks for bottlenecks. */
   rest(): void;
   close(): Promise<void>;
 }
@@ -196,7 +196,7 @@ export class MetricsEngine {
     await this.announce(now, isDetecting);
     if (isAnyHeard || areVitalsHeard || this.wishes.size > 0) this.neededAt = now;
     else if (now - this.neededAt > LINGER_MS) return this.rest();
-    else return;
+    else return this.vitals?.rest();
     const meter = await this.measurement.start();
     if (meter === undefined || this.closed) return;
     await this.publisher.publish(meter);

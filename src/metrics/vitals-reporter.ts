@@ -20,6 +20,8 @@ export class VitalsReporter {
     private readonly report: MetricsReport,
     /** Without the prefix. */
     private readonly channel: string,
+    /** Nobody looks for bottlenecks any more. */
+    private readonly onUnheard: () => void,
   ) {}
 
   /** Tells from now on, until it is stopped. */
@@ -53,7 +55,17 @@ export class VitalsReporter {
     const eventLoopLagMs = this.process.eventLoopLagMs();
     const head = { type: 'vitals', version: 1, processId, workerId, eventLoopLagMs } as const;
     const vitals: Vitals = { ...head, functions };
-    this.notifications.publish(this.channel, vitals).catch(() => undefined);
+    void this.say(vitals);
+  }
+
+  private async say(vitals: Vitals): Promise<void> {
+    try {
+      if ((await this.notifications.publish(this.channel, vitals)) > 0) return;
+      this.stop();
+      this.onUnheard();
+    } catch {
+      // The next one says it.
+    }
   }
 }
 

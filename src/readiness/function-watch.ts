@@ -1,6 +1,7 @@
 import type { WorkerStore } from '../backend/worker-store.js';
 import type { Clock, Timer } from '../common/clock.js';
 import { CallCancelledError, isRefused, ReadinessTimeoutError } from '../common/errors.js';
+import { processHold } from '../common/process-hold.js';
 import { messageOf, oneLine } from '../common/text.js';
 import type { Subscription } from '../notifications/channel-message.js';
 import type { NotificationManager } from '../notifications/notification-manager.js';
@@ -377,7 +378,9 @@ function releasing(waiters: number): string {
 }
 
 function releaser(timer: Timer, signal: AbortSignal | undefined, abort: () => void): () => void {
+  processHold.take();
   return () => {
+    processHold.release();
     timer.cancel();
     signal?.removeEventListener('abort', abort);
   };

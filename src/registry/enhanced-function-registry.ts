@@ -190,7 +190,8 @@ export class EnhancedFunctionRegistry extends FunctionRegistry {
    * no function is without a worker at any moment; calls go on meanwhile. Any process may lead it, one at a time.
    *
    * A process drains, runs its `@OnWorkflowEvent('restarting')` handlers and registers anew; with the module's option
-   * `restart: 'exit'` it ends, and it is waited for as many healthy workers as before.
+   * `restart: 'exit'` it ends, and it is waited for as many healthy workers as before. Where this process itself is to end
+   * so, as the last one, this resolves just before, with `handedOver: true`, and another process tells `ready`.
    *
    * @throws RestartInProgressError another process restarts the workflow
    * @throws RestartRefusedError a function has only one process, and `allowInterruption` is not set; nothing was done

@@ -6,6 +6,9 @@ import { functionsOf, type HostProcess, type WorkflowSurvey } from './workflow-s
 /** An order is repeated after this, until it is obeyed: messages get lost. */
 const REPEAT_MS = 1_000;
 
+/** How many healthy workers a function had before. */
+export type HealthyBefore = (ref: FunctionRef) => number;
+
 /**
  * The restart of one process. What it waits for it sees in the readiness views, at once; before it is done it reads the
  * registry, which decides.
@@ -22,19 +25,19 @@ export class ProcessRestart {
   constructor(
     private readonly process: HostProcess,
     private readonly course: RestartCourse,
+    private readonly healthyBefore: HealthyBefore,
   ) {
     this.functions = functionsOf(process);
   }
 
   /** @throws RestartFailedError, CallCancelledError, BackendUnavailableError, BackendRefusedError */
   async run(): Promise<void> {
-    const before = await this.course.survey();
     const done = new AbortController();
     const ends = AbortSignal.any([done.signal, this.course.aborted]);
     const failed = this.failed(ends);
     try {
       await Promise.race([this.order(ends), failed]);
-      await Promise.race([this.untilBack(before, ends), failed]);
+      await Promise.race([this.untilBack(ends), failed]);
     } finally {
       done.abort();
     }
@@ -59,8 +62,7 @@ export class ProcessRestart {
     const { restartId, workflowId } = lead;
     const { processId: sessionId } = this.process;
     const order = { restartId, sessionId, replyTo: surroundings.ownSession };
-    if (!(await surroundings.workflows.orderRestart(workflowId, order)))
-      throw this.course.lostLead();
+    if (!(await surroundings.workflows.orderRestart(workflowId, order))) throw lead.lostError();
   }
 
   private async untilBegun(ends: AbortSignal): Promise<void> {
@@ -82,26 +84,22 @@ export class ProcessRestart {
   }
 
   /** Waits until the old lives are gone, and each function has as many healthy workers as it had. */
-  private async untilBack(before: WorkflowSurvey, ends: AbortSignal): Promise<void> {
+  private async untilBack(ends: AbortSignal): Promise<void> {
     const { course, functions } = this;
     for (;;) {
-      await Promise.all(functions.map((ref) => this.untilSeenBack(ref, before, ends)));
+      await Promise.all(functions.map((ref) => this.untilSeenBack(ref, ends)));
       const survey = await course.survey();
       const isBack = functions.every(
         (ref) =>
           survey.recordsOf(ref).every((record) => !course.isEnding(ref, record)) &&
-          survey.healthyOf(ref) >= before.healthyOf(ref),
+          survey.healthyOf(ref) >= this.healthyBefore(ref),
       );
       if (isBack) return this.assertLoaded(survey);
       await this.readAgain();
     }
   }
 
-  private untilSeenBack(
-    ref: FunctionRef,
-    before: WorkflowSurvey,
-    ends: AbortSignal,
-  ): Promise<void> {
+  private untilSeenBack(ref: FunctionRef, ends: AbortSignal): Promise<void> {
     const { course } = this;
     const { timeoutMs } = course.options;
     return course.until(
@@ -109,7 +107,7 @@ export class ProcessRestart {
       ends,
       (view) =>
         view.workers().every((life) => !course.isEnding(ref, life)) &&
-        view.healthy >= before.healthyOf(ref),
+        view.healthy >= this.healthyBefore(ref),
       () =>
         this.failure(
           `${ref.functionName} did not have its workers back within ${timeoutMs} ms: ` +

@@ -84,15 +84,10 @@ export class RestartCourse {
 
   /** @throws RestartFailedError, CallCancelledError */
   assertGoesOn(): void {
-    if (this.lead.lost.aborted) throw this.lostLead();
+    if (this.lead.lost.aborted) throw this.lead.lostError();
     const { signal } = this.options;
     if (signal?.aborted === true)
       throw new CallCancelledError('coordinateRestart', this.lead.workflowId, signal.reason);
-  }
-
-  lostLead(): Error {
-    const why = 'this process lost the lead, because it did not reach Redis for too long';
-    return new RestartFailedError(this.lead.workflowId, why);
   }
 
   failure({ processId }: HostProcess, why: string): Error {

@@ -1,5 +1,6 @@
 import type { WorkflowStore } from '../backend/workflow-store.js';
 import type { Clock, Timer } from '../common/clock.js';
+import { RestartFailedError } from '../common/errors.js';
 
 /** How long the lead of a restart outlives who has it: long enough for a pause of its event loop. */
 export const LEAD_LEASE_MS = 6_000;
@@ -13,6 +14,7 @@ export class RestartLead {
   private readonly ended = new AbortController();
   private readonly timer: Timer;
   private keptAt: number;
+  private isLetGo = false;
 
   constructor(
     private readonly store: WorkflowStore,
@@ -29,9 +31,22 @@ export class RestartLead {
     return this.ended.signal;
   }
 
+  /** Says that it is lost. */
+  lostError(): Error {
+    const why = 'this process lost the lead, because it did not reach Redis for too long';
+    return new RestartFailedError(this.workflowId, why);
+  }
+
+  /** It is somebody else's now: nothing is kept, or given back. */
+  letGo(): void {
+    this.timer.cancel();
+    this.isLetGo = true;
+  }
+
   /** Gives it back; without Redis it ends by itself. */
   async giveBack(): Promise<void> {
     this.timer.cancel();
+    if (this.isLetGo) return;
     await this.store.endRestart(this.workflowId, this.restartId).catch(() => undefined);
   }
 

@@ -40,6 +40,11 @@ export interface RestartReport {
   readonly generation: number;
   /** The processes that were restarted, in their order. */
   readonly restarted: readonly string[];
+  /**
+   * `true`: this process is the one that is left, and has `restart: 'exit'`: it ends now, and another one waits until it
+   * is back, and tells `ready`; `onProgress` hears nothing of that.
+   */
+  readonly handedOver: boolean;
   readonly durationMs: number;
 }
 

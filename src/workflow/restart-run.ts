@@ -1,9 +1,10 @@
 import { RestartRefusedError } from '../common/errors.js';
 import { callIsolated } from '../common/typed-events.js';
 import type { FunctionRef } from '../protocol/function-ref.js';
-import { ProcessRestart } from './process-restart.js';
+import { ProcessRestart, type HealthyBefore } from './process-restart.js';
 import type { Life, RestartCourse } from './restart-course.js';
 import type { RestartProgress } from './restart-options.js';
+import type { RestartRest } from './restart-rest.js';
 import { functionsOf, type HostProcess } from './workflow-survey.js';
 
 /**
@@ -30,8 +31,8 @@ export class RestartRun {
     return [...all.filter((process) => !own.includes(process)), ...own];
   }
 
-  /** Restarts them; the processes that were, in their order. */
-  async run(plan: readonly HostProcess[]): Promise<readonly string[]> {
+  /** Restarts them, of a plan of so many; the processes that were, in their order. */
+  async run(plan: readonly HostProcess[], total: number): Promise<readonly string[]> {
     const waiting = [...plan];
     const active = new Set<Promise<void>>();
     const failures: unknown[] = [];
@@ -51,7 +52,7 @@ export class RestartRun {
         // One that runs beside it may have failed meanwhile.
         assertGoesWell();
         this.course.noteEnding(next);
-        const step: Promise<void> = this.step(next, plan.length)
+        const step: Promise<void> = this.step(next, total)
           .catch((error: unknown) => void failures.push(error))
           .finally(() => active.delete(step));
         active.add(step);
@@ -63,9 +64,42 @@ export class RestartRun {
     return this.restarted;
   }
 
+  /** What is left for other processes when this one, the last, restarts by its end. Others serve by then. */
+  async leave(own: HostProcess, total: number): Promise<RestartRest & { heirs: string[] }> {
+    const { course } = this;
+    await this.untilOthersServe(own);
+    course.assertGoesOn();
+    this.tell(own, 'restarting', total);
+    const survey = await course.survey();
+    const healthy = functionsOf(own).map(
+      (ref) => [ref.functionName, survey.healthyOf(ref)] as const,
+    );
+    const others = survey.processes().filter(({ processId }) => processId !== own.processId);
+    const { timeoutMs, allowInterruption } = course.options;
+    return {
+      process: own,
+      healthy: new Map(healthy),
+      heirs: others.map(({ processId }) => processId),
+      total,
+      generation: course.generation,
+      timeoutMs,
+      allowInterruption,
+    };
+  }
+
+  /** Restarts the process that was left to this one. */
+  async finish({ process, healthy }: RestartRest): Promise<void> {
+    await this.untilOthersServe(process);
+    this.course.assertGoesOn();
+    this.course.noteEnding(process);
+    const before: HealthyBefore = ({ functionName }) => healthy.get(functionName) ?? 0;
+    await new ProcessRestart(process, this.course, before).run();
+  }
+
   private async step(process: HostProcess, total: number): Promise<void> {
     this.tell(process, 'restarting', total);
-    await new ProcessRestart(process, this.course).run();
+    const before = await this.course.survey();
+    await new ProcessRestart(process, this.course, (ref) => before.healthyOf(ref)).run();
     this.restarted.push(process.processId);
     this.tell(process, 'ready', total);
   }

@@ -10,6 +10,7 @@ import {
 } from '../common/errors.js';
 import { createDeferred } from '../common/deferred.js';
 import { assertKnownKeys } from '../common/known-keys.js';
+import { processHold } from '../common/process-hold.js';
 import type { Settings } from '../common/settings.js';
 import { show } from '../common/text.js';
 import { NotificationManager } from '../notifications/notification-manager.js';
@@ -183,7 +184,8 @@ export class WorkflowReadiness {
     const done = new AbortController();
     const ends = signal === undefined ? done.signal : AbortSignal.any([done.signal, signal]);
     const ms = Math.min(leftMs, factor * this.settings.pollIntervalMs);
-    await Promise.race([rung, pause(this.clock, ms, ends)]);
+    processHold.take();
+    await Promise.race([rung, pause(this.clock, ms, ends)]).finally(() => processHold.release());
     done.abort();
     if (signal?.aborted) throw cancelled(workflowId, signal);
   }

@@ -5,8 +5,11 @@ import type { WorkerRecord } from '../protocol/worker-record.js';
 /** A process that hosts functions of a workflow, and its workers of it. */
 export interface HostProcess {
   readonly processId: string;
-  readonly workers: readonly { readonly ref: FunctionRef; readonly record: WorkerRecord }[];
+  readonly workers: readonly { readonly ref: FunctionRef; readonly record: HostedLife }[];
 }
+
+/** One life of a worker, and which save it has loaded. */
+export type HostedLife = Pick<WorkerRecord, 'workerId' | 'epoch' | 'generation'>;
 
 /** Who works for a workflow, by the registry, at one moment per function. */
 export class WorkflowSurvey {

@@ -351,16 +351,30 @@ const FOUND_BY: Readonly<Record<string, readonly string[]>> = {
   ],
   'every restart has the lead': ['one restart of a workflow has the lead, until it gives it back'],
   'the lead of a restart never ends': ['the lead of a restart ends with its lease'],
+  'the lead of a restart outlives who has it': [
+    'the lead of a restart is free once the session that has it is gone',
+  ],
+  'a restart that is left is told to nobody': [
+    'a restart that is left is carried on by the first that takes it',
+  ],
+  'a restart that is left is over': [
+    'a restart that is left is carried on by the first that takes it',
+  ],
+  'a restart that is left is kept for ever': [
+    'a restart that is left and that nobody takes is over after its time',
+  ],
   'an order is sent without the lead': ['who has the lead of a restart orders it, and nobody else'],
   'a call that is passed on is gone': [
     'a call that is passed on is taken again, as the same attempt, while its generation is served',
   ],
   'a call that is passed on counts as failed': [
     'a call that is passed on is taken again, as the same attempt, while its generation is served',
-    'a call that is passed on with a delay waits aside, and comes when it is due',
+    'a call that was passed on as often as there are workers waits aside, and comes when it is due',
+    'a call that is passed on for long waits longer each time, up to a bound',
   ],
   'a call that is passed on does not wait': [
-    'a call that is passed on with a delay waits aside, and comes when it is due',
+    'a call that was passed on as often as there are workers waits aside, and comes when it is due',
+    'a call that is passed on for long waits longer each time, up to a bound',
   ],
   'a generation is served for ever': [
     'a call whose generation nobody serves any more is answered, and its key is free',

@@ -755,7 +755,7 @@ export const brokenVariants: readonly BrokenVariant[] = [
   })),
   workflows('any restart gives the lead back', (good) => ({
     endRestart: async (workflowId, restartId) => {
-      const asker = { restartId, holder: 'asker' };
+      const asker = { restartId, holder: 'asker', session: '' };
       const held = (await good.beginRestart(workflowId, asker, 60_000)) ?? asker;
       await good.endRestart(workflowId, held.restartId);
     },
@@ -765,6 +765,24 @@ export const brokenVariants: readonly BrokenVariant[] = [
   })),
   workflows('the lead of a restart never ends', (good) => ({
     beginRestart: (workflowId, lease) => good.beginRestart(workflowId, lease, 60_000),
+  })),
+  workflows('the lead of a restart outlives who has it', (good) => ({
+    beginRestart: (workflowId, lease, leaseMs) =>
+      good.beginRestart(workflowId, { ...lease, session: '' }, leaseMs),
+  })),
+  workflows('a restart that is left is told to nobody', (good) => ({
+    leaveRestart: (workflowId, legacy, forMs) =>
+      good.leaveRestart(workflowId, { ...legacy, sessions: [] }, forMs),
+  })),
+  workflows('a restart that is left is over', (good) => ({
+    leaveRestart: async (workflowId, legacy, forMs) => {
+      const isLeft = await good.leaveRestart(workflowId, legacy, forMs);
+      if (isLeft) await good.takeRestart(workflowId, { holder: '', session: '' }, 1);
+      return isLeft;
+    },
+  })),
+  workflows('a restart that is left is kept for ever', (good) => ({
+    leaveRestart: (workflowId, legacy) => good.leaveRestart(workflowId, legacy, 60_000),
   })),
   workflows('an order is sent without the lead', (good, keys, backend) => ({
     orderRestart: async (workflowId, { restartId, sessionId, replyTo }) => {

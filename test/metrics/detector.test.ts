@@ -205,6 +205,24 @@ describe('the comparison of workers', () => {
     expect(compare((at) => (at === 3_000 ? [10, 400, 10] : [10, 10, 10]))).toEqual([]);
   });
 
+  it('compares with nobody who was not heard lately', () => {
+    // The fast one is gone after two seconds; the other one becomes slow three seconds later.
+    const found = compare((at) => [at < 5_000 ? 10 : 400, ...(at < 2_000 ? [10] : [])]);
+    expect(found).toEqual([]);
+  });
+
+  it('takes no worker for mended that ends too few runs to tell', () => {
+    const found: BottleneckFinding[] = [];
+    const detector = new BottleneckDetector((finding) => found.push(finding));
+    for (let at = 0; at < 10_000; at += VITALS_INTERVAL_MS)
+      for (const [index, medianMs] of [10, 400, 10].entries()) {
+        const runs = index === 1 && at >= 4_000 ? 2 : 30;
+        const worker = { runs, medianMs, running: 1, runningMs: medianMs / 2 };
+        detector.hear(vitals(`w${index}`, { worker }), at + index);
+      }
+    expect(new Set(found.map(({ state }) => state))).toEqual(new Set(['began', 'lasts']));
+  });
+
   it('finds the slow one among its peers', () => {
     const [first] = compare(() => [10, 200, 12]);
     expect(first).toMatchObject({

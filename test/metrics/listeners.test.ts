@@ -213,6 +213,21 @@ describe('a meter', () => {
     expect(Object.values(counts).reduce((sum, count) => sum + count, 0)).toBe(1_000);
   });
 
+  it('has nothing under way once a call is over, had it a worker or not', async () => {
+    const meter = await meterOn(new TestClock('frozen'));
+    await call(meter, 'work');
+    const ref = functionRef('work', 'w');
+    const failing = meter.follow({ callId: 'none', ref }, '{}', () =>
+      Promise.reject(new Error('no worker')),
+    );
+    const [fn] = meter.all();
+    expect([fn?.waiting, fn?.pending]).toEqual([1, 0]);
+    await expect(failing).rejects.toThrow('no worker');
+    expect([fn?.waiting, fn?.pending, fn?.calls]).toEqual([0, 0, 2]);
+    expect([fn?.wait.count, fn?.roundTrip.count]).toEqual([2, 1]);
+    expect(fn?.callErrors.toRecord()).toEqual({ UNKNOWN: 1 });
+  });
+
   it('counts a hand-over once, when the call is over, and a retry when it is ordered', async () => {
     const meter = await meterOn(new TestClock('frozen'));
     const ref = functionRef('work', 'w');

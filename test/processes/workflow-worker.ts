@@ -1,16 +1,18 @@
 /**
  * A worker process of the tests of workflows. It hosts `a` and `b` of the workflow `flow`, each of which answers with
- * the version that the process has loaded: the details of its generation. It says by process.send what happens, and loads
- * when it is told to `go` where `HELD` is set.
+ * the version that the process has loaded: the details of its generation. It says by process.send what happens, loads
+ * when it is told to `go` where `HELD` is set, and restarts the workflow when it is told to `lead`.
  */
 import 'reflect-metadata';
 import { Injectable, Module, type OnModuleInit } from '@nestjs/common';
 import { NestFactory } from '@nestjs/core';
 import {
+  EnhancedFunctionRegistry,
   FunctionHandler,
   FunctionsModule,
   OnWorkflowEvent,
   WorkflowNotifier,
+  type RestartOptions,
   type WorkflowEvent,
 } from '../../src/index.js';
 
@@ -18,9 +20,19 @@ const { REDIS_URL: url = '', KEY_PREFIX: keyPrefix = '', WORKER_ID: workerId = '
 const tell = (message: object): void => void process.send?.(message);
 
 let go: () => void = () => undefined;
-process.on('message', ({ type }: { type: string }) => {
+process.on('message', ({ type, options }: { type: string; options?: RestartOptions }) => {
   if (type === 'go') go();
+  if (type === 'lead') void lead(options);
 });
+
+async function lead(options: RestartOptions = {}): Promise<void> {
+  try {
+    const report = await app.get(EnhancedFunctionRegistry).coordinateRestart('flow', options);
+    tell({ type: 'led', report });
+  } catch (error) {
+    tell({ type: 'led', failed: String(error) });
+  }
+}
 
 @Injectable()
 class Handlers implements OnModuleInit {

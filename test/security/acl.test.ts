@@ -340,7 +340,7 @@ describe('a fleet whose users have the rules of docs/security.md', () => {
     expect(heard.filter((one) => one === 'restarting')).toHaveLength(2);
     // The lead of one that died, and is renewed.
     const { workflows } = director.get<Backend>(BACKEND);
-    const lease = { restartId: 'r', holder: 'h' };
+    const lease = { restartId: 'r', holder: 'h', session: '' };
     await workflows.beginRestart('default', lease, 60_000);
     await expect(workflows.beginRestart('default', lease, 60_000)).resolves.toEqual(lease);
     await expect(workflows.keepRestart('default', 'r', 60_000)).resolves.toBe(true);

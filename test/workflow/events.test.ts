@@ -235,6 +235,29 @@ describe('a save', () => {
     expect(details()).toEqual([1, 2, 3]);
   });
 
+  it('is heard once the process may hear of it, without a new connection', async () => {
+    const user = `deaf-${fleet.prefix.replaceAll(/\W/g, '')}`;
+    const channels = ['nf:*', 'function:*', 'worker:*'].map((name) => `&${fleet.prefix}${name}`);
+    await fleet.redis.acl('SETUSER', user, 'on', '>secret', '~*', '+@all', 'resetchannels');
+    await fleet.redis.acl('SETUSER', user, ...channels);
+    const connection = redisUrl().replace('redis://', `redis://${user}:secret@`);
+    const heard: WorkflowEvent[] = [];
+    const app = await fleet.start({
+      options: { connection, worker: false },
+      providers: [hearing('saved', 'media', (event) => heard.push(event))],
+    });
+    const speaker = await fleet.start({ options: { worker: false } });
+    await notifierOf(speaker).notifySaved('media', 1);
+    await fleet.redis.acl('SETUSER', user, 'allchannels');
+    await eventually('the save is found', () => heard.length === 1);
+    expect(heard[0]).toMatchObject({ details: 1, source: 'registry' });
+    await notifierOf(speaker).notifySaved('media', 2);
+    await eventually('and the next one heard', () => heard.length === 2);
+    expect(heard[1]).toMatchObject({ details: 2, source: 'news' });
+    await fleet.stop(app);
+    await fleet.redis.acl('DELUSER', user);
+  });
+
   it('is heard by a process that booted without Redis, once there is one', async () => {
     const notifier = await elsewhere();
     proxy.refuse();

@@ -9,6 +9,7 @@ import {
   WorkflowNotifier,
   type FunctionsOptions,
 } from '../../src/index.js';
+import { MAX_ASIDE } from '../../src/backend/limits.js';
 import type { Backend } from '../../src/backend/backend.js';
 import { BACKEND } from '../../src/backend/tokens.js';
 import type { WorkflowStore } from '../../src/backend/workflow-store.js';
@@ -216,6 +217,114 @@ describe('a call that is bound to a generation', () => {
     expect(await second).toBe('two');
   });
 
+  it('costs a few commands a second while its workers are busy, and others are there', async () => {
+    const stage = new Stage();
+    await fleet.start({
+      options: { workerId: 'old', concurrency: 1 },
+      providers: [stage.as({ name: 'a', workflowId: 'flow' })],
+    });
+    const app = await leader();
+    const old = await registryOf(app).atGeneration('flow');
+    await save(app, 'v2');
+    for (const id of ['new1', 'new2', 'new3']) await host(id);
+    const first = old.call('a');
+    await stage.started();
+    const aside = `${fleet.prefix}nf:{a:flow}:aside`;
+    const delayed = `${fleet.prefix}nf:delayed`;
+    // Each pass, and each return, is one script that has both.
+    const at: number[] = [];
+    let commands = 0;
+    const log = await CommandLog.start(redisUrl(), (source, words) => {
+      if (words.some((word) => word.includes('nf:{a:flow}'))) commands += 1;
+      if (source !== 'lua' && words.includes(aside) && words.includes(delayed))
+        at.push(performance.now());
+    });
+    const second = old.call('a');
+    // It has met everybody by then, and waits as long as it ever does.
+    await eventually('it was passed on often', () => at.length >= 26, 20_000);
+    const [before, since] = [commands, at.length];
+    await eventually('and some more', () => at.length >= since + 8, 20_000);
+    const seconds = ((at.at(-1) ?? 0) - (at[since - 1] ?? 0)) / 1_000;
+    log.close();
+    // Two passes a second, and as many returns; what these scripts do included.
+    expect(8 / seconds).toBeLessThan(5);
+    expect((commands - before) / seconds).toBeLessThan(100);
+    stage.runs[0]?.outcome.resolve('one');
+    expect(await first).toBe('one');
+    await stage.started(2);
+    stage.finishAll('two');
+    expect(await second).toBe('two');
+  });
+
+  it('is answered where no more calls are put aside, and does not go round', async () => {
+    const stage = new Stage();
+    await fleet.start({
+      options: { workerId: 'old', concurrency: 1 },
+      providers: [stage.as({ name: 'a', workflowId: 'flow' })],
+    });
+    const app = await leader();
+    const old = await registryOf(app).atGeneration('flow');
+    await save(app, 'v2');
+    await host('new');
+    const first = old.call('a');
+    await stage.started();
+    const aside = `${fleet.prefix}nf:{a:flow}:aside`;
+    const fill = "for i = 1, ARGV[1] do redis.call('HSET', KEYS[1], 'x' .. i, '') end";
+    await fleet.redis.eval(fill, 1, aside, MAX_ASIDE);
+    await expect(old.call('a')).rejects.toMatchObject({ code: 'BACKLOG_FULL' });
+    stage.finishAll('one');
+    expect(await first).toBe('one');
+  });
+
+  it('meets its worker at once among many others', async () => {
+    await host('old');
+    const app = await leader();
+    const old = await registryOf(app).atGeneration('flow');
+    await save(app, 'v2');
+    const others = Array.from({ length: 12 }, (_, i) => `new${i}`);
+    for (const id of others) await host(id, { supervise: false });
+    const delayed = `${fleet.prefix}nf:{a:flow}:delayed`;
+    let delays = 0;
+    const log = await CommandLog.start(redisUrl(), (_source, [name = '', key]) => {
+      if (name.toLowerCase() === 'zadd' && key === delayed) delays += 1;
+    });
+    for (let i = 0; i < 20; i += 1)
+      expect(await old.call<Answer>('a')).toMatchObject({ workerId: 'old' });
+    const commands = await log.mentioning(`${fleet.prefix}nf:{a:flow}:calls`);
+    log.close();
+    // Passed on by each of the others once, at the most, and never put aside.
+    const passes = commands.filter(({ args }) => args.includes(`${fleet.prefix}nf:{a:flow}:aside`));
+    expect(passes.length).toBeLessThanOrEqual(20 * others.length);
+    expect(delays).toBe(0);
+  });
+
+  it('does not wait for a worker that is about to leave, when newer ones are there', async () => {
+    const stage = new Stage();
+    const old = await fleet.start({
+      options: { workerId: 'old' },
+      providers: [stage.as({ name: 'a', workflowId: 'flow' })],
+    });
+    const app = await leader();
+    const pinned = await registryOf(app).atGeneration('flow');
+    const running = pinned.call('a');
+    await stage.started();
+    await save(app, 'v2');
+    await host('new');
+    const stopping = fleet.stop(old);
+    const isDraining = async (): Promise<boolean> => {
+      const { workers } = await app
+        .get<Backend>(BACKEND)
+        .workers.snapshot(functionRef('a', 'flow'));
+      return workers.some(({ status }) => status === 'draining');
+    };
+    await eventually('it drains', isDraining);
+    await expect(pinned.call('a')).rejects.toMatchObject({ code: 'GENERATION_GONE' });
+    expect(await isDraining()).toBe(true);
+    stage.finishAll('finished');
+    await stopping;
+    expect(await running).toBe('finished');
+  });
+
   it('whose worker dies is handed over to another one of its generation', async () => {
     const stage = new Stage();
     const dying = await fleet.start({
@@ -364,6 +473,21 @@ describe('a call that is bound to a generation', () => {
     expect(await registryOf(app).call('a', {}, { workflowId: 'flow' })).toMatchObject({
       workerId: 'w1',
     });
+  });
+
+  it('is bound to the last save, also in a process that hears of none', async () => {
+    await host('w1');
+    const app = await leader();
+    const other = await leader();
+    // Nothing here listens to saves.
+    const channel = `${fleet.prefix}workflow:saved:flow`;
+    expect((await fleet.redis.pubsub('NUMSUB', channel))[1]).toBe(0);
+    const before = await registryOf(app).atGeneration('flow');
+    for (const version of ['v2', 'v3']) {
+      const generation = await save(other, version);
+      expect((await registryOf(app).atGeneration('flow')).generation).toBe(generation);
+    }
+    expect(before.generation).toBe(0);
   });
 
   it('of a contract is typed, and of this workflow', async () => {

@@ -1,12 +1,18 @@
 import { afterEach, beforeEach, describe, expect, it, jest } from '@jest/globals';
 import type { INestApplicationContext } from '@nestjs/common';
-import { EnhancedFunctionRegistry, WorkflowNotifier } from '../../src/index.js';
+import {
+  EnhancedFunctionRegistry,
+  WorkflowNotifier,
+  type WorkflowNotification,
+} from '../../src/index.js';
 import type { Backend } from '../../src/backend/backend.js';
 import { BACKEND } from '../../src/backend/tokens.js';
 import { functionRef } from '../../src/protocol/function-ref.js';
+import { LEAD_LEASE_MS } from '../../src/workflow/restart-lead.js';
 import { Fleet, redisUrl } from '../harness/apps.js';
 import { eventually } from '../harness/eventually.js';
 import { TestProcess } from '../harness/processes.js';
+import { hosting } from '../harness/host.js';
 import { callInGroups, type SeenGroup } from './groups.js';
 
 // Processes are started and end in them, on machines that do other things too.
@@ -16,14 +22,18 @@ let fleet: Fleet;
 let app: INestApplicationContext;
 let registry: EnhancedFunctionRegistry;
 let processes: TestProcess[];
+let endCalls: () => void;
 
 beforeEach(async () => {
   fleet = new Fleet();
   processes = [];
+  endCalls = () => undefined;
   app = await fleet.start({ options: { worker: false } });
   registry = app.get(EnhancedFunctionRegistry);
 });
 afterEach(async () => {
+  // Where a test failed they would go on, and fail, without a pause.
+  endCalls();
   await Promise.all(processes.map((process) => process.destroy()));
   await fleet.close();
 });
@@ -57,6 +67,7 @@ function callAllTheTime(): { answered(): number; end(): Promise<Answer[]> } {
   let ended = false;
   let answered = 0;
   const answers: Promise<Answer>[] = [];
+  endCalls = () => (ended = true);
   const done = (async () => {
     while (!ended) {
       const pair = [
@@ -82,6 +93,8 @@ async function goOn(calls: { answered(): number }): Promise<void> {
   const before = calls.answered();
   await eventually('calls are answered', () => calls.answered() > before + 4, 15_000);
 }
+
+const leadKey = (): string => `${fleet.prefix}nf:workflow:{flow}:restart`;
 
 const healthy = async (): Promise<number> => {
   const { workers } = await app.get<Backend>(BACKEND).workers.snapshot(functionRef('a', 'flow'));
@@ -146,11 +159,10 @@ describe('a restart of several processes', () => {
     const leader = start('workflow-leader.ts');
     await leader.message('restarting', 60_000);
     const loading = await firstLoading(workers);
-    leader.kill('SIGKILL');
-    // Its lease is not over yet.
     await expect(registry.coordinateRestart('flow')).rejects.toMatchObject({
       code: 'RESTART_IN_PROGRESS',
     });
+    leader.kill('SIGKILL');
     loading.send({ type: 'go' });
     await eventually('the one that loaded is back', async () => (await healthy()) === 3);
     // The others were left alone.
@@ -158,10 +170,11 @@ describe('a restart of several processes', () => {
     const others = workers.filter((worker) => worker !== loading);
     for (const worker of others)
       void worker.message('reloading', 60_000).then(() => worker.send({ type: 'go' }));
+    // Its death is seen long before its lease is over.
     const report = await eventually(
       'the lead is free',
       () => registry.coordinateRestart('flow', { only: 'outdated' }),
-      15_000,
+      LEAD_LEASE_MS / 2,
     );
     expect(report.restarted).toHaveLength(2);
     expect(workers.map((worker) => worker.all('reloading').length)).toEqual([1, 1, 1]);
@@ -194,7 +207,97 @@ describe('a restart of several processes', () => {
     expect(await healthy()).toBe(2);
     await registry.call('a', {}, { workflowId: 'flow' });
     // Nobody leads it any more.
-    expect(await fleet.keys()).not.toContain(`${fleet.prefix}nf:workflow:{flow}:restart`);
+    expect(await fleet.keys()).not.toContain(leadKey());
+  });
+});
+
+interface Led {
+  readonly type: 'led';
+  readonly failed?: string;
+  readonly report?: { restarted: string[]; handedOver: boolean };
+}
+
+/** What an orchestrator does: each process that ends is started once more. Resolves with how they ended. */
+function replaceAll(workers: readonly TestProcess[]): Promise<(number | null)[]> {
+  return Promise.all(
+    workers.map(async (worker, index) => {
+      const { code } = await worker.exit(60_000);
+      await startWorkers([`new-${index}`], { RESTART: 'exit' });
+      return code;
+    }),
+  );
+}
+
+describe("a restart that a worker with restart: 'exit' leads", () => {
+  const told: WorkflowNotification[] = [];
+  const hear = async (): Promise<void> => {
+    told.length = 0;
+    const notifier = app.get(WorkflowNotifier);
+    for (const type of ['restarting', 'ready'] as const)
+      await notifier.listen(type, 'flow', (news) => told.push(news));
+  };
+
+  it('is carried to its end by another process, and who waits for it hears that', async () => {
+    await hear();
+    const first = await startWorkers(['w1', 'w2', 'w3'], { RESTART: 'exit' });
+    await registry.waitForWorkflow('flow');
+    await app.get(WorkflowNotifier).notifySaved('flow', 'v2');
+    const calls = callAllTheTime();
+    await goOn(calls);
+    const replaced = replaceAll(first);
+    first[1]?.send({ type: 'lead' });
+    const { failed, report } = await (first[1] as TestProcess).message<Led>('led', 60_000);
+    expect(failed).toBeUndefined();
+    expect(report).toMatchObject({ handedOver: true, restarted: { length: 2 } });
+    await eventually('its end is told', () => told.length === 2, 60_000);
+    // All of them are back by then, and the calls went on.
+    expect(await healthy()).toBe(3);
+    const versions = await Promise.all(
+      [1, 2, 3].map(() => registry.call<Answer>('a', {}, { workflowId: 'flow' })),
+    );
+    expect(versions.map(({ version }) => version)).toEqual(['v2', 'v2', 'v2']);
+    await goOn(calls);
+    await calls.end();
+    expect(await replaced).toEqual([0, 0, 0]);
+    expect(told.map(({ type }) => type)).toEqual(['restarting', 'ready']);
+    expect(told[1]?.details).toEqual(told[0]?.details);
+    await eventually('nobody leads it', async () => !(await fleet.keys()).includes(leadKey()));
+  });
+
+  it('is carried to its end by the process that is started in its place, where no other takes it', async () => {
+    await hear();
+    const other = await fleet.start({
+      options: { workerId: 'other' },
+      providers: ['a', 'b'].map((name) => hosting({ name, workflowId: 'flow' }, () => 'other')),
+    });
+    // As one of an older version of this library.
+    const { workflows } = other.get<Backend>(BACKEND);
+    const taking = jest.spyOn(workflows, 'takeRestart').mockResolvedValue(undefined);
+    const [first] = (await startWorkers(['w1'], { RESTART: 'exit' })) as [TestProcess];
+    first.send({ type: 'lead' });
+    const { report } = await first.message<Led>('led', 60_000);
+    expect(report).toMatchObject({ handedOver: true, restarted: { length: 1 } });
+    expect(await replaceAll([first])).toEqual([0]);
+    await eventually('its end is told', () => told.length === 2, 15_000);
+    expect(told[1]).toMatchObject({ type: 'ready', details: { processes: 2 } });
+    expect(taking).toHaveBeenCalled();
+  });
+
+  it('is carried to its end by the process that is started in its place, where no other is left', async () => {
+    await hear();
+    const [only] = (await startWorkers(['w1'], { RESTART: 'exit' })) as [TestProcess];
+    only.send({ type: 'lead', options: { allowInterruption: true } });
+    const { report } = await only.message<Led>('led', 60_000);
+    expect(report).toMatchObject({ handedOver: true, restarted: [] });
+    // It is not done yet, and nobody begins another one meanwhile.
+    await expect(registry.coordinateRestart('flow')).rejects.toMatchObject({
+      code: 'RESTART_IN_PROGRESS',
+    });
+    expect(await replaceAll([only])).toEqual([0]);
+    await eventually('its end is told', () => told.length === 2, 15_000);
+    expect(told.map(({ type }) => type)).toEqual(['restarting', 'ready']);
+    expect(told[1]?.details).toMatchObject({ processes: 1 });
+    await eventually('nobody leads it', async () => !(await fleet.keys()).includes(leadKey()));
   });
 });
 

@@ -78,6 +78,13 @@ const takeLead = (): Promise<unknown> =>
     60_000,
   );
 
+/** What is left of a restart of these workers, as its leader writes it. */
+const restOf = (workers: readonly object[]): string =>
+  JSON.stringify({
+    ...{ total: 1, generation: 0, timeoutMs: 1_000, allowInterruption: true },
+    ...{ processId: 'p.1', workers, healthy: [['a', 1]] },
+  });
+
 const failed = (work: Promise<unknown>): Promise<unknown> =>
   work.then(
     () => 'done',
@@ -339,6 +346,49 @@ describe('a restart', () => {
     const { restarted } = await registryOf(first!.app).coordinateRestart('flow');
     expect(restarted).toHaveLength(3);
     expect(restarted.at(-1)).toBe(own);
+  });
+
+  it('that its leader cannot leave to others, because it lost the lead, does not end its process', async () => {
+    await host('w1');
+    const { app } = await host('w2', { restart: 'exit' });
+    const end = jest.spyOn(process, 'kill').mockReturnValue(true);
+    try {
+      const { workflows } = backendOf(app);
+      const leave = workflows.leaveRestart.bind(workflows);
+      jest.spyOn(workflows, 'leaveRestart').mockImplementation(async (...left) => {
+        await takeLead();
+        return leave(...left);
+      });
+      const error = await failed(registryOf(app).coordinateRestart('flow'));
+      expect(error).toMatchObject({ code: 'RESTART_FAILED' });
+      expect((error as Error).message).toContain('lost the lead');
+      expect(end).not.toHaveBeenCalled();
+      expect(await fleet.redis.get(leadKey())).toContain('somebody');
+    } finally {
+      end.mockRestore();
+    }
+  });
+
+  it.each([
+    ['no JSON', 'x'],
+    ['not whole', '{"processId":"p.1","workers":[],"healthy":[],"total":1,"generation":0}'],
+    ['of an impossible function', restOf([{ functionName: '', workerId: 'w', epoch: 1 }])],
+    ['of a worker without a name', restOf([{ functionName: 'a', epoch: 1 }])],
+  ])('of which somebody left a rest that is %s is given up, with a word', async (_, rest) => {
+    const { app, reloads } = await host('w1');
+    const lead = JSON.stringify({ restartId: 'one', holder: 'somebody', session: '', rest });
+    await fleet.redis.set(leadKey(), lead, 'PX', 60_000);
+    const log = new CapturedLog();
+    try {
+      const packet = { pattern: 'control', data: { type: 'restart-left', workflowId: 'flow' } };
+      const channel = `${fleet.prefix}nf:process:${app.get(WorkerCoordinator).sessionId}`;
+      await fleet.redis.publish(channel, JSON.stringify(packet));
+      await eventually('it is over', async () => (await fleet.redis.exists(leadKey())) === 0);
+    } finally {
+      log.release();
+    }
+    expect(log.of('warn', 'WORKFLOW')).toEqual([expect.stringContaining('cannot be read')]);
+    expect(reloads).toEqual([]);
   });
 
   it('orders again when an order is lost, and an order that comes twice is one restart', async () => {

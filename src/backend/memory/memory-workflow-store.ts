@@ -2,6 +2,7 @@ import type { Keys } from '../../protocol/keys.js';
 import type { WorkflowEventType } from '../../protocol/workflow-event.js';
 import type {
   RestartLease,
+  RestartLegacy,
   RestartOrder,
   StoredGeneration,
   WorkflowStore,
@@ -45,10 +46,15 @@ export class MemoryWorkflowStore implements WorkflowStore {
     lease: RestartLease,
     leaseMs: number,
   ): Promise<RestartLease | undefined> {
-    return this.connection.run(({ saved: { restarts } }) => {
+    return this.connection.run(({ saved: { restarts }, sessions: { leases } }) => {
       const held = restarts.get(workflowId);
-      if (held === undefined) restarts.set(workflowId, lease, leaseMs);
-      return held;
+      if (held !== undefined) {
+        const { restartId, holder, session, rest } = held;
+        const lives = rest !== undefined || session === '' || leases.has(session);
+        if (lives) return { restartId, holder, session };
+      }
+      restarts.set(workflowId, lease, leaseMs);
+      return undefined;
     });
   }
 
@@ -57,6 +63,35 @@ export class MemoryWorkflowStore implements WorkflowStore {
       ({ saved }) =>
         saved.leads(workflowId, restartId) && saved.restarts.touch(workflowId, leaseMs),
     );
+  }
+
+  leaveRestart(
+    workflowId: string,
+    { restartId, rest, sessions }: RestartLegacy,
+    forMs: number,
+  ): Promise<boolean> {
+    return this.connection.run(({ saved }) => {
+      const held = saved.restarts.get(workflowId);
+      if (held === undefined || !saved.leads(workflowId, restartId)) return false;
+      saved.restarts.set(workflowId, { ...held, session: '', rest }, forMs);
+      for (const session of sessions)
+        this.tellSession(session, { type: 'restart-left', workflowId });
+      return true;
+    });
+  }
+
+  takeRestart(
+    workflowId: string,
+    taker: Omit<RestartLease, 'restartId'>,
+    leaseMs: number,
+  ): Promise<Omit<RestartLegacy, 'sessions'> | undefined> {
+    return this.connection.run(({ saved: { restarts } }) => {
+      const held = restarts.get(workflowId);
+      if (held?.rest === undefined) return undefined;
+      const { restartId, rest } = held;
+      restarts.set(workflowId, { restartId, ...taker }, leaseMs);
+      return { restartId, rest };
+    });
   }
 
   leadsRestart(workflowId: string, restartId: string): Promise<boolean> {
@@ -75,11 +110,14 @@ export class MemoryWorkflowStore implements WorkflowStore {
   ): Promise<boolean> {
     return this.connection.run(({ saved }) => {
       if (!saved.leads(workflowId, restartId)) return false;
-      const data = { type: 'restart', restartId, workflowId, replyTo };
-      const packet = JSON.stringify({ pattern: 'control', data });
-      this.connection.server.pubsub.publish(this.keys.control(sessionId), packet);
+      this.tellSession(sessionId, { type: 'restart', restartId, workflowId, replyTo });
       return true;
     });
+  }
+
+  private tellSession(sessionId: string, data: Record<string, unknown>): void {
+    const packet = JSON.stringify({ pattern: 'control', data });
+    this.connection.server.pubsub.publish(this.keys.control(sessionId), packet);
   }
 
   private publish(

@@ -1,6 +1,6 @@
 import { CALL_FIELDS } from '../../protocol/call.js';
 import type { Outcome } from '../call-streams.js';
-import { MAX_ASIDE } from '../limits.js';
+import { LAST_PASS_DELAY_MS, MAX_ASIDE, PASSES_AT_ONCE } from '../limits.js';
 import { CallFields } from './call-fields.js';
 import type { QueuedCall } from './call-queue.js';
 import type { MemoryFunction } from './memory-function.js';
@@ -24,16 +24,34 @@ export function pass(
     });
     return;
   }
+  const passes = entry.count(CALL_FIELDS.passes, 0);
+  const waitMs = delayAfter(passes, fn, delayMs);
+  if (waitMs > 0 && fn.aside.size >= MAX_ASIDE) {
+    fail(space, fn, entry, {
+      code: 'BACKLOG_FULL',
+      message: `${fn.label} has ${MAX_ASIDE} calls put aside: no more are kept.`,
+      details: { generation },
+      retryable: true,
+    });
+    return;
+  }
   entry.keepOrigin();
-  entry.set(CALL_FIELDS.passes, entry.count(CALL_FIELDS.passes, 0) + 1);
-  if (delayMs === 0 || fn.aside.size >= MAX_ASIDE) {
+  entry.set(CALL_FIELDS.passes, passes + 1);
+  if (waitMs === 0) {
     requeue(space, fn, entry);
     space.ring(fn);
     return;
   }
-  const dueAt = space.now() + Math.ceil(delayMs);
+  const dueAt = space.now() + Math.ceil(waitMs);
   fn.aside.add({ id: call.id, dueAt, fields: entry.flat() });
   space.noteDelayed(fn);
+}
+
+/** How long it waits aside when it was passed on so often before: at first not at all, until it may have met everybody. */
+function delayAfter(passes: number, fn: MemoryFunction, firstMs: number): number {
+  const beyond = passes - Math.max(PASSES_AT_ONCE, fn.workers.size);
+  if (beyond < 0) return 0;
+  return Math.min(LAST_PASS_DELAY_MS, firstMs * 2 ** Math.min(beyond, 20));
 }
 
 /** Whether a worker of that generation lives, and is not about to leave. */

@@ -19,10 +19,15 @@ export function fail(
   space: MemorySpace,
   fn: MemoryFunction,
   entry: CallFields,
-  error: { readonly code: string; readonly message: string; readonly details: object },
+  error: {
+    readonly code: string;
+    readonly message: string;
+    readonly details: object;
+    readonly retryable?: boolean;
+  },
 ): void {
   const { addressee } = entry;
-  const reply = { k: 'e', o: 1, e: { ...error, retryable: false } };
+  const reply = { k: 'e', o: 1, e: { retryable: false, ...error } };
   tell(space, fn, addressee, JSON.stringify(reply));
   if (addressee.key !== undefined) space.shared.delete(sharedKey(fn.ref, addressee.key));
 }

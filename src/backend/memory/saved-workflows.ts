@@ -2,11 +2,16 @@ import type { Clock } from '../../common/clock.js';
 import type { RestartLease, StoredGeneration } from '../workflow-store.js';
 import { ExpiringMap } from './expiring-map.js';
 
+/** A lead of a restart, or one that was left, with what is still to be done. */
+export interface HeldRestart extends RestartLease {
+  readonly rest?: string | undefined;
+}
+
 /** What is kept of workflows as a whole. */
 export class SavedWorkflows {
   readonly generations = new Map<string, StoredGeneration>();
-  /** Who leads a restart. */
-  readonly restarts: ExpiringMap<RestartLease>;
+  /** Who leads a restart, or has left it. */
+  readonly restarts: ExpiringMap<HeldRestart>;
 
   constructor(clock: Clock) {
     this.restarts = new ExpiringMap(clock);
@@ -23,6 +28,7 @@ export class SavedWorkflows {
   }
 
   leads(workflowId: string, restartId: string): boolean {
-    return this.restarts.get(workflowId)?.restartId === restartId;
+    const held = this.restarts.get(workflowId);
+    return held?.restartId === restartId && held.rest === undefined;
   }
 }

@@ -3,7 +3,13 @@ import { encodeReplies } from '../../protocol/call.js';
 import { labelOf } from '../../protocol/function-ref.js';
 import type { Keys } from '../../protocol/keys.js';
 import type { Concluded, Outcome } from '../call-streams.js';
-import { DEAD_LETTER_CAP, MAX_ASIDE, PROGRESS_CAP } from '../limits.js';
+import {
+  DEAD_LETTER_CAP,
+  LAST_PASS_DELAY_MS,
+  MAX_ASIDE,
+  PASSES_AT_ONCE,
+  PROGRESS_CAP,
+} from '../limits.js';
 import { GROUP } from './redis-call-reader.js';
 import type { RedisConnection } from './redis-connection.js';
 import { around } from './redis-worker-store.js';
@@ -114,7 +120,9 @@ export class RedisOutcomeWriter {
     ];
     const args = [GROUP, entryId, generation, Math.ceil(delayMs), ref.id, MAX_ASIDE, labelOf(ref)];
     const parts = [...this.leaseParts, ...this.replyParts];
-    return (await this.outcomeScript(scripts.pass, keys, [...args, ...parts])) as number | string;
+    const bounds = [LAST_PASS_DELAY_MS, PASSES_AT_ONCE];
+    const all = [...args, ...parts, ...bounds];
+    return (await this.outcomeScript(scripts.pass, keys, all)) as number | string;
   }
 
   private async bury({ ref, entryId, reply, failure = '{}' }: Outcome): Promise<number | string> {

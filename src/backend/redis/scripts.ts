@@ -59,7 +59,9 @@ export const scripts = {
   workflowTell: load('workflow-tell'),
   restartBegin: load('restart-begin'),
   restartKeep: load('restart-keep'),
+  restartLeave: load('restart-leave'),
   restartOrder: load('restart-order'),
+  restartTake: load('restart-take'),
 } as const;
 
 /** Runs a script by its hash; a server that does not know it (first use, restart) gets the text. */

@@ -4,6 +4,7 @@ import type { RawReply, ReplyReader, Submission, Submitted } from '../../backend
 import { TickBatch, tickSent } from '../../common/batch.js';
 import { pause, type Clock, type Timer } from '../../common/clock.js';
 import { Complaint } from '../../common/complaint.js';
+import { processHold } from '../../common/process-hold.js';
 import { Deadlines, type Expiring } from '../../common/deadlines.js';
 import {
   BackendUnavailableError,
@@ -180,6 +181,7 @@ export class CallClient {
           );
         request.signal.addEventListener('abort', call.abort, { once: true });
       }
+      if (this.pending.size === 0) processHold.take();
       this.pending.set(callId, call);
       this.batch.add(call);
     });
@@ -328,6 +330,7 @@ export class CallClient {
   /** Takes a call out of the table, with everything that could still settle it; `undefined` if it is out. */
   private take(call: PendingCall): PendingCall | undefined {
     if (!this.pending.delete(call.callId)) return undefined;
+    if (this.pending.size === 0) processHold.release();
     this.deadlines.remove(call);
     if (call.abort !== undefined) call.request.signal?.removeEventListener('abort', call.abort);
     return call;

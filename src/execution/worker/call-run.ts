@@ -33,6 +33,8 @@ import type { Settler } from './settler.js';
 
 /** Longest message in a call's history. */
 const MAX_HISTORY_MESSAGE_LENGTH = 256;
+/** How long a call of another generation waits first when nobody has a place for it; longer from then on. */
+const PASS_DELAY_MS = 10;
 const NO_HEADERS: Readonly<Record<string, string>> = Object.freeze({});
 
 /** What all runs of a process share. */
@@ -211,9 +213,9 @@ export class CallRun implements RunningCall, EchoSource, ContextChannel {
   private pass(generation: number | undefined): void {
     if (generation === undefined)
       return this.refuse(new MalformedCallError('it is bound to no generation'));
-    const { passes, callId } = this.entry;
+    const { callId } = this.entry;
     this.surroundings.logger.debug(`${callId} is bound to generation ${generation}: passed on`);
-    this.settle({ kind: 'pass', reply: '', generation, delayMs: passDelayMs(passes) });
+    this.settle({ kind: 'pass', reply: '', generation, delayMs: PASS_DELAY_MS });
   }
 
   /** The handler was not started: the library's own verdict. */
@@ -382,17 +384,6 @@ export function outcomeOf(
     once:
       idempotencyKey === undefined ? undefined : { key: idempotencyKey, keepMs: idempotencyTtlMs },
   };
-}
-
-/** Redis serves who has waited longest: a call that was passed on so often has met those who have a place. */
-const PASSES_AT_ONCE = 4;
-const FIRST_PASS_DELAY_MS = 10;
-const LAST_PASS_DELAY_MS = 500;
-
-/** How long a call that was passed on so often before waits until it is looked at again. */
-function passDelayMs(passes: number): number {
-  if (passes < PASSES_AT_ONCE) return 0;
-  return Math.min(LAST_PASS_DELAY_MS, FIRST_PASS_DELAY_MS * 2 ** (passes - PASSES_AT_ONCE));
 }
 
 /** What is thrown for a caller to see: Nest's own filters for messages do it. */

@@ -1,9 +1,10 @@
--- Passes a call on that is bound to another generation of its workflow than that of the worker which got it: back into
--- the stream, at once or when it is due, while somebody of that generation lives; else it is answered.
+-- Passes a call on that is bound to another generation of its workflow than that of the worker which got it, while
+-- somebody of that generation lives; else it is answered. It goes back into the stream at once until it may have met every
+-- worker, for Redis serves who has waited longest; afterwards those that may run it have no place, and it waits aside.
 -- KEYS: 1 calls, 2 delayed, 3 aside, 4 delayed functions, 5 workers
--- ARGV: 1 group, 2 entry id, 3 generation, 4 delay in milliseconds, 5 function id, 6 how many calls may be put aside,
+-- ARGV: 1 group, 2 entry id, 3 generation, 4 first delay in milliseconds, 5 function id, 6 how many calls may be put aside,
 --       7 function's name for texts, 8 lease key before the session, 9 and after it, 10 reply stream before the
---       process, 11 and after it
+--       process, 11 and after it, 12 longest delay, 13 how often it is passed on at once at the least
 -- Answer: 1, or 0 when the call was not owned
 -- @include entry
 -- @include ring
@@ -16,9 +17,11 @@ local entry = entry_of(found[2])
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 
+local workers = redis.call('HVALS', KEYS[5])
+
 -- Whether a worker of that generation lives, and is not about to leave.
 local function is_served()
-  for _, text in ipairs(redis.call('HVALS', KEYS[5])) do
+  for _, text in ipairs(workers) do
     local ok, worker = pcall(cjson.decode, text)
     if ok and type(worker) == 'table' and worker.generation == generation and worker.status ~= 'draining'
       and redis.call('EXISTS', ARGV[8] .. tostring(worker.processId) .. ARGV[9]) == 1 then
@@ -28,18 +31,24 @@ local function is_served()
   return false
 end
 
-local function answer()
+local function answer(code, message, retryable)
   tell(reply_parts, calls, entry, cjson.encode({
     k = 'e', o = 1, e = {
-      code = 'GENERATION_GONE', message = ARGV[7] .. ' has no worker of generation ' .. ARGV[3] .. ' left.',
-      details = { generation = generation }, retryable = false,
+      code = code, message = message, details = { generation = generation }, retryable = retryable,
     },
   }))
   if entry.get('k') then redis.call('DEL', once_key(calls, entry.get('k'))) end
 end
 
-local function put_aside()
-  local due = string.format('%.0f', now + tonumber(ARGV[4]))
+-- How long it waits aside when it was passed on so often before.
+local function delay_after(passes)
+  local beyond = passes - math.max(tonumber(ARGV[13]), #workers)
+  if beyond < 0 then return 0 end
+  return math.min(tonumber(ARGV[12]), ARGV[4] * 2 ^ math.min(beyond, 20))
+end
+
+local function put_aside(delay)
+  local due = string.format('%.0f', now + delay)
   redis.call('HSET', KEYS[3], id, cmsgpack.pack(entry.fields))
   redis.call('ZADD', KEYS[2], due, id)
   redis.call('ZADD', KEYS[4], 'LT', due, ARGV[5])
@@ -52,12 +61,22 @@ local function put_back()
   ring(calls, string.format('%.0f', now))
 end
 
-if is_served() then
+local function pass_on()
+  local passes = tonumber(entry.get('p') or '0') or 0
+  local delay = delay_after(passes)
+  -- Back into the stream it would be passed on all the time.
+  if delay > 0 and redis.call('HLEN', KEYS[3]) >= tonumber(ARGV[6]) then
+    return answer('BACKLOG_FULL', ARGV[7] .. ' has ' .. ARGV[6] .. ' calls put aside: no more are kept.', true)
+  end
   entry.keep_origin(id)
-  entry.set('p', string.format('%d', (tonumber(entry.get('p') or '0') or 0) + 1))
-  if ARGV[4] ~= '0' and redis.call('HLEN', KEYS[3]) < tonumber(ARGV[6]) then put_aside() else put_back() end
+  entry.set('p', string.format('%d', passes + 1))
+  if delay > 0 then put_aside(delay) else put_back() end
+end
+
+if is_served() then
+  pass_on()
 else
-  answer()
+  answer('GENERATION_GONE', ARGV[7] .. ' has no worker of generation ' .. ARGV[3] .. ' left.', false)
 end
 redis.call('XACK', calls, ARGV[1], id)
 redis.call('XDEL', calls, id)
