@@ -96,6 +96,8 @@ interface Waiter {
  * 8. heard before a read begins: that read brings the definition, and ends it.
  * 9. read before it is heard: its fingerprint is the view's already, and nothing is stale.
  * 10. heard again, with a third definition, while the read for the second is under way: as 7.
+ *
+ * Such a read begins when those whom the news released have gone on, unless one of them has begun it by then.
  */
 export class FunctionWatch {
   readonly view = new ReadinessView();
@@ -110,6 +112,8 @@ export class FunctionWatch {
   /** How many definitions were heard of that the view did not have, and how many of them it has by now. */
   private redefined = 0;
   private redefinedRead = 0;
+  /** How many of them were heard of when the last read began. */
+  private beganFor = 0;
   private readProblem: unknown;
 
   constructor(
@@ -301,7 +305,7 @@ export class FunctionWatch {
 
   private async readOnce(): Promise<void> {
     const sync = this.view.beginSync();
-    const redefined = this.redefined;
+    const redefined = (this.beganFor = this.redefined);
     try {
       const snapshot = await this.context.workers.snapshot(this.ref);
       this.view.applySnapshot(snapshot, sync);
@@ -341,7 +345,10 @@ export class FunctionWatch {
   private followDefinition(fingerprint: string): void {
     if (fingerprint === this.view.fingerprint) return;
     this.redefined += 1;
-    void this.read();
+    // Who was released goes on first: the command that begins a read takes four times as long as a release.
+    setImmediate(() => {
+      if (this.beganFor !== this.redefined) void this.read();
+    });
   }
 
   /** Lets those go on who find what they wait for; how many they were. */

@@ -105,6 +105,20 @@ describe('a call, when a worker came with another definition,', () => {
     third.release();
   });
 
+  it('goes on when its worker comes, before it is read what the function is defined as', async () => {
+    const order: string[] = [];
+    const waiting = registry.waitForFunction('later', 'default').then(() => order.push('released'));
+    await registry.getInstantWorkerStatus('later', 'default');
+    const held = gates.hold('workers.snapshot', 'before');
+    const reading = held.reached.then(() => order.push('read'));
+    const parameters: ParameterDefinition[] = [{ name: 'new', type: 'number' }];
+    await fleet.start({ providers: [hosting({ name: 'later', parameters }, () => 'done')] });
+    await Promise.all([waiting, reading]);
+    expect(order).toEqual(['released', 'read']);
+    held.release();
+    await expect(registry.call('later', { new: 1 })).resolves.toBe('done');
+  });
+
   it('waits no longer than readinessTimeoutMs for what it is defined as', async () => {
     const held = await hearOf('new', 'before');
     await expect(
