@@ -235,7 +235,7 @@ describe('a call that is bound to a generation', () => {
     const at: number[] = [];
     let commands = 0;
     const log = await CommandLog.start(redisUrl(), (source, words) => {
-      if (words.some((word) => word.includes('nf:{a:flow}'))) commands += 1;
+      if (words.some((word) => word.includes(`${fleet.prefix}nf:{a:flow}`))) commands += 1;
       if (source !== 'lua' && words.includes(aside) && words.includes(delayed))
         at.push(performance.now());
     });
