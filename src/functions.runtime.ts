@@ -4,6 +4,7 @@ import { BACKEND, CLOCK, SETTINGS } from './backend/tokens.js';
 import { FunctionCircuits } from './circuit/function-circuits.js';
 import type { Clock, Timer } from './common/clock.js';
 import type { Settings } from './common/settings.js';
+import { processHold } from './common/process-hold.js';
 import { messageOf } from './common/text.js';
 import { CallClient } from './execution/caller/call-client.js';
 import { CallConsumer } from './execution/worker/call-consumer.js';
@@ -126,6 +127,7 @@ export class FunctionsRuntime {
       this.notifications instanceof NotificationManager ? this.notifications.close() : undefined,
     );
     await this.step('backend', () => this.backend.close());
+    processHold.tidy();
   }
 
   private async closeMetrics(): Promise<void> {

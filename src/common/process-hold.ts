@@ -20,6 +20,13 @@ export class ProcessHold {
     this.holders -= 1;
     if (this.holders === 0) this.handle?.unref();
   }
+
+  /** Leaves no timer behind, unless somebody waits: an application has ended. */
+  tidy(): void {
+    if (this.holders > 0) return;
+    clearInterval(this.handle);
+    this.handle = undefined;
+  }
 }
 
 /** Of this process: whoever waits in it. */

@@ -1,7 +1,7 @@
 import { Logger } from '@nestjs/common';
 import type { WorkerStore } from '../backend/worker-store.js';
 import { messageOf, oneLine } from '../common/text.js';
-import { isRecord } from '../protocol/json.js';
+import { isCount, isRecord } from '../protocol/json.js';
 import type { CoordinatorEvents } from './coordinator-events.js';
 import type { LocalRegistration } from './local-workers.js';
 import type { Membership } from './membership.js';
@@ -28,8 +28,8 @@ export class ControlMessages {
     private readonly registrations: WorkerRegistrations,
     /** Another process has unregistered a worker of this one. */
     private readonly onRemoval: (registration: LocalRegistration) => void,
-    /** The supervisor, whose deputy this process is, has looked. */
-    private readonly onLook: () => void,
+    /** The supervisor, whose deputy this process is, has looked at so many sessions. */
+    private readonly onLook: (sessions: number) => void,
     /** Another process leads a restart of a workflow. */
     private readonly onRestart: (order: RestartRequest) => void,
     /** A process could not restart as this one has ordered. */
@@ -43,7 +43,8 @@ export class ControlMessages {
     const { work } = this.membership;
     switch (message['type']) {
       case 'looked':
-        return this.onLook();
+        // One of an older library does not say how many.
+        return this.onLook(isCount(message['sessions']) ? message['sessions'] : 0);
       case 'cancel':
         if (typeof message['callId'] === 'string') work?.cancel(message['callId']);
         return;

@@ -26,7 +26,7 @@ export const OFFICE_LEASES = { supervisorMs: 1_000, deputyMs: 5_000 };
 /** How often the deputy looks whether it heard of the supervisor. */
 const DEPUTY_INTERVAL_MS = 50;
 /** Looks that the deputy does not hear of, until it asks after the supervisor. */
-const SILENCE_MS = 2.5 * LOOK_INTERVAL_MS;
+const SILENT_LOOKS = 2.5;
 /** How often the others ask whether an office is free, and the deputy keeps its own. */
 const STANDBY_INTERVAL_MS = 2_000;
 /** Every so often who only asks is thorough: an office that somebody wrote by hand is held, and never ends. */
@@ -61,6 +61,7 @@ export class OfficeCandidate {
   /** When this deputy heard of a look last, and when it kept its office. */
   private heardAt = 0;
   private keptAt = 0;
+  private lookMs = LOOK_INTERVAL_MS;
 
   constructor(
     private readonly fleet: FleetStore,
@@ -75,12 +76,13 @@ export class OfficeCandidate {
   enter(office: Office): void {
     this.held = office;
     this.asked = 0;
-    this.hear();
+    this.hear(0);
   }
 
-  /** The supervisor, whose deputy this process is, has looked. */
-  hear(): void {
+  /** The supervisor, whose deputy this process is, has looked at so many sessions. */
+  hear(sessions: number): void {
     this.heardAt = this.clock.now();
+    this.lookMs = lookIntervalMs(sessions);
   }
 
   /** The office that the session holds now; `undefined` when nothing let expect another one than before. */
@@ -98,7 +100,7 @@ export class OfficeCandidate {
       return isThorough || !(await this.fleet.areHeld());
     }
     const now = this.clock.now();
-    if (now - this.heardAt > SILENCE_MS) return true;
+    if (now - this.heardAt > SILENT_LOOKS * this.lookMs) return true;
     if (now - this.keptAt < STANDBY_INTERVAL_MS) return false;
     this.keptAt = now;
     const keeps = await this.fleet.keepDeputy(sessionId, OFFICE_LEASES.deputyMs);

@@ -98,9 +98,9 @@ export class Supervisor {
     this.pace('none');
   }
 
-  /** The supervisor, whose deputy this process is, has looked. */
-  hear(): void {
-    this.candidate.hear();
+  /** The supervisor, whose deputy this process is, has looked at so many sessions. */
+  hear(sessions: number): void {
+    this.candidate.hear(sessions);
   }
 
   /** Steps down, so that another need not wait for the lease. */

@@ -114,7 +114,7 @@ export class WorkerCoordinator {
       store,
       registrations,
       (registration) => this.handleRemoval(registration),
-      () => this.supervisor.hear(),
+      (sessions) => this.supervisor.hear(sessions),
       (order) => void this.restarts.obey(order),
       (failure) => events.emit('restartFailed', failure),
       (left) => events.emit('restartLeft', left),

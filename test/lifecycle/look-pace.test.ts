@@ -7,7 +7,6 @@ import { Keys } from '../../src/protocol/keys.js';
 import { Fleet } from '../harness/apps.js';
 import { eventually } from '../harness/eventually.js';
 
-const OTHERS = 1_500;
 const GAPS = 9;
 
 let fleet: Fleet;
@@ -30,6 +29,16 @@ beforeEach(async () => {
 });
 afterEach(() => fleet.close());
 
+/** Sessions that are judged by their leases alone. */
+async function addOthers(count: number): Promise<string[]> {
+  const sessions = Array.from({ length: count }, (_, n) => `other-${n}.1`);
+  const pipeline = fleet.redis.pipeline();
+  for (const session of sessions) pipeline.set(keys.lease(session), '0', 'PX', 60_000);
+  pipeline.hset(keys.processes(), Object.fromEntries(sessions.map((one) => [one, 'absent'])));
+  await pipeline.exec();
+  return sessions;
+}
+
 /** The median time between the last looks. */
 function pace(): number {
   const last = looks.slice(-GAPS - 1);
@@ -40,15 +49,23 @@ function pace(): number {
 describe('the supervisor', () => {
   it('looks less often at a larger fleet, and as often as before when that is small again', async () => {
     await eventually('it looks', () => looks.length > GAPS);
-    const sessions = Array.from({ length: OTHERS }, (_, n) => `other-${n}.1`);
-    const pipeline = fleet.redis.pipeline();
-    // Judged by their leases alone.
-    for (const session of sessions) pipeline.set(keys.lease(session), '0', 'PX', 60_000);
-    pipeline.hset(keys.processes(), Object.fromEntries(sessions.map((one) => [one, 'absent'])));
-    await pipeline.exec();
+    const sessions = await addOthers(1_500);
     await eventually('it looks less often', () => pace() >= 1.6 * LOOK_INTERVAL_MS);
     await fleet.redis.hdel(keys.processes(), ...sessions);
     await eventually('and often again', () => pace() < 1.6 * LOOK_INTERVAL_MS);
+  });
+
+  it('that looks less often is not asked after by its deputy between two looks', async () => {
+    const deputy = await fleet.start({ options: { worker: false } });
+    const held = (): Promise<number> => fleet.redis.exists(keys.deputy());
+    await eventually('there is a deputy', async () => (await held()) === 1);
+    await addOthers(3_000);
+    await eventually('it looks less often', () => pace() >= 3.2 * LOOK_INTERVAL_MS);
+    const elections = jest.spyOn(deputy.get<Backend>(BACKEND).fleet, 'elect');
+    const since = looks.length;
+    await eventually('it has looked some times', () => looks.length >= since + 20, 20_000);
+    // One for a look that came late, as on a busy machine; not one a look.
+    expect(elections.mock.calls.length).toBeLessThan(8);
   });
 
   it.each([

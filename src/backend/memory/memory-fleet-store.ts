@@ -121,7 +121,8 @@ export class MemoryFleetStore implements FleetStore {
   private tellDeputy({ offices, states }: Sessions): void {
     const deputy = offices.get('deputy');
     if (deputy === undefined) return;
-    const packet = JSON.stringify({ pattern: 'control', data: { type: 'looked' } });
+    const data = { type: 'looked', sessions: states.size };
+    const packet = JSON.stringify({ pattern: 'control', data });
     const heard = this.connection.server.pubsub.publish(this.keys.control(deputy), packet);
     if (heard === 0 && states.get(deputy) !== 'absent') offices.delete('deputy');
   }

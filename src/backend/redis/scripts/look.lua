@@ -41,7 +41,9 @@ if ARGV[3] == '1' then
 end
 if deputy then
   -- pcall: where this user may not publish, the deputy asks. So does one that has no presence, and cannot hear.
-  local heard = redis.pcall('PUBLISH', ARGV[4] .. deputy, '{"pattern":"control","data":{"type":"looked"}}')
+  -- How many sessions there are tells it when the next look comes.
+  local told = '{"pattern":"control","data":{"type":"looked","sessions":' .. #sessions .. '}}'
+  local heard = redis.pcall('PUBLISH', ARGV[4] .. deputy, told)
   if heard == 0 and deputy_listed ~= 'absent' then redis.call('DEL', KEYS[4]) end
 end
 local now = string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000))
