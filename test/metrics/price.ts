@@ -2,7 +2,7 @@
  * What measuring costs a call: `node --import ./tools/register-ts.mjs test/metrics/price.ts`. Pairs of a caller and a
  * worker, processes of their own, on one Redis of their own, take turns: `unheard`, to which nobody listens, `heard`,
  * whose metrics and bottlenecks somebody watches, and, with BASELINE=folder of another checkout, `baseline`, which is
- * that one's code: what calls cost before there was anything to listen to.
+ * that one's code: what calls cost before there was anything to listen to. IN_FLIGHT=1,64: how many calls at once.
  */
 import { fork, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
@@ -13,6 +13,7 @@ import { CommandLog } from '../harness/command-log.js';
 import type { Answer } from '../processes/priced.js';
 
 const TURNS = Number(process.env['TURNS'] ?? 8);
+const IN_FLIGHT = (process.env['IN_FLIGHT'] ?? '1,64').split(',').map(Number);
 const IDLE_MS = Number(process.env['IDLE_MS'] ?? 10_000);
 const OWN = fileURLToPath(new URL('../..', import.meta.url));
 const CHILD = fileURLToPath(new URL('../processes/priced.ts', import.meta.url));
@@ -58,7 +59,7 @@ async function compare(): Promise<void> {
   console.log(`idle, nobody listens: ${await idle(redis.url)}`);
   await start('heard', 'watcher');
   console.log(`idle, one pair heard: ${await idle(redis.url)}`);
-  for (const inFlight of [1, 64]) await takeTurns(pairs, inFlight);
+  for (const inFlight of IN_FLIGHT) await takeTurns(pairs, inFlight);
   for (const child of children) child.disconnect();
   await Promise.all(children.map((child) => once(child, 'exit')));
   await redis.stop();

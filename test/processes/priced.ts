@@ -27,14 +27,21 @@ const { Module } = await load<typeof common>('node_modules/@nestjs/common/index.
 const { NestFactory } = await load<typeof core>('node_modules/@nestjs/core/index.js');
 
 class Echo {
-  @FunctionHandler({ name: 'echo', concurrency: 1_000 })
+  @FunctionHandler({ name: 'echo', concurrency: 1_024 })
   echo(input: unknown): unknown {
     return input;
   }
 }
 
 @Module({
-  imports: [FunctionsModule.forRoot({ connection, keyPrefix, worker: isWorker })],
+  imports: [
+    FunctionsModule.forRoot({
+      connection,
+      keyPrefix,
+      worker: isWorker,
+      ...(isWorker ? { concurrency: 1_024 } : {}),
+    }),
+  ],
   providers: isWorker ? [Echo] : [],
 })
 class Root {}
