@@ -8,12 +8,7 @@ import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { afterEach, describe, expect, it } from '@jest/globals';
 import { Redis } from 'ioredis';
-import {
-  obtainRedis,
-  resolveRedisServer,
-  startRedis,
-  type StartedRedis,
-} from '../../tools/redis.mjs';
+import { obtainRedis, startRedis, type StartedRedis } from '../../tools/redis.mjs';
 
 const tool = fileURLToPath(new URL('../../tools/redis.mjs', import.meta.url));
 const ownedByMe: StartedRedis[] = [];
