@@ -76,6 +76,18 @@ describe('the checker of the soak, of calls', () => {
     expectSaid(wrong(new Tale()).end(), text);
   });
 
+  it.each([
+    [900, 0],
+    [1_200, 1],
+  ])('lets a call with a circuit wait for its record first: %d ms, %d said', (lateMs, said) => {
+    const times = { timeoutMs: 400, readinessTimeoutMs: 500 };
+    const late = { t: 100, tookMs: lateMs + 950, runs: [{ t: 1_000 + lateMs }] };
+    const tale = new Tale().fault('kill-worker', 90, 95, 'worker-2');
+    tale.call({ ...late, made: { kind: 'fused', impatient: true, ...times } });
+    const violations = tale.end().violations();
+    expect(violations.filter((text) => text.includes("by its caller's clock"))).toHaveLength(said);
+  });
+
   it('knows who was closing', () => {
     expectSaid(new Tale().call({ t: 100, end: { code: 'CLOSED' } }), 'its caller was not closing');
   });

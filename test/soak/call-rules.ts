@@ -15,6 +15,9 @@ const CLEAN_LIMIT_MS = 4_000;
  */
 const DEADLINE_SLACK_MS = 60;
 
+/** So long the first call of a function in a process waits for the record of its circuit, before its own times begin. */
+const CIRCUIT_READ_MS = 1_000;
+
 const LOSES_WORKER = /^(kill-|freeze-|proxy-(hold|drop|refuse)|redis-|flushall|group-destroy)/;
 
 /** What a call may fail with, by how it was made. */
@@ -115,7 +118,8 @@ export class CallRules {
     for (const { start } of call.runs) {
       if (start.leftMs <= -DEADLINE_SLACK_MS)
         this.violate(`started ${-start.leftMs} ms after its deadline, by its worker's clock`, call);
-      const latest = made.t + made.readinessTimeoutMs + made.timeoutMs;
+      const circuitMs = made.kind === 'fused' ? CIRCUIT_READ_MS : 0;
+      const latest = made.t + circuitMs + made.readinessTimeoutMs + made.timeoutMs;
       const late = start.t - latest - this.story.faults.standstill(made.t, start.t) - 50;
       if (late > 0 && made.key === undefined)
         this.violate(
