@@ -22,10 +22,11 @@ export interface Outcome {
    * - `discard`: remove the call without an answer
    * - `retry`: put it aside, and back among the calls after {@link Outcome.delayMs}
    * - `bury`: answer, and move the call to the dead letters
-   * - `pass`: it is bound to {@link Outcome.generation}, which is not this worker's: back among the calls, as the same
-   *   attempt; at once until it was passed on as often as there are workers (`PASSES_AT_ONCE` at the least), then after
-   *   {@link Outcome.delayMs}, and twice as long each time (`LAST_PASS_DELAY_MS` at the most); when no living worker of that generation is registered that is
-   *   about to stay, it is answered with `GENERATION_GONE`
+   * - `pass`: it is bound to {@link Outcome.generation}, which is not this worker's: given to one of that generation that
+   *   offers to take calls, or back among the calls, as the same attempt; at once until it was passed on as often as there
+   *   are workers (`PASSES_AT_ONCE` at the least), then after {@link Outcome.delayMs}, and twice as long each time
+   *   (`LAST_PASS_DELAY_MS` at the most); when no living worker of that generation is registered that is about to stay, it
+   *   is answered with `GENERATION_GONE`
    */
   readonly kind: 'settle' | 'answer' | 'progress' | 'discard' | 'retry' | 'bury' | 'pass';
   /** A reply as JSON; `''` for `discard`; for `retry` the answer in case it cannot be put aside. */
@@ -106,6 +107,8 @@ export interface PoolRead {
   readonly perFunction: number;
   /** Functions that have other places than that; none: they cannot be taken now. */
   readonly rooms: readonly { readonly ref: FunctionRef; readonly room: number }[];
+  /** Whether it waits for the bell afterwards: an offer that brought nothing holds on then. */
+  readonly waits?: boolean;
 }
 
 /** What a look at the pools brought. */
@@ -141,7 +144,7 @@ export interface CallReader {
    * Waits until a bell of these pools rings, or calls are given to it, `blockMs` at the most.
    *
    * @param offer calls may be given to it meanwhile, and need not be. It holds on after a wait that ended early, until
-   *   {@link take} or {@link withdraw}.
+   *   {@link take} (see {@link PoolRead.waits}) or {@link withdraw}.
    */
   waitForBell(pools: readonly string[], blockMs: number, offer?: Offer): Promise<Bell>;
   /** Takes the offer of the last wait back; what was given meanwhile. */

@@ -3,7 +3,7 @@ import { PASSES_AT_ONCE } from '../backend/limits.js';
 import { functionRef } from '../protocol/function-ref.js';
 import type { ConformanceCase } from './conformance-case.js';
 import { given, type GivenCall, type Member } from './member.js';
-import { atOnce, becomes, LONG_BLOCK_MS } from './patience.js';
+import { atOnce, becomes, begun, LONG_BLOCK_MS, SHORT_BLOCK_MS } from './patience.js';
 import { portCases } from './scene.js';
 
 const bound = { bound: true, payload: '{"p":{},"i":null,"g":7}' };
@@ -39,6 +39,42 @@ export const generationCases: readonly ConformanceCase[] = [
         assert.equal(await worker.say(first, 'settle'), false);
         assert.equal(await other.say(second, 'settle'), true);
         assert.equal((await caller.nextReply()).reply.kind, 'result');
+      },
+
+    'a call that is passed on comes to one of its generation that waits for a bell, and not to who reads directly':
+      async (scene) => {
+        const { ref } = scene;
+        const pools = ['pool-1'];
+        const look = { pools, limit: 10, functions: 64, perFunction: 10, rooms: [], waits: true };
+        const passing = await scene.worker();
+        const reading = await scene.worker();
+        const own = await scene.worker();
+        await passing.register(ref, 'new1', { generation: 8 });
+        await reading.register(ref, 'new2', { generation: 8 });
+        await own.register(ref, 'old', { generation: 7, poolId: 'pool-1' });
+        await own.submit(ref, 'bound', bound);
+        const first = await passing.takeOne(ref);
+        const direct = reading.reader.read([ref], 1, 200);
+        await becomes('what rang for it, before somebody else took it, is over', async () => {
+          const { rang } = await own.reader.waitForBell(pools, SHORT_BLOCK_MS);
+          assert.deepEqual((await own.reader.take(look)).calls, []);
+          return rang ? undefined : true;
+        });
+        const offer = { places: 1, until: Date.now() + LONG_BLOCK_MS };
+        const bell = begun(own.reader.waitForBell(pools, LONG_BLOCK_MS, offer));
+        await becomes('it waits', async () => (await own.reader.wake()) || undefined);
+        await atOnce('the wait ends', bell);
+        // It looks and waits again, as whoever was rung for does; its offer holds meanwhile.
+        assert.deepEqual((await own.reader.take(look)).calls, []);
+        assert.equal(await passOn(passing, first), true);
+        const { rang, calls } = await own.reader.waitForBell(pools, LONG_BLOCK_MS);
+        assert.equal(rang, false);
+        assert.deepEqual(
+          calls.map((raw) => [given(raw).callId, given(raw).passes]),
+          [['bound', 1]],
+        );
+        assert.deepEqual(await direct, []);
+        assert.equal((await own.reader.pending([ref])).length, 1);
       },
 
     'a call that was passed on as often as there are workers waits aside, and comes when it is due':

@@ -1,6 +1,7 @@
 import { afterEach, beforeEach, describe, expect, it } from '@jest/globals';
-import type { Bell, PoolRead } from '../../src/backend/call-streams.js';
-import type { Member } from '../../src/conformance/member.js';
+import type { Bell, PoolRead, RawCall } from '../../src/backend/call-streams.js';
+import { given, type GivenCall, type Member } from '../../src/conformance/member.js';
+import { PASSES_AT_ONCE } from '../../src/backend/limits.js';
 import { functionRef } from '../../src/protocol/function-ref.js';
 import { createUser } from '../harness/acl.js';
 import { redisUrl } from '../harness/apps.js';
@@ -141,10 +142,180 @@ describe('a process that waits for the bell and offers to take calls', () => {
     await proxy.close();
   });
 
+  it('keeps its offer over a look that brings nothing, when it waits again, and over no other', async () => {
+    const stands = async (): Promise<boolean> =>
+      (await admin.zscore(keys.poolOffers(POOL), worker.sessionId)) !== null;
+    const looks = [
+      { waits: true, brings: false, kept: true },
+      { waits: false, brings: false, kept: false },
+      { waits: true, brings: true, kept: false },
+    ];
+    for (const { waits, brings, kept } of looks) {
+      const { bell } = await offering(1);
+      await worker.reader.wake();
+      await bell;
+      // Something that nobody was told of.
+      if (brings) {
+        await admin.xadd(keys.calls(ref), '*', 'c', '1 60000   silent\t{}');
+        await admin.zadd(keys.poolDue(POOL), 1, ref.id);
+      }
+      const { calls } = await worker.reader.take({ ...LOOK, waits });
+      expect([calls.length > 0, await stands()]).toEqual([brings, kept]);
+      await worker.reader.withdraw();
+      expect(await stands()).toBe(false);
+    }
+  });
+
   it('leaves neither offer nor calls behind when it closes', async () => {
     await offering(1);
     await worker.reader.close();
     expect(await admin.exists(keys.poolOffers(POOL), keys.given(worker.sessionId))).toBe(0);
+  });
+});
+
+describe('a process of several pools', () => {
+  const second = 'pool-2';
+  const both = [POOL, second];
+
+  const offersOf = (pool: string): Promise<string[]> =>
+    admin.zrange(keys.poolOffers(pool), 0, '-1');
+
+  beforeEach(() => worker.register(other, 'w', { poolId: second }));
+
+  async function offeringBoth(places: number): Promise<{ bell: Promise<Bell> }> {
+    const offer = { places, until: Date.now() + BLOCK_MS };
+    const bell = worker.reader.waitForBell(both, BLOCK_MS, offer);
+    bell.catch(() => undefined);
+    await eventually('it offers', async () => expect(await offersOf(second)).toHaveLength(1));
+    return { bell };
+  }
+
+  it('is given calls of each, and no more in all than it has places', async () => {
+    const { bell } = await offeringBoth(3);
+    await caller.submitAll([ref, ref, other, other].map((to, n) => caller.callOf(to, `c${n}`)));
+    const first = callIds((await bell).calls);
+    const rest = callIds(await worker.reader.withdraw());
+    expect([...first, ...rest].sort()).toEqual(['c0', 'c2']);
+    const { calls } = await worker.reader.take({ ...LOOK, pools: both });
+    expect(callIds(calls).sort()).toEqual(['c1', 'c3']);
+  });
+
+  it('takes back all that it offered, one pool after the other', async () => {
+    await offeringBoth(4);
+    await caller.submit(ref, 'c1');
+    expect([await offersOf(POOL), await offersOf(second)]).toEqual([[], [worker.sessionId]]);
+    expect(await worker.reader.withdraw()).toEqual([]);
+    expect(await offersOf(second)).toEqual([]);
+    await offeringBoth(4);
+    await worker.reader.take({ ...LOOK, pools: both });
+    expect([await offersOf(POOL), await offersOf(second)]).toEqual([[], []]);
+  });
+
+  it('offers nothing with fewer places than pools', async () => {
+    await worker.reader.waitForBell(both, 1, { places: 1, until: Date.now() + BLOCK_MS });
+    expect([await offersOf(POOL), await offersOf(second)]).toEqual([[], []]);
+  });
+});
+
+describe('a call that is bound to a generation, and passed on by a worker of another', () => {
+  const generation = 7;
+  const bound = { bound: true, payload: '{"p":{},"i":null,"g":7}' };
+  let stranger: Member;
+
+  beforeEach(async () => {
+    await worker.register(ref, 'w', { poolId: POOL, generation });
+    stranger = await (await (await members.member('stranger-1')).join()).reads(ref);
+    await stranger.register(ref, 'old', { generation: 6 });
+  });
+
+  /** What rang for the call before somebody else took it. */
+  async function hearBell(): Promise<void> {
+    expect((await worker.reader.waitForBell([POOL], BLOCK_MS)).rang).toBe(true);
+    expect((await worker.reader.take(LOOK)).calls).toEqual([]);
+  }
+
+  const passOn = (call: GivenCall, delayMs = 60_000): Promise<boolean> =>
+    stranger.say(call, 'pass', '', { generation, delayMs, replyTo: '' });
+
+  it('is given to one of its own that offers, before who waits at the stream itself gets it', async () => {
+    await caller.submit(ref, 'c1', bound);
+    const call = await stranger.takeOne(ref);
+    const another = await (await (await members.member('stranger-2')).join()).reads(ref);
+    const reading = another.reader.read([ref], 1, 300);
+    await hearBell();
+    const { bell } = await offering(2);
+    expect(await passOn(call)).toBe(true);
+    const { rang, calls } = await bell;
+    expect(rang).toBe(false);
+    expect(calls.map((raw) => [given(raw).callId, given(raw).passes])).toEqual([['c1', 1]]);
+    expect(await worker.reader.pending([ref])).toEqual(calls);
+    expect(await admin.exists(keys.poolDue(POOL), keys.poolOffers(POOL))).toBe(0);
+    expect(await reading).toEqual([]);
+  });
+
+  it('is given to it also when it was passed on so often that it would wait aside', async () => {
+    await caller.submit(ref, 'c1', bound);
+    for (let passes = 0; passes < PASSES_AT_ONCE; passes += 1)
+      await passOn(await stranger.takeOne(ref));
+    const call = await stranger.takeOne(ref);
+    await hearBell();
+    const { bell } = await offering(1);
+    await passOn(call);
+    expect(callIds((await bell).calls)).toEqual(['c1']);
+  });
+
+  it('waits aside then, where nobody of its own offers', async () => {
+    await caller.submit(ref, 'c1', bound);
+    for (let passes = 0; passes <= PASSES_AT_ONCE; passes += 1)
+      await passOn(await stranger.takeOne(ref));
+    expect(await admin.hlen(keys.aside(ref))).toBe(1);
+  });
+
+  it('that comes back from aside, to who waits at the stream, is given to one of its own that was rung for', async () => {
+    await caller.submit(ref, 'c1', bound);
+    for (let passes = 0; passes < PASSES_AT_ONCE; passes += 1)
+      await passOn(await stranger.takeOne(ref), 60_000);
+    await passOn(await stranger.takeOne(ref), 1);
+    await hearBell();
+    const reading = stranger.reader.read([ref], 1, BLOCK_MS);
+    const { bell } = await offering(1);
+    await eventually('it is due', async () => (await caller.backend.calls.promote(ref)) === 1);
+    expect((await bell).rang).toBe(true);
+    const [raw] = await reading;
+    // It looks before the other one has passed it on.
+    expect((await worker.reader.take({ ...LOOK, waits: true })).calls).toEqual([]);
+    await passOn(given(raw as RawCall), 60_000);
+    const next = await worker.reader.waitForBell([POOL], BLOCK_MS);
+    expect(callIds(next.calls)).toEqual(['c1']);
+  });
+
+  it('is not given to one of another generation, nor by an offer that has ended', async () => {
+    await worker.register(ref, 'w', { poolId: POOL, generation: 6 });
+    await stranger.register(ref, 'own', { generation });
+    await caller.submit(ref, 'c1', bound);
+    let call = await stranger.takeOne(ref);
+    await hearBell();
+    const { bell } = await offering(1);
+    await passOn(call);
+    expect(await bell).toMatchObject({ rang: true, calls: [] });
+    await worker.register(ref, 'w', { poolId: POOL, generation });
+    await admin.zadd(keys.poolOffers(POOL), '1000.5', worker.sessionId);
+    call = await stranger.takeOne(ref);
+    await passOn(call);
+    expect(callIds(await worker.reader.pending([ref]))).toEqual([]);
+    expect(callIds(await stranger.reader.read([ref], 1, 0))).toEqual(['c1']);
+  });
+
+  it('goes to the end when something else came before it, which is given instead', async () => {
+    await caller.submit(ref, 'c1', bound);
+    const call = await stranger.takeOne(ref);
+    await hearBell();
+    await admin.xadd(keys.calls(ref), '*', 'c', '1 60000   silent\t{}');
+    const { bell } = await offering(1);
+    await passOn(call);
+    expect(callIds((await bell).calls)).toEqual(['silent']);
+    expect((await worker.reader.waitForBell([POOL], BLOCK_MS)).rang).toBe(true);
+    expect(callIds((await worker.reader.take(LOOK)).calls)).toEqual(['c1']);
   });
 });
 

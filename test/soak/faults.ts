@@ -54,9 +54,18 @@ export class Faults {
 
   /** How long Redis, a connection or a process stood still in this span, at the most. */
   standstill(from: number, to: number): number {
+    return this.lasted(STANDS_STILL, from, to);
+  }
+
+  /** How long workers were away in this span because they were restarted one by one, at the most. */
+  away(from: number, to: number): number {
+    return this.lasted(/^restart-worker$/, from, to);
+  }
+
+  private lasted(kinds: RegExp, from: number, to: number): number {
     let sum = 0;
     for (const fault of this.all) {
-      if (!STANDS_STILL.test(fault.kind)) continue;
+      if (!kinds.test(fault.kind)) continue;
       sum += Math.max(0, Math.min(to, fault.to) - Math.max(from, fault.from));
     }
     return sum;

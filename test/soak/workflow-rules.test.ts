@@ -109,6 +109,13 @@ describe('the checker of the soak, of workflows', () => {
       'failed with RESTART_FAILED while nothing was wrong',
       (tale) => tale.restart(30_000, 35_000, 'RESTART_FAILED'),
     ],
+    [
+      'failed with RESTART_FAILED while nothing was wrong',
+      (tale) =>
+        tale
+          .fault('restart-worker', 29_000, 32_900, 'worker-2')
+          .restart(30_000, 36_000, 'RESTART_FAILED'),
+    ],
     ['took 25000 ms while nothing was wrong', (tale) => tale.restart(30_000, 55_000)],
     [
       'its generation was gone, and it ran',
@@ -125,6 +132,15 @@ describe('the checker of the soak, of workflows', () => {
     ],
   ])('says "%s"', (text, wrong) => {
     expectSaid(wrong(new FlowTale().well()), text);
+  });
+
+  it('lets a restart fail while a worker that was restarted by itself was away for long', () => {
+    const tale = new FlowTale()
+      .well()
+      .fault('restart-worker', 29_000, 31_000, 'worker-2')
+      .fault('restart-worker', 33_000, 36_000, 'worker-2')
+      .restart(30_000, 36_500, 'RESTART_FAILED');
+    expect(tale.end().violations()).toEqual([]);
   });
 
   it('lets a disturbed restart fail, and one whose leader was killed have no end', () => {

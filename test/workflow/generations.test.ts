@@ -14,6 +14,7 @@ import type { Backend } from '../../src/backend/backend.js';
 import { BACKEND } from '../../src/backend/tokens.js';
 import type { WorkflowStore } from '../../src/backend/workflow-store.js';
 import { systemClock } from '../../src/common/clock.js';
+import { DIRECT_READ_LIMIT } from '../../src/execution/worker/lanes.js';
 import { functionRef } from '../../src/protocol/function-ref.js';
 import { Fleet, redisUrl } from '../harness/apps.js';
 import { CommandLog } from '../harness/command-log.js';
@@ -43,18 +44,22 @@ const registryOf = (app: INestApplicationContext): EnhancedFunctionRegistry =>
 const save = async (app: INestApplicationContext, version: unknown): Promise<number> =>
   (await app.get(WorkflowNotifier).notifySaved('flow', version)).generation;
 
-/** A worker of `a` and `b`, which answer with the version that it has loaded. */
+/** More functions than are read directly: who hosts them hears of calls through a bell. */
+const MANY = Array.from({ length: DIRECT_READ_LIMIT }, (_, i) => `other${i}`);
+
+/** A worker of `a` and `b`, and maybe others, which answer with the version that it has loaded. */
 async function host(
   workerId: string,
   options: FunctionsOptions = {},
   loading: () => unknown = () => undefined,
+  others: readonly string[] = [],
 ): Promise<INestApplicationContext> {
   let version: unknown = null;
   const answer = (): Answer => ({ workerId, version });
   const app = await fleet.start({
     options: { workerId, ...options },
     providers: [
-      ...['a', 'b'].map((name) => hosting({ name, workflowId: 'flow' }, answer)),
+      ...['a', 'b', ...others].map((name) => hosting({ name, workflowId: 'flow' }, answer)),
       hearing('restarting', 'flow', async ({ details }) => {
         await loading();
         version = details;
@@ -110,6 +115,17 @@ describe.each(connections(redisUrl()))('calls at one generation, on $title', ({ 
     expect(new Set(answers.map(({ workerId }) => workerId))).toEqual(new Set(['new']));
     const others = await Promise.all(many.map((name) => old.call<Answer>(name)));
     expect(others.every(({ workerId }) => workerId.startsWith('old'))).toBe(true);
+  });
+
+  it('run on the workers that have it where these have to be woken by a bell, and the others wait for calls themselves', async () => {
+    for (const id of ['old1', 'old2', 'old3']) await host(id, options);
+    const app = await leader(options);
+    await save(app, 'v2');
+    await host('new', options, undefined, MANY);
+    const fresh = await registryOf(app).atGeneration('flow');
+    for (let i = 0; i < 20; i += 1) expect((await fresh.call<Answer>('a')).workerId).toBe('new');
+    const many = Array.from({ length: 100 }, () => fresh.call<Answer>('a'));
+    for (const { workerId } of await Promise.all(many)) expect(workerId).toBe('new');
   });
 
   it('wait for the restart after a save, and run there; unbound ones do not wait', async () => {
@@ -295,6 +311,32 @@ describe('a call that is bound to a generation', () => {
     // Passed on by each of the others once, at the most, and never put aside.
     const passes = commands.filter(({ args }) => args.includes(`${fleet.prefix}nf:{a:flow}:aside`));
     expect(passes.length).toBeLessThanOrEqual(20 * others.length);
+    expect(delays).toBe(0);
+  });
+
+  it('meets its worker, which has to be woken by a bell, among others that wait at the stream itself', async () => {
+    const options = { leaseMs: 1_000 };
+    for (const id of ['old1', 'old2', 'old3']) await host(id, { ...options, supervise: false });
+    const app = await leader(options);
+    await save(app, 'v2');
+    await host('new', options, undefined, MANY);
+    const fresh = await registryOf(app).atGeneration('flow');
+    const aside = `${fleet.prefix}nf:{a:flow}:aside`;
+    let delays = 0;
+    let waits = 0;
+    const log = await CommandLog.start(redisUrl(), (_source, [name = '', key = '']) => {
+      if (name.toLowerCase() === 'hset' && key === aside) delays += 1;
+      if (name.toLowerCase() === 'blpop' && key.startsWith(fleet.prefix)) waits += 1;
+    });
+    for (let i = 0; i < 3; i += 1) {
+      const since = waits;
+      await eventually('it has waited in vain for a while', () => waits >= since + 4);
+      expect(await fresh.call<Answer>('a', {}, { timeoutMs: 5_000 })).toMatchObject({
+        workerId: 'new',
+      });
+    }
+    await log.mentioning(aside);
+    log.close();
     expect(delays).toBe(0);
   });
 

@@ -139,6 +139,8 @@ export class MemoryWorkerStore implements WorkerStore {
       if (owner.sessionId !== undefined && owner.sessionId !== record.processId) return false;
       fn.workers.delete(workerId);
       space.sessions.unhost(record.processId, ref, workerId);
+      // Its process may be gone: nothing is given to it any more. One that lives offers anew.
+      if (record.pool !== undefined) space.pool(record.pool).offers.delete(record.processId);
       space.leavePool(record.pool, fn);
       // It may have spent the token that told of a call.
       if (fn.queue.size > 0) space.ring(fn, true);

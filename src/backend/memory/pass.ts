@@ -3,8 +3,9 @@ import type { Outcome } from '../call-streams.js';
 import { LAST_PASS_DELAY_MS, MAX_ASIDE, PASSES_AT_ONCE } from '../limits.js';
 import { CallFields } from './call-fields.js';
 import type { QueuedCall } from './call-queue.js';
-import type { MemoryFunction } from './memory-function.js';
+import type { MemoryFunction, StoredWorker } from './memory-function.js';
 import type { MemorySpace } from './memory-space.js';
+import type { Taker } from './pool.js';
 import { fail, requeue } from './requeue.js';
 
 /** Passes a call on that is bound to another generation than that of the worker which got it. */
@@ -16,7 +17,8 @@ export function pass(
 ): void {
   const entry = new CallFields(call.id, call.fields);
   fn.queue.remove(call.id);
-  if (!isServed(space, fn, generation)) {
+  const workers = servers(space, fn, generation);
+  if (workers.length === 0) {
     fail(space, fn, entry, {
       code: 'GENERATION_GONE',
       message: `${fn.label} has no worker of generation ${generation} left.`,
@@ -25,7 +27,8 @@ export function pass(
     return;
   }
   const passes = entry.count(CALL_FIELDS.passes, 0);
-  const waitMs = delayAfter(passes, fn, delayMs);
+  const taker = takerAmong(space, workers);
+  const waitMs = taker === undefined ? delayAfter(passes, fn, delayMs) : 0;
   if (waitMs > 0 && fn.aside.size >= MAX_ASIDE) {
     fail(space, fn, entry, {
       code: 'BACKLOG_FULL',
@@ -38,8 +41,10 @@ export function pass(
   entry.keepOrigin();
   entry.set(CALL_FIELDS.passes, passes + 1);
   if (waitMs === 0) {
+    const isFirst = !fn.queue.hasWaiting;
     requeue(space, fn, entry);
-    space.ring(fn);
+    if (taker !== undefined && isFirst) give(fn, taker);
+    else space.ring(fn);
     return;
   }
   const dueAt = space.now() + Math.ceil(waitMs);
@@ -54,14 +59,29 @@ function delayAfter(passes: number, fn: MemoryFunction, firstMs: number): number
   return Math.min(LAST_PASS_DELAY_MS, firstMs * 2 ** Math.min(beyond, 20));
 }
 
-/** Whether a worker of that generation lives, and is not about to leave. */
-function isServed(space: MemorySpace, fn: MemoryFunction, generation: number): boolean {
-  for (const worker of fn.workers.values())
-    if (
+/** Workers of that generation that live, and are not about to leave. */
+function servers(space: MemorySpace, fn: MemoryFunction, generation: number): StoredWorker[] {
+  return [...fn.workers.values()].filter(
+    (worker) =>
       worker.generation === generation &&
       worker.status !== 'draining' &&
-      space.sessions.leases.has(worker.processId)
-    )
-      return true;
-  return false;
+      space.sessions.leases.has(worker.processId),
+  );
+}
+
+/** Who of them waits for a bell and offers to take calls. */
+function takerAmong(
+  space: MemorySpace,
+  workers: readonly StoredWorker[],
+): [sessionId: string, taker: Taker] | undefined {
+  for (const { pool, processId } of workers) {
+    const taker = pool === undefined ? undefined : space.pool(pool).offers.get(processId);
+    if (taker !== undefined && taker.until >= space.now()) return [processId, taker];
+  }
+  return undefined;
+}
+
+/** Gives it the next call. */
+function give(fn: MemoryFunction, [sessionId, taker]: [string, Taker]): void {
+  for (const call of fn.take(sessionId, 1)) taker.give(call);
 }

@@ -1,12 +1,23 @@
+import type { RawCall } from '../call-streams.js';
 import { Waiters } from './waiters.js';
 
 /** Tokens that wait to be taken: who takes one and finds more work than it can do leaves another. */
 const MAX_TOKENS = 16;
 
+/** A process that takes calls at once while it waits for the bell. */
+export interface Taker {
+  /** When its offer ends, on the server's clock. */
+  readonly until: number;
+  /** A call that it has from here on. Its offer has ended. */
+  give(call: RawCall): void;
+}
+
 /** Processes that host the same many functions, and the bell that tells one of them of calls. */
 export class Pool {
   /** Functions that have calls which nobody took, the one that waits longest first. */
   readonly due = new Set<string>();
+  /** Who offers to take calls, by its session. */
+  readonly offers = new Map<string, Taker>();
   private readonly waiting = new Waiters<() => void>();
   private tokens = 0;
 

@@ -9,11 +9,11 @@ const MAX_GIVEN = 64;
 const PLACES_UNIT = 1_024;
 
 /**
- * A consumer's offer to take calls while it waits for its pool's bell. Until it is known to be gone it counts as
- * standing, also when the connection broke before it was acknowledged: what was given by it has to be looked for.
+ * A consumer's offer to take calls while it waits for its pools' bells. Until it is known to be gone from a pool it counts
+ * as standing there, also when the connection broke before it was acknowledged: what was given by it has to be looked for.
  */
 export class CallOffer {
-  private pool: string | undefined;
+  private readonly pools = new Set<string>();
   private refused = false;
 
   constructor(
@@ -24,7 +24,7 @@ export class CallOffer {
 
   /** Whether it may stand in this pool. */
   stands(poolId: string): boolean {
-    return this.pool === poolId;
+    return this.pools.has(poolId);
   }
 
   /** Another connection, on which its user may have other rights. */
@@ -32,41 +32,54 @@ export class CallOffer {
     this.refused = false;
   }
 
-  /** It is gone from Redis. */
-  ended(): void {
-    this.pool = undefined;
+  /** It is gone from this pool. */
+  ended(poolId: string): void {
+    this.pools.delete(poolId);
   }
 
-  /** Makes it, on the way with the wait that follows. */
-  make(poolId: string, { places, until }: Offer): void {
+  /**
+   * Makes it, on the way with the wait that follows. Each of several pools is offered its part of the places: all of
+   * them may give. One that is for more places than there are by now goes.
+   */
+  make(pools: readonly string[], { places, until }: Offer): void {
+    const each = Math.min(MAX_GIVEN, Math.floor(places / pools.length));
     if (this.refused) return;
-    this.pool = poolId;
-    const score = Math.floor(until) + Math.min(places, MAX_GIVEN) / PLACES_UNIT;
-    this.connection.client
-      .zadd(this.keys.poolOffers(poolId), score.toFixed(4), this.consumer)
-      .catch((error: unknown) => this.noteFailure(error));
+    if (each === 0) return this.endUnderWay();
+    const score = (Math.floor(until) + each / PLACES_UNIT).toFixed(4);
+    for (const pool of pools) {
+      this.pools.add(pool);
+      this.connection.client
+        .zadd(this.keys.poolOffers(pool), score, this.consumer)
+        .catch((error: unknown) => this.noteFailure(error));
+    }
+  }
+
+  /** It counts as standing all the same: something may have been given before. */
+  private endUnderWay(): void {
+    for (const pool of this.pools)
+      this.connection.client
+        .zrem(this.keys.poolOffers(pool), this.consumer)
+        .catch((error: unknown) => this.noteFailure(error));
   }
 
   /** Who may not offer hears the bell for all calls. */
   private noteFailure(error: unknown): void {
     if (!isRefused(this.connection.translate('ZADD', error))) return;
     this.refused = true;
-    this.pool = undefined;
+    this.pools.clear();
   }
 
   /** Takes it back; what was given meanwhile. First the offer, so that nothing is given after the look. */
   async takeBack(through = this.connection): Promise<readonly string[]> {
-    const { pool } = this;
-    if (pool === undefined) return [];
+    const pools = [...this.pools];
+    if (pools.length === 0) return [];
     const given = this.keys.given(this.consumer);
-    const [, texts] = await through.command('withdraw', (client) =>
-      Promise.all([
-        client.zrem(this.keys.poolOffers(pool), this.consumer),
-        client.lrange(given, 0, -1),
-        client.del(given),
-      ]),
-    );
-    this.pool = undefined;
+    const texts = await through.command('withdraw', async (client) => {
+      const offers = pools.map((pool) => client.zrem(this.keys.poolOffers(pool), this.consumer));
+      const all = [...offers, client.lrange(given, 0, -1), client.del(given)];
+      return (await Promise.all(all))[pools.length] as string[];
+    });
+    for (const pool of pools) this.pools.delete(pool);
     return texts;
   }
 }

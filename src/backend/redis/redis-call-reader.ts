@@ -15,6 +15,8 @@ import { runScript, scripts } from './scripts.js';
 /** The one consumer group of every function. */
 export const GROUP = 'workers';
 
+/** What a look does with an offer, for take.lua. */
+const OFFER = { none: 0, takenBack: 1, keptWithoutCalls: 2 } as const;
 const NOTHING: Bell = { rang: false, calls: [] };
 const RANG: Bell = { rang: true, calls: [] };
 
@@ -121,20 +123,22 @@ export class RedisCallReader implements CallReader {
 
   private async takeFrom(
     poolId: string,
-    { functions, perFunction, rooms }: PoolRead,
+    { functions, perFunction, rooms, waits = false }: PoolRead,
     limit: number,
   ): Promise<Taken> {
     const { keys, consumer } = this;
-    const takesBack = this.offer.stands(poolId);
+    const stands = this.offer.stands(poolId);
+    const keeps = waits ? OFFER.keptWithoutCalls : OFFER.takenBack;
     const [more, given, ...entries] = (await this.script(
       [keys.poolDue(poolId), keys.poolWake(poolId), keys.poolOffers(poolId), keys.given(consumer)],
       [
         ...[GROUP, consumer, ...this.callsParts, limit, functions, perFunction],
-        takesBack ? 1 : 0,
+        stands ? keeps : OFFER.none,
         ...rooms.flatMap(({ ref, room }) => [ref.id, room]),
       ],
     )) as [number, string[], ...(string | Entries)[]];
-    if (takesBack) this.offer.ended();
+    const isKept = waits && given.length === 0 && entries.length === 0;
+    if (stands && !isKept) this.offer.ended(poolId);
     const calls = await this.given(given);
     for (let i = 0; i + 1 < entries.length; i += 2) {
       const ref = this.refOf(entries[i] as string);
@@ -162,10 +166,7 @@ export class RedisCallReader implements CallReader {
   }
 
   async waitForBell(pools: readonly string[], blockMs: number, offer?: Offer): Promise<Bell> {
-    const [pool] = pools;
-    // A process that has several pools would take from each what it has room for in all.
-    if (pool !== undefined && pools.length === 1 && offer !== undefined)
-      this.offer.make(pool, offer);
+    if (offer !== undefined) this.offer.make(pools, offer);
     this.reading = true;
     try {
       const given = this.keys.given(this.consumer);

@@ -29,6 +29,7 @@ export class RedisOutcomeWriter {
   private readonly logger = new Logger('REDIS');
   private readonly replyParts: readonly [string, string];
   private readonly leaseParts: readonly [string, string];
+  private readonly givenParts: readonly [string, string];
 
   constructor(
     private readonly commands: RedisConnection,
@@ -36,6 +37,7 @@ export class RedisOutcomeWriter {
   ) {
     this.replyParts = around(keys.replies('\0'));
     this.leaseParts = around(keys.lease('\0'));
+    this.givenParts = around(keys.given('\0'));
   }
 
   async conclude(outcomes: readonly Outcome[], consumer: string): Promise<Concluded> {
@@ -121,7 +123,7 @@ export class RedisOutcomeWriter {
     const args = [GROUP, entryId, generation, Math.ceil(delayMs), ref.id, MAX_ASIDE, labelOf(ref)];
     const parts = [...this.leaseParts, ...this.replyParts];
     const bounds = [LAST_PASS_DELAY_MS, PASSES_AT_ONCE];
-    const all = [...args, ...parts, ...bounds];
+    const all = [...args, ...parts, ...bounds, ...this.givenParts];
     return (await this.outcomeScript(scripts.pass, keys, all)) as number | string;
   }
 

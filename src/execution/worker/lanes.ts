@@ -309,6 +309,7 @@ export class Lanes {
       functions: FUNCTIONS_PER_LOOK,
       perFunction: this.smallestPooled,
       rooms,
+      waits: closed === 0,
     };
     return { kind: 'pools', read, blocks: closed === 0 };
   }

@@ -1,12 +1,17 @@
 -- Passes a call on that is bound to another generation of its workflow than that of the worker which got it, while
--- somebody of that generation lives; else it is answered. It goes back into the stream at once until it may have met every
--- worker, for Redis serves who has waited longest; afterwards those that may run it have no place, and it waits aside.
+-- somebody of that generation lives; else it is answered.
+-- A process of its generation that offers to take calls is given it. From the stream alone it would never come to one
+-- that a bell has to wake: who waits at the stream itself is always served before.
+-- Else it goes back into the stream at once until it may have met every worker, for Redis serves who has waited longest;
+-- afterwards those that may run it have no place, and it waits aside.
 -- KEYS: 1 calls, 2 delayed, 3 aside, 4 delayed functions, 5 workers
 -- ARGV: 1 group, 2 entry id, 3 generation, 4 first delay in milliseconds, 5 function id, 6 how many calls may be put aside,
 --       7 function's name for texts, 8 lease key before the session, 9 and after it, 10 reply stream before the
---       process, 11 and after it, 12 longest delay, 13 how often it is passed on at once at the least
+--       process, 11 and after it, 12 longest delay, 13 how often it is passed on at once at the least,
+--       14 key of what is given before the session, 15 and after it
 -- Answer: 1, or 0 when the call was not owned
 -- @include entry
+-- @include give
 -- @include ring
 -- @include tell
 local calls, id, generation = KEYS[1], ARGV[2], tonumber(ARGV[3])
@@ -19,16 +24,19 @@ local now = time[1] * 1000 + math.floor(time[2] / 1000)
 
 local workers = redis.call('HVALS', KEYS[5])
 
--- Whether a worker of that generation lives, and is not about to leave.
-local function is_served()
+-- Whether a worker of that generation lives and is not about to leave; and one of them that offers to take calls, if any.
+local function find_served()
+  local is_served = false
   for _, text in ipairs(workers) do
     local ok, worker = pcall(cjson.decode, text)
     if ok and type(worker) == 'table' and worker.generation == generation and worker.status ~= 'draining'
       and redis.call('EXISTS', ARGV[8] .. tostring(worker.processId) .. ARGV[9]) == 1 then
-      return true
+      is_served = true
+      local taker = offer_of(worker.pool, worker.processId, now)
+      if taker then return true, taker end
     end
   end
-  return false
+  return is_served
 end
 
 local function answer(code, message, retryable)
@@ -54,27 +62,30 @@ local function put_aside(delay)
   redis.call('ZADD', KEYS[4], 'LT', due, ARGV[5])
 end
 
-local function put_back()
+local function put_back(taker)
   local moved = redis.call('XADD', calls, '*', unpack(entry.fields))
   if entry.get('k') then redis.call('HSET', once_key(calls, entry.get('k')), 'entry', moved) end
   tell(reply_parts, calls, entry, cjson.encode({ k = 'm', d = moved }))
-  ring(calls, string.format('%.0f', now))
+  local is_given = taker and give_to(taker, ARGV[1], calls, { moved })
+  if taker then tell_taker(taker, ARGV[14], ARGV[15]) end
+  if not is_given then ring(calls, string.format('%.0f', now)) end
 end
 
-local function pass_on()
+local function pass_on(taker)
   local passes = tonumber(entry.get('p') or '0') or 0
-  local delay = delay_after(passes)
+  local delay = taker and 0 or delay_after(passes)
   -- Back into the stream it would be passed on all the time.
   if delay > 0 and redis.call('HLEN', KEYS[3]) >= tonumber(ARGV[6]) then
     return answer('BACKLOG_FULL', ARGV[7] .. ' has ' .. ARGV[6] .. ' calls put aside: no more are kept.', true)
   end
   entry.keep_origin(id)
   entry.set('p', string.format('%d', passes + 1))
-  if delay > 0 then put_aside(delay) else put_back() end
+  if delay > 0 then put_aside(delay) else put_back(taker) end
 end
 
-if is_served() then
-  pass_on()
+local is_served, taker = find_served()
+if is_served then
+  pass_on(taker)
 else
   answer('GENERATION_GONE', ARGV[7] .. ' has no worker of generation ' .. ARGV[3] .. ' left.', false)
 end

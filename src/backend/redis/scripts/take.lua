@@ -1,16 +1,15 @@
 -- Takes calls of a pool's due functions for one consumer, some of each function.
 -- KEYS: 1 due, 2 wake, 3 offers, 4 given to this consumer
 -- ARGV: 1 group, 2 consumer, 3 calls key before the function id, 4 and after it, 5 calls at the most,
---       6 functions to look at, 7 calls of one function at the most, 8 1 to take back the offer to take calls,
---       then for functions with other places: id, places
+--       6 functions to look at, 7 calls of one function at the most, 8 1 to take back the offer to take calls, 2 to take
+--       it back when there are calls, then for functions with other places: id, places
 -- Answer: 1 when there may be more, else 0; a list of what was given meanwhile; then function id, its entries, function
 --         id, its entries, ...; an error when the group of a function is gone
 local rooms, answer, taken, left, each = {}, {}, {}, tonumber(ARGV[5]), tonumber(ARGV[7])
 for i = 9, #ARGV, 2 do rooms[ARGV[i]] = tonumber(ARGV[i + 1]) end
 
 local given = {}
-if ARGV[8] == '1' then
-  redis.call('ZREM', KEYS[3], ARGV[2])
+if ARGV[8] ~= '0' then
   given = redis.call('LRANGE', KEYS[4], 0, -1)
   if #given > 0 then redis.call('DEL', KEYS[4]) end
   for i = 1, #given do left = left - 1 - select(2, string.gsub(given[i], '\n', '')) end
@@ -59,6 +58,9 @@ for i = 1, #due do
     end
   end
 end
+-- An offer that brings nothing may stay until it is made anew: who looks because a bell rang is passed over otherwise by
+-- who has a call for it just now (pass.lua).
+if ARGV[8] == '1' or ARGV[8] == '2' and (#given > 0 or #answer > 0) then redis.call('ZREM', KEYS[3], ARGV[2]) end
 if #taken > 0 then redis.call('ZREM', KEYS[1], unpack(taken)) end
 if #due == 0 then
   redis.call('DEL', KEYS[2])
