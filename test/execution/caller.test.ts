@@ -10,6 +10,7 @@ import { CallClient } from '../../src/execution/caller/call-client.js';
 import { BackendUnavailableError, EnhancedFunctionRegistry } from '../../src/index.js';
 import type { Keys } from '../../src/protocol/keys.js';
 import { Fleet, redisUrl, rootModule } from '../harness/apps.js';
+import { createDeferred, type Deferred } from '../harness/deferred.js';
 import { eventually } from '../harness/eventually.js';
 import { hosting, Stage } from '../harness/host.js';
 import { TcpProxy } from '../harness/tcp-proxy.js';
@@ -71,31 +72,140 @@ describe("a caller's signal", () => {
   });
 });
 
+/** An application that calls, with some steps of its backend's calls replaced. */
+async function startOverriding(
+  own: (calls: CallStreams) => Partial<CallStreams>,
+): Promise<INestApplicationContext> {
+  const wrap = (backend: Backend): Backend =>
+    overriding(backend, { calls: overriding(backend.calls, own(backend.calls)) });
+  const module = await Test.createTestingModule({
+    imports: [rootModule({ keyPrefix: fleet.prefix, worker: false })],
+  })
+    .overrideProvider(BACKEND)
+    .useFactory({
+      factory: (keys: Keys) => wrap(new RedisBackend(redisUrl(), keys)),
+      inject: [KEYS],
+    })
+    .compile();
+  const app = await module.init();
+  closers.push(() => app.close());
+  return app;
+}
+
+describe('a call that is not known to be written yet', () => {
+  let told: Deferred<void>;
+  let cancels: number;
+  let registry: EnhancedFunctionRegistry;
+
+  beforeEach(async () => {
+    told = createDeferred();
+    cancels = 0;
+    const app = await startOverriding((streams) => ({
+      submit: async (...args) => {
+        const results = await streams.submit(...args);
+        await told.promise;
+        return results;
+      },
+      cancel: (...args) => {
+        cancels += 1;
+        return streams.cancel(...args);
+      },
+    }));
+    registry = app.get(EnhancedFunctionRegistry);
+  });
+
+  const aTurnLater = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
+
+  it('is left alone when it is answered before: a handler goes on that has returned', async () => {
+    const stage = new Stage();
+    await fleet.start({ providers: [stage.as('work')] });
+    const outcome = registry.call('work');
+    const { context } = await stage.started();
+    context.return('early');
+    expect(await outcome).toBe('early');
+    told.resolve();
+    await aTurnLater();
+    expect(cancels).toBe(0);
+    stage.finishAll();
+  });
+
+  it('is left alone when it has failed before', async () => {
+    const fail = (): never => {
+      throw new Error('no');
+    };
+    await fleet.start({ providers: [hosting('work', fail)] });
+    await expect(registry.call('work')).rejects.toThrow('no');
+    told.resolve();
+    await aTurnLater();
+    expect(cancels).toBe(0);
+  });
+
+  it('is taken back when it was given up before', async () => {
+    const stage = new Stage();
+    await fleet.start({ providers: [stage.as('work')] });
+    const cancel = new AbortController();
+    const outcome = registry.call('work', {}, { signal: cancel.signal });
+    const { context } = await stage.started();
+    cancel.abort();
+    await expect(outcome).rejects.toMatchObject({ code: 'CALL_CANCELLED' });
+    expect(cancels).toBe(0);
+    told.resolve();
+    await eventually('its handler is told', () => context.signal.aborted);
+    expect(cancels).toBe(1);
+    stage.finishAll();
+  });
+});
+
+describe('a call that was handed over before it is known to be written', () => {
+  it('is taken back from where it is by then', async () => {
+    const [first, second] = [new Stage(), new Stage()];
+    const told = createDeferred();
+    const app = await startOverriding((streams) => ({
+      submit: async (...args) => {
+        const results = await streams.submit(...args);
+        await told.promise;
+        return results;
+      },
+    }));
+    const worker = await fleet.start({
+      providers: [first.as('work')],
+      options: { drainTimeoutMs: 0 },
+    });
+    const cancel = new AbortController();
+    const seen = createDeferred();
+    const outcome = app
+      .get(EnhancedFunctionRegistry)
+      .call('work', {}, { signal: cancel.signal, onProgress: () => seen.resolve() });
+    outcome.catch(() => undefined);
+    await first.started();
+    await fleet.start({ providers: [second.as('work')] });
+    await fleet.stop(worker);
+    const { context } = await second.started();
+    // It comes behind the news of the call's new place.
+    context.progress('seen');
+    await seen.promise;
+    told.resolve();
+    await new Promise((resolve) => setImmediate(resolve));
+    cancel.abort();
+    await expect(outcome).rejects.toMatchObject({ code: 'CALL_CANCELLED' });
+    await eventually('its second run is told', () => context.signal.aborted);
+    first.finishAll();
+    second.finishAll();
+  });
+});
+
 describe('a call whose write was cut off after Redis carried it out', () => {
   /** A caller whose first write of a call is cut off, and how many were begun. */
   async function startCut(): Promise<{ app: INestApplicationContext; writes: () => number }> {
     let writes = 0;
-    const wrap = (backend: Backend): Backend => {
-      const submit: CallStreams['submit'] = async (...args) => {
+    const app = await startOverriding((streams) => ({
+      submit: async (...args) => {
         writes += 1;
         const first = writes === 1;
-        const results = await backend.calls.submit(...args);
+        const results = await streams.submit(...args);
         return first ? [new BackendUnavailableError('submit', 'the test')] : results;
-      };
-      const port = overriding(backend.calls, { submit });
-      return overriding(backend, { calls: port });
-    };
-    const module = await Test.createTestingModule({
-      imports: [rootModule({ keyPrefix: fleet.prefix, worker: false })],
-    })
-      .overrideProvider(BACKEND)
-      .useFactory({
-        factory: (keys: Keys) => wrap(new RedisBackend(redisUrl(), keys)),
-        inject: [KEYS],
-      })
-      .compile();
-    const app = await module.init();
-    closers.push(() => app.close());
+      },
+    }));
     return { app, writes: () => writes };
   }
 

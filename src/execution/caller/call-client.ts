@@ -83,6 +83,8 @@ const RETRY_MS = 50;
 const REFUSED_GRACE_MS = 1_000;
 const TRIM_AFTER = 1_000;
 const GIVEN_UP_LIMIT = 1_000;
+/** In the place of an entry's id: it is answered, and its entry gone. */
+const ANSWERED = '';
 
 /**
  * The caller's side of the streams: submits calls, and settles each exactly once.
@@ -251,9 +253,12 @@ export class CallClient {
 
   private noteWritten(call: PendingCall, result: Submitted | undefined): void {
     if (typeof result === 'string') {
-      // 'answered' is no entry's id, but tells a call that was written from one that was not.
-      call.entryId = result;
-      // Settled while it was being written: nobody waits for it any more.
+      // Its answer was read before this was: there is nothing to take back.
+      if (call.entryId === ANSWERED) return;
+      // 'answered' is no entry's id, but tells a call that was written from one that was not. News of a later place may
+      // have been read before.
+      call.entryId ??= result;
+      // Given up while it was being written: nobody waits for it any more.
       if (!this.pending.has(call.callId)) this.recall(call);
       return;
     }
@@ -278,6 +283,7 @@ export class CallClient {
     } else {
       this.logger.warn(`${call.callId} of ${functionName} is written again: ${messageOf(result)}`);
       call.again = true;
+      call.entryId = undefined;
       this.parked.push(call);
       // Not at once: a write on a connection that has just ended fails in the same tick, again and again.
       this.clock.after(RETRY_MS, () => this.unpark());
@@ -459,9 +465,11 @@ export class CallClient {
         call.entryId = reply.entryId;
         return;
       case 'result':
+        call.entryId = ANSWERED;
         this.take(call)?.resolve({ data: reply.data, workerId: reply.workerId });
         return;
       case 'error':
+        call.entryId = ANSWERED;
         this.take(call)?.reject(callerError(call, reply));
     }
   }
