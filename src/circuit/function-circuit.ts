@@ -15,7 +15,7 @@ import type { FunctionRef } from '../protocol/function-ref.js';
 import { isMalformed } from '../protocol/notification.js';
 import type { CircuitChange } from './circuit-events.js';
 import { Refused, type LocalBreaker } from './local-breaker.js';
-import { Probe } from './probe.js';
+import { NO_VERDICT_MS, Probe } from './probe.js';
 import { Tally } from './tally.js';
 import { UrgentPace } from './urgent-pace.js';
 
@@ -37,8 +37,8 @@ export interface CircuitContext {
   readonly debug: (ref: FunctionRef, text: () => string) => void;
 }
 
-/** How long the first call of a function waits for the record before it goes by itself. */
-const FIRST_READ_MS = 1_000;
+/** How long a call waits for the record, or to be the probe, before it goes by itself. */
+const ANSWER_LIMIT_MS = 1_000;
 
 /**
  * The circuit of one function in this process: what is known of the record, the calls that are counted, and the
@@ -158,7 +158,10 @@ export class FunctionCircuit {
 
   private async tryProbe<T>(call: () => Promise<T>): Promise<T> {
     const { store, clock, caller, leaseMs } = this.context;
-    const answer = await this.ask(() => store.probe(this.ref, caller, leaseMs, this.known()));
+    const answer = await this.ask(
+      () => store.probe(this.ref, caller, leaseMs, this.known()),
+      ({ granted }) => granted && this.giveUpProbe(),
+    );
     // Redis went away; or it was closed by another one's probe, or by hand.
     if (this.mode === 'alone') return this.runAlone(call);
     if (answer?.granted !== true) {
@@ -171,6 +174,12 @@ export class FunctionCircuit {
       this.ask(() => store.conclude(this.ref, generation, verdict, ms)),
     );
     return probe.run(call);
+  }
+
+  /** It was granted to nobody who still waits for it: another caller need not wait for the end of its lease. */
+  private giveUpProbe(): void {
+    const { generation } = this.record;
+    void this.ask(() => this.context.store.conclude(this.ref, generation, 'none', NO_VERDICT_MS));
   }
 
   private async runAlone<T>(call: () => Promise<T>): Promise<T> {
@@ -201,13 +210,7 @@ export class FunctionCircuit {
 
   private async openOnce(): Promise<void> {
     this.breaker = await this.createBreaker((from, to) => this.tell(from, to));
-    const { clock, address } = this.context;
-    const late = (): Error => new BackendUnavailableError('Reading the circuit', address);
-    try {
-      await within(clock, FIRST_READ_MS, this.read(), late);
-    } catch (error) {
-      this.goAlone(error);
-    }
+    await this.read();
   }
 
   /** Resolves when no probe of this process is out, or being concluded. */
@@ -252,8 +255,35 @@ export class FunctionCircuit {
     return this.record.state === 'closed' ? undefined : this.record;
   }
 
-  /** Asks the store, and learns from its answer; `undefined` when there is none. */
-  private async ask<A extends CircuitReading>(question: () => Promise<A>): Promise<A | undefined> {
+  /**
+   * Asks the store, and learns from its answer, however late it comes; `undefined` when there is none in time: calls wait
+   * for it, and from then on this process decides by itself.
+   *
+   * @param late an answer that nobody waits for any more
+   */
+  private async ask<A extends CircuitReading>(
+    question: () => Promise<A>,
+    late?: (answer: A) => unknown,
+  ): Promise<A | undefined> {
+    const { clock, address } = this.context;
+    const asked = this.askOnce(question);
+    try {
+      return await within(
+        clock,
+        ANSWER_LIMIT_MS,
+        asked,
+        () => new BackendUnavailableError('Reading the circuit', address),
+      );
+    } catch (error) {
+      this.goAlone(error);
+      void asked.then((answer) => answer !== undefined && late?.(answer));
+      return undefined;
+    }
+  }
+
+  private async askOnce<A extends CircuitReading>(
+    question: () => Promise<A>,
+  ): Promise<A | undefined> {
     const before = this.learnt;
     try {
       if (!this.context.isConnected())

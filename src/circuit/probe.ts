@@ -4,7 +4,7 @@ import type { CircuitPolicySettings } from '../common/settings.js';
 import { outcomeOf } from './outcome.js';
 
 /** A probe that says nothing leaves the next one to a call that comes so much later. */
-const NO_VERDICT_MS = 100;
+export const NO_VERDICT_MS = 100;
 
 /** The call that finds out for the fleet whether a function works again. Its lease is kept while it runs. */
 export class Probe {

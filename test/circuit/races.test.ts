@@ -346,6 +346,29 @@ describe('a shared circuit', () => {
       await eventually('it is shared', () => late.circuit.isShared);
     });
 
+    it('waits a second to be its probe, and leaves it to others when it is that later', async () => {
+      await openBy(callers, one, two);
+      callers.clock.tick(OPEN_MS);
+      const held = one.hold('probe', 'after');
+      let ended = false;
+      const call = one.call(success).finally(() => (ended = true));
+      await held.reached;
+      callers.clock.tick(999);
+      expect(await two.call(success)).toBe('CIRCUIT_OPEN');
+      expect([ended, one.circuit.isAlone]).toEqual([false, false]);
+      callers.clock.tick(1);
+      // By itself it is open still, or tries.
+      expect(['none', 'CIRCUIT_OPEN']).toContain(await call);
+      expect(one.circuit.isAlone).toBe(true);
+      held.go();
+      await eventually('nobody is its probe', async () => (await stored()).state === 'open');
+      callers.clock.tick(200);
+      expect(200).toBeLessThan(LEASE_MS);
+      await two.circuit.read();
+      expect(await two.call(success)).toBe('none');
+      expect(two.state).toBe('closed');
+    });
+
     it.each([
       ['closes when that succeeds', success, 'none', 'closed'],
       ['opens again when that fails', failure, 'HANDLER_FAILED', 'open'],

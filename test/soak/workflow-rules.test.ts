@@ -116,6 +116,13 @@ describe('the checker of the soak, of workflows', () => {
           .fault('restart-worker', 29_000, 32_900, 'worker-2')
           .restart(30_000, 36_000, 'RESTART_FAILED'),
     ],
+    [
+      'failed with RESTART_REFUSED while nothing was wrong',
+      (tale) =>
+        tale
+          .fault('restart-worker', 29_000, 29_900, 'worker-2')
+          .restart(30_000, 30_010, 'RESTART_REFUSED'),
+    ],
     ['took 25000 ms while nothing was wrong', (tale) => tale.restart(30_000, 55_000)],
     [
       'its generation was gone, and it ran',
@@ -139,7 +146,8 @@ describe('the checker of the soak, of workflows', () => {
       .well()
       .fault('restart-worker', 29_000, 31_000, 'worker-2')
       .fault('restart-worker', 33_000, 36_000, 'worker-2')
-      .restart(30_000, 36_500, 'RESTART_FAILED');
+      .restart(30_000, 36_500, 'RESTART_FAILED')
+      .restart(35_000, 35_010, 'RESTART_REFUSED');
     expect(tale.end().violations()).toEqual([]);
   });
 

@@ -147,13 +147,21 @@ export class WorkflowRules {
       if (!story.faults.isClean(begun.t, end.t) || end.code === 'RESTART_IN_PROGRESS') continue;
       if (end.code === 'CLOSED') continue;
       this.cleanRestarts += 1;
-      // It waits for as many workers as there were; a process may take long to boot again.
-      const lacked = story.faults.away(begun.t, end.t) > STORM.restartTimeoutMs / 2;
-      if (end.code !== undefined && !(lacked && end.code === 'RESTART_FAILED'))
+      if (end.code !== undefined && !this.lackedWorkers(begun.t, end.t, end.code))
         this.violate(`${name} failed with ${end.code} while nothing was wrong`);
       if (tookMs > CLEAN_RESTART_MS)
         this.violate(`${name} took ${Math.round(tookMs)} ms while nothing was wrong`);
     }
+  }
+
+  /**
+   * It waits for as many workers as there were, and a process may take long to boot again; it is refused when only one
+   * process has a function just then.
+   */
+  private lackedWorkers(from: number, to: number, code: string): boolean {
+    const { faults } = this.story;
+    if (code === 'RESTART_REFUSED') return faults.away(from, from + 1) > 0;
+    return code === 'RESTART_FAILED' && faults.away(from, to) > STORM.restartTimeoutMs / 2;
   }
 
   /** A bound call whose generation is gone was not run: not to its end, and not at all while no worker was lost. */
