@@ -59,8 +59,15 @@ export interface FleetStore {
   /**
    * One look at all sessions, of which the deputy is told; `undefined` when the lease is no longer held. A deputy
    * that does not hear of it, although it has a presence, has died: its office is free.
+   *
+   * @param settled whether nobody is given time any more to come back, which the deputy is told, too
    */
-  look(sessionId: string, leaseMs: number, withLeases: boolean): Promise<FleetView | undefined>;
+  look(
+    sessionId: string,
+    leaseMs: number,
+    withLeases: boolean,
+    settled: boolean,
+  ): Promise<FleetView | undefined>;
   /**
    * Whether a connection is open on which the session reads calls: its process, or the host of it, lives then.
    * `undefined` when this user may not ask.

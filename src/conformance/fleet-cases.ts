@@ -17,7 +17,12 @@ async function supervising(scene: Scene): Promise<Member> {
 }
 
 async function look(supervisor: Member, withLeases = false): Promise<FleetView> {
-  const view = await supervisor.backend.fleet.look(supervisor.sessionId, OFFICE_MS, withLeases);
+  const view = await supervisor.backend.fleet.look(
+    supervisor.sessionId,
+    OFFICE_MS,
+    withLeases,
+    true,
+  );
   assert.ok(view, 'it holds its office');
   return view;
 }
@@ -162,7 +167,7 @@ export const fleetCases: readonly ConformanceCase[] = [
       ];
       assert.deepEqual(await offices(), ['supervisor', 'deputy', 'none']);
       assert.deepEqual(await offices(), ['supervisor', 'deputy', 'none'], 'kept');
-      const asked = two.backend.fleet.look(two.sessionId, OFFICE_MS, false);
+      const asked = two.backend.fleet.look(two.sessionId, OFFICE_MS, false, true);
       assert.equal(await asked, undefined, 'only the supervisor looks');
       await one.backend.fleet.resign(one.sessionId);
       assert.equal(await elect(two), 'supervisor');
@@ -186,8 +191,13 @@ export const fleetCases: readonly ConformanceCase[] = [
       assert.equal(await fleet.areHeld(), true);
       assert.equal(await fleet.keepDeputy(deputy.sessionId, OFFICE_MS), true);
       assert.equal(await fleet.keepDeputy(supervisor.sessionId, OFFICE_MS), false, 'of another');
-      await look(supervisor);
-      await deputy.news.message(scene.keys.control(deputy.sessionId), 'looked');
+      const told = scene.keys.control(deputy.sessionId);
+      for (const settled of [true, false]) {
+        await supervisor.backend.fleet.look(supervisor.sessionId, OFFICE_MS, false, settled);
+        const message = await deputy.news.message(told, 'looked');
+        assert.equal(message['settled'] ?? false, settled, 'whether nobody is waited for');
+        deputy.news.heard.length = 0;
+      }
       assert.equal(await fleet.areHeld(), true);
       await deputy.vanish();
       await becomes('its office is free', async () => {
@@ -210,7 +220,7 @@ export const fleetCases: readonly ConformanceCase[] = [
         async () => ((await elect(two)) === 'supervisor' ? true : undefined),
         5 * SHORT_LEASE_MS,
       );
-      const view = await one.backend.fleet.look(one.sessionId, OFFICE_MS, false);
+      const view = await one.backend.fleet.look(one.sessionId, OFFICE_MS, false, true);
       assert.equal(view, undefined, 'who comes back finds that it holds it no longer');
     },
 

@@ -264,11 +264,11 @@ export const handOverCases: readonly ConformanceCase[] = [
           const { fleet } = claiming.backend;
           await fleet.elect(claiming.sessionId, OFFICES);
           await becomes('the time to claim is over', async () => {
-            const view = await fleet.look(claiming.sessionId, OFFICE_MS, true);
+            const view = await fleet.look(claiming.sessionId, OFFICE_MS, true, true);
             return view?.unclaimed[0]?.id === ref.id ? true : undefined;
           });
           assert.equal(await calls.adopt(ref), 3);
-          const view = await fleet.look(claiming.sessionId, OFFICE_MS, true);
+          const view = await fleet.look(claiming.sessionId, OFFICE_MS, true, true);
           assert.deepEqual(view?.unclaimed, [], 'it is done');
           assert.equal(await calls.adopt(ref), 0);
           const replies = await caller.nextReplies(3);

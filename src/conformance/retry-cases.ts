@@ -22,7 +22,7 @@ async function supervising(scene: Scene): Promise<Member> {
 }
 
 async function due(worker: Member): Promise<string[]> {
-  const view = await worker.backend.fleet.look(worker.sessionId, OFFICE_MS, false);
+  const view = await worker.backend.fleet.look(worker.sessionId, OFFICE_MS, false, true);
   return view?.due.map(({ id }) => id) ?? [];
 }
 

@@ -28,8 +28,8 @@ export class ControlMessages {
     private readonly registrations: WorkerRegistrations,
     /** Another process has unregistered a worker of this one. */
     private readonly onRemoval: (registration: LocalRegistration) => void,
-    /** The supervisor, whose deputy this process is, has looked at so many sessions. */
-    private readonly onLook: (sessions: number) => void,
+    /** The supervisor, whose deputy this process is, has looked at so many sessions, and gives none time to return. */
+    private readonly onLook: (sessions: number, settled: boolean) => void,
     /** Another process leads a restart of a workflow. */
     private readonly onRestart: (order: RestartRequest) => void,
     /** A process could not restart as this one has ordered. */
@@ -43,8 +43,11 @@ export class ControlMessages {
     const { work } = this.membership;
     switch (message['type']) {
       case 'looked':
-        // One of an older library does not say how many.
-        return this.onLook(isCount(message['sessions']) ? message['sessions'] : 0);
+        // One of an older library does not say how many, nor whether its quiet time is over.
+        return this.onLook(
+          isCount(message['sessions']) ? message['sessions'] : 0,
+          message['settled'] === true,
+        );
       case 'cancel':
         if (typeof message['callId'] === 'string') work?.cancel(message['callId']);
         return;

@@ -38,7 +38,9 @@ const LEASE_LOOK_MS = 450;
  *
  * Interleavings with a return of Redis, of this process's connection, or of its time to run: whom the first look
  * afterwards does not find may be on the way back and gets RETURN_GRACE_MS, and leases are not looked at meanwhile.
- * Whom it finds, and who is gone later, is judged as always.
+ * Whom it finds, and who is gone later, is judged as always. Each look tells the deputy whether that time is over: one
+ * that joined a moment ago need not give it again when it takes over. A look after this process's own connection came
+ * back tells that Redis, and the supervisor's connection, were there all the time, or that their quiet time is over, too.
  *
  * Interleaving with a read that a lost session has left in Redis (where this user may not see connections): it can
  * be served a call that was just handed over. So the session is not forgotten before such a read must have
@@ -98,9 +100,13 @@ export class Supervisor {
     this.pace('none');
   }
 
-  /** The supervisor, whose deputy this process is, has looked at so many sessions. */
-  hear(sessions: number): void {
+  /**
+   * The supervisor, whose deputy this process is, has looked at so many sessions; `settled`: it gives none time to return.
+   * Then all had theirs, and this process, which may have joined just now, need not give it to them once more.
+   */
+  hear(sessions: number, settled: boolean): void {
     this.candidate.hear(sessions);
+    if (settled) this.quietUntil = 0;
   }
 
   /** Steps down, so that another need not wait for the lease. */
@@ -168,6 +174,11 @@ export class Supervisor {
     return this.looks % Math.max(1, Math.round(LEASE_LOOK_MS / this.lookMs)) === 0;
   }
 
+  /** Whether whom it does not find may be on the way back. */
+  private get isQuiet(): boolean {
+    return this.clock.now() < this.quietUntil;
+  }
+
   private beQuiet(): void {
     this.quietUntil = this.clock.now() + RETURN_GRACE_MS;
     this.awaited = undefined;
@@ -213,7 +224,8 @@ export class Supervisor {
     this.looks += 1;
     const askedAt = this.clock.now();
     const { isWhole } = this;
-    const view = await this.backend.fleet.look(sessionId, OFFICE_LEASES.supervisorMs, isWhole);
+    const { supervisorMs } = OFFICE_LEASES;
+    const view = await this.backend.fleet.look(sessionId, supervisorMs, isWhole, !this.isQuiet);
     if (view === undefined) {
       this.condemnedAt.clear();
       this.logger.debug(`${sessionId} supervises no longer`);
@@ -227,7 +239,7 @@ export class Supervisor {
     this.fitTo(view.sessions);
     const now = this.clock.now();
     if (now - askedAt > STALL_MS) return;
-    const isQuiet = now < this.quietUntil;
+    const { isQuiet } = this;
     const awaited = view.absent.filter((id) => this.awaited?.has(id) ?? true);
     this.awaited = new Set(awaited);
     this.judgeAbsence(isQuiet ? view.absent.filter((id) => !awaited.includes(id)) : view.absent);

@@ -114,7 +114,7 @@ export class WorkerCoordinator {
       store,
       registrations,
       (registration) => this.handleRemoval(registration),
-      (sessions) => this.supervisor.hear(sessions),
+      (sessions, settled) => this.supervisor.hear(sessions, settled),
       (order) => void this.restarts.obey(order),
       (failure) => events.emit('restartFailed', failure),
       (left) => events.emit('restartLeft', left),

@@ -1,6 +1,7 @@
 import { afterEach, beforeEach, describe, expect, it, jest } from '@jest/globals';
 import { scripts } from '../../src/backend/redis/scripts.js';
 import { WorkerCoordinator } from '../../src/index.js';
+import { RETURN_GRACE_MS } from '../../src/lifecycle/supervisor.js';
 import { Fleet, redisUrl } from '../harness/apps.js';
 import { CommandLog } from '../harness/command-log.js';
 import { eventually } from '../harness/eventually.js';
@@ -81,6 +82,29 @@ describe('the deputy', () => {
     const killedAt = performance.now();
     await eventually('it supervises', () => deputy.get(WorkerCoordinator).isSupervisor);
     expect(performance.now() - killedAt).toBeLessThan(1_000);
+  });
+
+  it('that joined a moment ago finds its killed supervisor dead at once, which was settled', async () => {
+    const first = await startProcess('first');
+    await untilHeldBy('supervisor', first.pid);
+    const log = await CommandLog.start(redisUrl());
+    const looks = async (): Promise<(string | undefined)[]> =>
+      (await log.mentioning(scripts.look.sha))
+        .filter(({ args }) => args.includes(`${fleet.prefix}nf:supervisor`))
+        .map(({ args }) => args.at(-1));
+    await eventually('it waits for nobody', async () => (await looks()).at(-1) === '1');
+    await fleet.start();
+    const joinedAt = performance.now();
+    await untilHeldBy('deputy', process.pid);
+    const before = (await looks()).length;
+    await eventually('it has heard of a look', async () => (await looks()).length > before + 1);
+    log.close();
+    first.kill('SIGKILL');
+    await eventually('it is condemned', async () => {
+      const sessions = await fleet.redis.hgetall(`${fleet.prefix}nf:processes`);
+      return Object.values(sessions).includes('condemned');
+    });
+    expect(performance.now() - joinedAt).toBeLessThan(RETURN_GRACE_MS * 0.75);
   });
 
   it('has the office of a supervisor that is frozen when its lease has run out', async () => {

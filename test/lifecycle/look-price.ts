@@ -53,7 +53,7 @@ async function grow(to: number): Promise<void> {
 async function timesOf(withLeases: boolean): Promise<number> {
   await admin.config('RESETSTAT');
   for (let n = 0; n < LOOKS; n += 1) {
-    const view = await backend.fleet.look(supervisor, OFFICE_LEASES.supervisorMs, withLeases);
+    const view = await backend.fleet.look(supervisor, OFFICE_LEASES.supervisorMs, withLeases, true);
     if (view?.absent.length !== 0 || view.lapsed.length > 0) throw new Error('somebody is missing');
   }
   const stats = await admin.info('commandstats');

@@ -45,7 +45,7 @@ describe('leases', () => {
       clock.tick(100);
       await workers.heartbeat({ sessionId: 'b', epoch: 1 }, 'pb', 300);
     }
-    expect((await fleet.look('b', 10_000, true))?.lapsed).toEqual(['a']);
+    expect((await fleet.look('b', 10_000, true, true))?.lapsed).toEqual(['a']);
   });
 
   it('stand still while the whole process does', async () => {
@@ -54,7 +54,7 @@ describe('leases', () => {
     await workers.join('b', 300, false);
     await fleet.elect('b', { supervisorMs: 1_000, deputyMs: 1_000 });
     clock.stall(60_000);
-    expect((await fleet.look('b', 1_000, true))?.lapsed).toEqual([]);
+    expect((await fleet.look('b', 1_000, true, true))?.lapsed).toEqual([]);
   });
 });
 

@@ -64,12 +64,17 @@ export class MemoryFleetStore implements FleetStore {
     });
   }
 
-  look(sessionId: string, leaseMs: number, withLeases: boolean): Promise<FleetView | undefined> {
+  look(
+    sessionId: string,
+    leaseMs: number,
+    withLeases: boolean,
+    settled: boolean,
+  ): Promise<FleetView | undefined> {
     return this.connection.run((space) => {
       const { offices, states, leases } = space.sessions;
       if (offices.get('supervisor') !== sessionId) return undefined;
       offices.touch('supervisor', leaseMs);
-      this.tellDeputy(space.sessions);
+      this.tellDeputy(space.sessions, settled);
       const all = [...states.keys()];
       return {
         timestamp: space.now(),
@@ -118,10 +123,10 @@ export class MemoryFleetStore implements FleetStore {
   }
 
   /** One that does not hear of the look, although it has a presence, has died: its office is free. */
-  private tellDeputy({ offices, states }: Sessions): void {
+  private tellDeputy({ offices, states }: Sessions, settled: boolean): void {
     const deputy = offices.get('deputy');
     if (deputy === undefined) return;
-    const data = { type: 'looked', sessions: states.size };
+    const data = { type: 'looked', sessions: states.size, ...(settled ? { settled } : {}) };
     const packet = JSON.stringify({ pattern: 'control', data });
     const heard = this.connection.server.pubsub.publish(this.keys.control(deputy), packet);
     if (heard === 0 && states.get(deputy) !== 'absent') offices.delete('deputy');

@@ -74,6 +74,7 @@ export class RedisFleetStore implements FleetStore {
     sessionId: string,
     leaseMs: number,
     withLeases: boolean,
+    settled: boolean,
   ): Promise<FleetView | undefined> {
     const answer = await this.scripts.run(
       'look',
@@ -91,6 +92,7 @@ export class RedisFleetStore implements FleetStore {
         withLeases ? 1 : 0,
         this.keys.control(''),
         ...around(this.keys.lease('\0')),
+        settled ? 1 : 0,
       ],
     );
     if (!Array.isArray(answer)) return undefined;

@@ -1,7 +1,7 @@
 -- The supervisor's look at all sessions, which also keeps its lease, and tells its deputy that it lives.
 -- KEYS: 1 supervisor, 2 processes, 3 delayed functions, 4 deputy, 5 unclaimed functions
 -- ARGV: 1 sessionId of the supervisor, 2 leaseMs, 3 1 to look at leases too, 4 control channel's head,
---       5 lease key before the session, 6 and after it
+--       5 lease key before the session, 6 and after it, 7 1 when nobody is given time any more to come back
 -- Answer: nothing when the lease is lost; else { Redis's clock, sessions, absent list, lapsed list,
 --         ids of functions that have a delayed call that is due, and, with leases, of functions whose calls that
 --         nobody claimed are due, keys of such functions that hold something else }
@@ -42,7 +42,8 @@ end
 if deputy then
   -- pcall: where this user may not publish, the deputy asks. So does one that has no presence, and cannot hear.
   -- How many sessions there are tells it when the next look comes.
-  local told = '{"pattern":"control","data":{"type":"looked","sessions":' .. #sessions .. '}}'
+  local settled = ARGV[7] == '1' and ',"settled":true' or ''
+  local told = '{"pattern":"control","data":{"type":"looked","sessions":' .. #sessions .. settled .. '}}'
   local heard = redis.pcall('PUBLISH', ARGV[4] .. deputy, told)
   if heard == 0 and deputy_listed ~= 'absent' then redis.call('DEL', KEYS[4]) end
 end
