@@ -37,16 +37,17 @@ export class RedisReplyReader implements ReplyReader {
   }
 
   private async make(): Promise<boolean> {
+    // In one write: who is killed, or loses its connection, between the two would leave a stream for ever.
     const made = this.connection.command('XGROUP CREATE', async (client) => {
-      const created = await client.xgroup('CREATE', this.key, KEEPER, '0', 'MKSTREAM').then(
-        () => true,
-        (error: Error) => {
-          if (error.message.startsWith('BUSYGROUP')) return false;
-          throw error;
-        },
-      );
-      if (created) await client.pexpire(this.key, REPLY_STREAM_TTL_MS);
-      return created;
+      const both = client
+        .pipeline()
+        .xgroup('CREATE', this.key, KEEPER, '0', 'MKSTREAM')
+        .pexpire(this.key, REPLY_STREAM_TTL_MS);
+      const [creation, expiry] = (await both.exec()) ?? [];
+      if (creation?.[0]?.message.startsWith('BUSYGROUP') === true) return false;
+      const error = creation?.[0] ?? expiry?.[0];
+      if (error) throw error;
+      return true;
     });
     try {
       return await made;
