@@ -3,6 +3,7 @@ import {
   Global,
   Inject,
   Module,
+  type BeforeApplicationShutdown,
   type DynamicModule,
   type FactoryProvider,
   type InjectionToken,
@@ -226,11 +227,17 @@ interface Paths {
  */
 @Global()
 @Module({})
-class FunctionsCoreModule implements OnModuleInit, OnApplicationShutdown {
+class FunctionsCoreModule
+  implements OnModuleInit, BeforeApplicationShutdown, OnApplicationShutdown
+{
   constructor(@Inject(FunctionsRuntime) private readonly runtime: FunctionsRuntime) {}
 
   onModuleInit(): void {
     this.runtime.connect();
+  }
+
+  beforeApplicationShutdown(): void {
+    this.runtime.endStreams();
   }
 
   async onApplicationShutdown(): Promise<void> {

@@ -1,4 +1,5 @@
 import { Inject, Injectable, Logger } from '@nestjs/common';
+import { HttpAdapterHost } from '@nestjs/core';
 import type { Backend } from './backend/backend.js';
 import { BACKEND, CLOCK, SETTINGS } from './backend/tokens.js';
 import { FunctionCircuits } from './circuit/function-circuits.js';
@@ -8,6 +9,7 @@ import { processHold } from './common/process-hold.js';
 import { messageOf } from './common/text.js';
 import { CallClient } from './execution/caller/call-client.js';
 import { CallConsumer } from './execution/worker/call-consumer.js';
+import { endConnectionsWithAnswers } from './functions.http.js';
 import { WorkerCoordinator } from './lifecycle/worker-coordinator.js';
 import { BottleneckWatch } from './metrics/bottleneck-watch.js';
 import { FunctionsMetrics } from './metrics/functions-metrics.js';
@@ -28,8 +30,8 @@ const HOSTS_NOTHING =
 /**
  * Starts and stops the parts in order. A part that a test replaced by something else is left alone.
  *
- * Order of the end: the worker side drains first, while the application can still answer and call; what is
- * pending at the caller is settled; the lease is given back; connections close last.
+ * Order of the end: the worker side drains first, while the application can still answer and call; streams end, and
+ * Nest ends the HTTP server; what is pending at the caller is settled; the lease is given back; connections close last.
  */
 @Injectable()
 export class FunctionsRuntime {
@@ -54,6 +56,7 @@ export class FunctionsRuntime {
     @Inject(MetricsEngine) private readonly engine: MetricsEngine,
     @Inject(FunctionsMetrics) private readonly metrics: FunctionsMetrics,
     @Inject(BottleneckWatch) private readonly bottlenecks: BottleneckWatch,
+    @Inject(HttpAdapterHost) private readonly http: HttpAdapterHost,
   ) {}
 
   /** Before the application's own hooks: connect, so that they can subscribe. */
@@ -106,6 +109,16 @@ export class FunctionsRuntime {
   /** At the first sign of shutdown. */
   async drain(): Promise<void> {
     if (this.coordinator instanceof WorkerCoordinator) await this.coordinator.drain();
+  }
+
+  /**
+   * Between the drain and the end of the HTTP server, which waits for every answer that is being written: one that
+   * streams what the library tells (`@Sse`) would never be done, for the library itself ends after the server.
+   */
+  endStreams(): void {
+    endConnectionsWithAnswers(this.http);
+    if (this.metrics instanceof FunctionsMetrics) this.metrics.endStreams();
+    this.circuits.endStreams();
   }
 
   /** At the very end. */

@@ -1,5 +1,5 @@
 import { Logger } from '@nestjs/common';
-import { Observable } from 'rxjs';
+import { Observable, ReplaySubject, takeUntil } from 'rxjs';
 import type { Backend } from '../backend/backend.js';
 import { within, type Clock, type Timer } from '../common/clock.js';
 import { Complaint } from '../common/complaint.js';
@@ -54,6 +54,7 @@ export class FunctionCircuits {
   private sweep: Timer | undefined;
   private polling: Timer | undefined;
   private tick = 0;
+  private readonly ending = new ReplaySubject<void>(1);
   private closed = false;
 
   /** @param caller this process, among those that call a function */
@@ -93,9 +94,17 @@ export class FunctionCircuits {
     return this.events.on(event, listener);
   }
 
-  /** Every change of a circuit of this process, from the subscription on; it never ends by itself. */
+  /** Every change of a circuit of this process, from the subscription on; it completes when the application ends. */
   changes(): Observable<CircuitChange> {
-    return new Observable((subscriber) => this.on('change', (change) => subscriber.next(change)));
+    return new Observable<CircuitChange>((subscriber) =>
+      this.on('change', (change) => subscriber.next(change)),
+    ).pipe(takeUntil(this.ending));
+  }
+
+  /** @internal Ends every stream of changes, and each that somebody still begins. */
+  endStreams(): void {
+    this.ending.next();
+    this.ending.complete();
   }
 
   /** @internal The circuit that calls of a function go through; `undefined`: it has none. */

@@ -45,7 +45,9 @@ interface Observation {
 @Injectable()
 export class FunctionsMetrics {
   private readonly open = new Set<() => void>();
+  private readonly watches = new Set<() => void>();
   private readonly telemetry: TelemetryListening;
+  private streamsEnded = false;
   private closed = false;
 
   constructor(
@@ -122,9 +124,16 @@ export class FunctionsMetrics {
     }));
   }
 
-  /** Ends every watch; the module calls it. */
+  /** @internal Ends every watch, and each that somebody still begins; the module calls it. */
+  endStreams(): void {
+    this.streamsEnded = true;
+    for (const end of [...this.watches]) end();
+  }
+
+  /** Ends everything; the module calls it. */
   close(): void {
     this.closed = true;
+    this.endStreams();
     for (const end of [...this.open]) end();
   }
 
@@ -148,9 +157,10 @@ export class FunctionsMetrics {
   ): Observable<T> {
     return new Observable<T>((subscriber) => {
       const { hear, begin } = observation(subscriber);
+      if (this.streamsEnded) return subscriber.complete();
       const complete = (): void => subscriber.complete();
-      this.open.add(complete);
-      subscriber.add(() => this.open.delete(complete));
+      this.watches.add(complete);
+      subscriber.add(() => this.watches.delete(complete));
       this.listen(type, ref, hear).then(
         (stop) => {
           // At once when the subscriber left meanwhile.
