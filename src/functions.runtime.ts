@@ -3,7 +3,8 @@ import { HttpAdapterHost } from '@nestjs/core';
 import type { Backend } from './backend/backend.js';
 import { BACKEND, CLOCK, SETTINGS } from './backend/tokens.js';
 import { FunctionCircuits } from './circuit/function-circuits.js';
-import type { Clock, Timer } from './common/clock.js';
+import { within, type Clock, type Timer } from './common/clock.js';
+import { ClosedError } from './common/errors.js';
 import type { Settings } from './common/settings.js';
 import { processHold } from './common/process-hold.js';
 import { messageOf } from './common/text.js';
@@ -23,6 +24,8 @@ import { WorkflowEvents } from './workflow/workflow-events.js';
 import { WorkflowRestarts } from './workflow/workflow-restarts.js';
 
 const HOOKS_CHECK_MS = 1_000;
+/** All steps of the end together, behind the drain; what a command may wait for Redis is 3 s, for each. */
+const CLOSE_LIMIT_MS = 5_000;
 const HOSTS_NOTHING =
   'this process hosts no function so far: no provider or controller of the imported modules has a method ' +
   'with @FunctionHandler. One that only calls says so with worker: false.';
@@ -32,12 +35,16 @@ const HOSTS_NOTHING =
  *
  * Order of the end: the worker side drains first, while the application can still answer and call; streams end, and
  * Nest ends the HTTP server; what is pending at the caller is settled; the lease is given back; connections close last.
+ *
+ * Interleaving with a Redis that stands still: a step that waits for its answer is left when the time of all of them is
+ * up, and those behind it are begun, and not waited for. What they wait for ends with the connections.
  */
 @Injectable()
 export class FunctionsRuntime {
   private readonly logger = new Logger('COORDINATOR');
   private joined: Promise<void> | undefined;
   private hooksCheck: Timer | undefined;
+  private closeUntil = 0;
 
   constructor(
     @Inject(BACKEND) private readonly backend: Backend,
@@ -126,6 +133,7 @@ export class FunctionsRuntime {
     this.hooksCheck?.cancel();
     this.workflowEvents.stop();
     this.workflowRestarts.stop();
+    this.closeUntil = this.clock.elapsed() + CLOSE_LIMIT_MS;
     await this.step('metrics', () => this.closeMetrics());
     await this.step('caller', () => this.calls.close());
     await this.step('watcher', () =>
@@ -149,10 +157,14 @@ export class FunctionsRuntime {
   }
 
   private async step(name: string, task: () => unknown): Promise<void> {
+    const leftMs = Math.max(0, this.closeUntil - this.clock.elapsed());
+    const late = new ClosedError(`The ${name}`);
     try {
-      await task();
+      await within(this.clock, leftMs, Promise.resolve(task()), () => late);
     } catch (error) {
-      this.logger.error(`closing the ${name} failed: ${messageOf(error)}`);
+      if (error === late)
+        this.logger.warn(`the ${name} could not be closed in time: ending without it`);
+      else this.logger.error(`closing the ${name} failed: ${messageOf(error)}`);
     }
   }
 

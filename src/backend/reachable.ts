@@ -1,19 +1,44 @@
-import { within, type Clock } from '../common/clock.js';
+import { pause, within, type Clock } from '../common/clock.js';
+import { isFunctionsError } from '../common/errors.js';
 import type { Dispose } from '../common/typed-events.js';
 import type { Backend } from './backend.js';
 
-/** Whether commands can be sent: waits for a connection that is down, `ms` at the most. */
+const RETRY_MS = 20;
+
+/**
+ * Whether commands are answered: waits for a connection that is down, and for a server that stands still, `ms` at the
+ * most. A command by itself would wait longer; who has many to send, one after the other, asks this first.
+ *
+ * Interleaving: the connection breaks before the answer: the next one is waited for.
+ */
 export async function reachable(backend: Backend, clock: Clock, ms: number): Promise<boolean> {
-  if (backend.isConnected()) return true;
+  let over = false;
   let dispose: Dispose = () => undefined;
-  const connected = new Promise<boolean>((resolve) => {
-    dispose = backend.onConnected(() => resolve(true));
-  });
+  const connected = (): Promise<void> =>
+    new Promise((resolve) => {
+      dispose();
+      dispose = backend.onConnected(() => resolve());
+    });
+  const answered = async (): Promise<void> => {
+    while (!over) {
+      if (!backend.isConnected()) await connected();
+      try {
+        return await backend.ping();
+      } catch (error) {
+        if (isFunctionsError(error, 'CLOSED')) throw error;
+        // Whatever else it says, it answers.
+        if (!isFunctionsError(error, 'BACKEND_UNAVAILABLE')) return;
+        await pause(clock, RETRY_MS);
+      }
+    }
+  };
   try {
-    return await within(clock, ms, connected, () => new Error('not connected'));
+    await within(clock, ms, answered(), () => new Error('not reachable'));
+    return true;
   } catch {
     return false;
   } finally {
+    over = true;
     dispose();
   }
 }

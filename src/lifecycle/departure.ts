@@ -10,7 +10,7 @@ import type { Membership } from './membership.js';
 import type { DrainReport } from './work-source.js';
 import type { WorkerRegistrations } from './worker-registrations.js';
 
-/** Each step of a leave waits this long for Redis to come back; who is left finds out by presence and lease. */
+/** Each step of a leave waits this long for Redis to come back, or to answer; who is left finds out by presence and lease. */
 export const LEAVE_WAIT_MS = 1_000;
 
 /**
@@ -20,7 +20,7 @@ export const LEAVE_WAIT_MS = 1_000;
  * Interleavings:
  * - Loss of the session meanwhile: the calls were handed over, the registry has none of the workers, and the leave
  *   goes on with nothing to finish or to tell.
- * - Redis is away at a step: that step is left out and remembered. The process then leaves without giving its lease
+ * - Redis is away, or stands still, at a step: that step is left out and remembered. The process then leaves without giving its lease
  *   back, so that its session is found dead, and its calls and records with it.
  */
 export class Departure {

@@ -89,6 +89,11 @@ export class TcpProxy {
     newest?.server.pause();
   }
 
+  /** Half-open, as {@link hold}, for connections that are made from now on; those that there are go on. */
+  holdLater(): void {
+    this.held = true;
+  }
+
   release(): void {
     this.held = false;
     for (const { client, server } of this.pairs) {

@@ -5,6 +5,7 @@ import type { CallReader, RawCall } from '../../backend/call-streams.js';
 import { pause, within, type Clock } from '../../common/clock.js';
 import { Complaint } from '../../common/complaint.js';
 import {
+  BackendUnavailableError,
   CallCancelledError,
   ClosedError,
   DrainingError,
@@ -30,7 +31,7 @@ import type { RunningCall } from './running-call.js';
 import { Settler } from './settler.js';
 
 const RETRY_MS = 50;
-/** A drain waits this long for Redis to come back; what it cannot hand back then is handed over. */
+/** A drain waits this long for Redis to come back, or to answer; what it cannot hand back then is handed over. */
 const LEAVE_WAIT_MS = 1_000;
 const LOOP_END_GRACE_MS = 1_500;
 
@@ -63,6 +64,10 @@ export interface ConsumerReport {
  *
  * Interleavings with pause, end and drain: a read that was under way may still bring calls. They are handed
  * back at once, not started.
+ *
+ * Interleavings of a drain with a Redis that stands still, or a read connection that does not come back: what was
+ * delivered into it, and nobody here has seen, cannot be looked for. It is said to be left: else the session would give
+ * its lease back, and nobody would ever look after the call again.
  *
  * Interleavings with a group that somebody destroys: who finds it gone makes it again, at the end of the stream, and
  * claims what runs here; the others are told to do the same. What nobody claimed after a while was waiting, or is of
@@ -288,16 +293,7 @@ export class CallConsumer implements WorkSource {
     const lanes = this.lanes.all();
     for (const lane of lanes) this.lanes.stop(lane);
     this.reads.nudge();
-    const isReachable = await reachable(this.backend, this.clock, LEAVE_WAIT_MS);
-    if (reader !== undefined && isReachable) {
-      await within(
-        this.clock,
-        this.reads.blockMs + LOOP_END_GRACE_MS,
-        this.reads.done,
-        () => new ClosedError('The read loop'),
-      ).catch(() => reader.reset());
-      await this.returnUnseen(reader, lanes);
-    }
+    if (reader !== undefined) await this.returnUnread(reader, lanes);
     const report = await this.finish(lanes, limitMs);
     await this.leaveForgotten(lanes);
     return report;
@@ -404,17 +400,33 @@ export class CallConsumer implements WorkSource {
     this.accept(unseen);
   }
 
-  private async returnUnseen(reader: CallReader, lanes: readonly Lane[]): Promise<void> {
+  /** Once the loop has ended: what Redis delivered, and nobody here has seen. */
+  private async returnUnread(reader: CallReader, lanes: readonly Lane[]): Promise<void> {
     try {
+      if (!(await this.isReachable()))
+        throw new BackendUnavailableError('reading calls', this.backend.address);
+      await within(
+        this.clock,
+        this.reads.blockMs + LOOP_END_GRACE_MS,
+        this.reads.done,
+        () => new ClosedError('The read loop'),
+      ).catch(() => reader.reset());
       await this.returner.handBackAll(await this.unseen(reader, lanes));
     } catch (error) {
-      this.logger.debug(`could not look for undelivered calls: ${messageOf(error)}`);
+      // What Redis refuses was refused to the loop as well, and nothing was delivered.
+      if (isRefused(error)) this.logger.debug(`could not look for calls: ${messageOf(error)}`);
+      else this.returner.noteLeft('calls that may have been delivered', error);
     }
+  }
+
+  private isReachable(): Promise<boolean> {
+    return reachable(this.backend, this.clock, LEAVE_WAIT_MS);
   }
 
   private async finish(lanes: readonly Lane[], limitMs: number): Promise<DrainReport> {
     const waiting = lanes.flatMap((lane) => this.lanes.clearQueue(lane));
     const returned = this.returner.handBackAll(waiting);
+    const until = this.clock.elapsed() + limitMs;
     // Those that start later belong to whoever began the function anew meanwhile.
     const mine = [...this.running].filter((call) => lanes.includes(call.lane));
     await within(
@@ -425,30 +437,33 @@ export class CallConsumer implements WorkSource {
     ).catch(() => undefined);
     await returned;
     const late = mine.filter((call) => this.running.has(call));
-    for (const lane of lanes) {
-      const entries = late.filter((call) => call.lane === lane);
-      for (const call of entries) {
-        call.lose(new DrainingError(call.entry.callId, this.settings.drainTimeoutMs));
-        this.running.delete(call);
-        this.lanes.end(lane);
-      }
-      await this.returner.handBack(
-        lane.ref,
-        entries.map(({ raw }) => raw),
-        true,
-      );
+    for (const call of late) {
+      call.lose(new DrainingError(call.entry.callId, this.settings.drainTimeoutMs));
+      this.running.delete(call);
+      this.lanes.end(call.lane);
     }
+    // All at once: where Redis stands still each would wait for it, one after the other.
+    await Promise.all(
+      lanes.map(({ ref }) => {
+        const mine = late.filter((call) => call.lane.ref === ref);
+        return this.returner.handBack(
+          ref,
+          mine.map(({ raw }) => raw),
+          true,
+        );
+      }),
+    );
     if (late.length > 0)
       this.logger.warn(
         `${late.length} call(s) did not finish within ${limitMs} ms and were handed back`,
       );
     await within(
       this.clock,
-      this.backend.isConnected() ? limitMs + RETRY_MS : 0,
+      this.backend.isConnected() ? Math.max(until - this.clock.elapsed(), LEAVE_WAIT_MS) : 0,
       this.settler.whenIdle(),
       () => new ClosedError('settle'),
     ).catch(() => undefined);
-    await Promise.all(lanes.map(({ ref }) => this.returner.leave(ref)));
+    await this.returner.leave(lanes.map(({ ref }) => ref));
     return { finished: mine.length - late.length, handedBack: waiting.length + late.length };
   }
 
@@ -489,7 +504,7 @@ export class CallConsumer implements WorkSource {
 
   /** In a drain no session comes that would inherit: it goes back. */
   private async leaveForgotten(lanes: readonly Lane[]): Promise<void> {
-    if (this.forgotten === '' || !this.backend.isConnected()) return;
+    if (this.forgotten === '' || !(await this.isReachable())) return;
     const refs = lanes.map(({ ref }) => ref);
     if (await this.returner.returnOf(this.forgotten, refs)) this.forgotten = '';
   }

@@ -1,14 +1,17 @@
 import { Logger } from '@nestjs/common';
 import type { Backend } from '../../backend/backend.js';
+import { reachable } from '../../backend/reachable.js';
 import type { RawCall } from '../../backend/call-streams.js';
 import { pause, type Clock } from '../../common/clock.js';
 import { Complaint } from '../../common/complaint.js';
-import { ClosedError, isRefused } from '../../common/errors.js';
+import { BackendUnavailableError, isRefused } from '../../common/errors.js';
 import { messageOf } from '../../common/text.js';
 import type { FunctionRef } from '../../protocol/function-ref.js';
 import type { HeldCalls } from './held-calls.js';
 
 const RETRY_MS = 50;
+/** Who stops waits this long for Redis to come back, or to answer. */
+const LEAVE_WAIT_MS = 1_000;
 
 /**
  * Hands calls back that were given to this process and are not to end here: another worker gets them at once.
@@ -50,9 +53,17 @@ export class CallReturner {
     if (calls.length > 0) await this.attempt(ref, calls, started);
   }
 
-  /** With nothing pending any more this removes the consumer from the function's group. */
-  async leave(ref: FunctionRef): Promise<void> {
-    if (this.backend.isConnected()) await this.attempt(ref, [], false);
+  /** With nothing pending any more this removes the consumer from the functions' groups. */
+  async leave(refs: readonly FunctionRef[]): Promise<void> {
+    if (await this.isReachable())
+      await Promise.all(refs.map((ref) => this.attempt(ref, [], false)));
+    else if (this.isStopping()) this.returnedAll = false;
+  }
+
+  /** What cannot be looked for, or handed back, is the supervisor's. */
+  noteLeft(what: string, error: unknown): void {
+    this.returnedAll = false;
+    this.logger.warn(`${what} could not be handed back: ${messageOf(error)}`);
   }
 
   /**
@@ -84,7 +95,8 @@ export class CallReturner {
   ): Promise<void> {
     const owner = this.owner();
     try {
-      if (this.isStopping() && !this.backend.isConnected()) throw new ClosedError('This process');
+      if (this.isStopping() && !(await this.isReachable()))
+        throw new BackendUnavailableError('handing back', this.backend.address);
       await this.release(ref, owner, calls, started);
       this.trouble.settle();
     } catch (error) {
@@ -108,8 +120,7 @@ export class CallReturner {
     await this.backend.calls.release(ref, consumer, { kind: 'handed-back', entries });
   }
 
-  private noteLeft(what: string, error: unknown): void {
-    this.returnedAll = false;
-    this.logger.warn(`${what} could not be handed back: ${messageOf(error)}`);
+  private isReachable(): Promise<boolean> {
+    return reachable(this.backend, this.clock, LEAVE_WAIT_MS);
   }
 }
