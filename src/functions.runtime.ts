@@ -113,9 +113,14 @@ export class FunctionsRuntime {
     else if (this.settings.worker) this.logger.log(HOSTS_NOTHING);
   }
 
-  /** At the first sign of shutdown. */
+  /** At the first sign of shutdown. Whatever fails, {@link close} comes behind it: else nothing would end the process. */
   async drain(): Promise<void> {
-    if (this.coordinator instanceof WorkerCoordinator) await this.coordinator.drain();
+    if (!(this.coordinator instanceof WorkerCoordinator)) return;
+    try {
+      await this.coordinator.drain();
+    } catch (error) {
+      this.logger.error(`draining failed: ${messageOf(error)}`);
+    }
   }
 
   /**

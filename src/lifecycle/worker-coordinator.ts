@@ -396,7 +396,11 @@ export class WorkerCoordinator {
   /** Leaves the fleet; {@link drain} first. */
   async stop(): Promise<void> {
     if (this.current === 'stopped') return;
-    await this.drain();
+    // One that failed was reported to who asked for it first; every other step is done all the same.
+    const isDrained = await this.drain().then(
+      () => true,
+      () => false,
+    );
     this.transition('stopped');
     this.firstActive.reject(new ClosedError('WorkerCoordinator'));
     this.loop.stop();
@@ -405,7 +409,7 @@ export class WorkerCoordinator {
     await this.supervisor.stop();
     await this.membership.work?.close();
     // Gone without its lease given back, the session is found dead, and its calls and records with it.
-    if (this.departure.leftNothing) await this.keeper.leave();
+    if (isDrained && this.departure.leftNothing) await this.keeper.leave();
     else this.logger.warn('not everything could be handed back: the supervisor will');
     await this.keeper.disappear();
     this.events.clear();

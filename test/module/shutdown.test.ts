@@ -1,4 +1,4 @@
-import { afterEach, describe, expect, it } from '@jest/globals';
+import { afterEach, describe, expect, it, jest } from '@jest/globals';
 import {
   Inject,
   Injectable,
@@ -14,10 +14,13 @@ import {
   FunctionsModule,
   WorkerCoordinator,
 } from '../../src/index.js';
+import { redisUrl, rootModule } from '../harness/apps.js';
 import { CapturingLogger } from '../harness/capturing-logger.js';
 import { createDeferred, type Deferred } from '../harness/deferred.js';
 import { eventually } from '../harness/eventually.js';
+import { hosting } from '../harness/host.js';
 import { NestApps } from '../harness/nest-apps.js';
+import { TcpProxy } from '../harness/tcp-proxy.js';
 
 /** What happens in an application, in order; one per test. */
 class Story {
@@ -266,5 +269,26 @@ describe('a worker that no signal would drain', () => {
     } finally {
       restore();
     }
+  });
+});
+
+describe('a drain that fails', () => {
+  const apps = new NestApps();
+  afterEach(() => apps.close());
+
+  it('does not keep the application from closing its connections', async () => {
+    const proxy = await TcpProxy.start(redisUrl());
+    const options = apps.options({ connection: proxy.url });
+    const logger = new CapturingLogger();
+    const app = await apps.context(
+      rootModule(options, { providers: [hosting('work', () => 1)] }),
+      logger,
+    );
+    jest.spyOn(app.get(WorkerCoordinator), 'drain').mockRejectedValue(new Error('a fault of ours'));
+    await app.close();
+    await eventually('no connection is left', () => proxy.connections === 0);
+    expect(logger.text).toContain('draining failed: a fault of ours');
+    expect(logger.text).toContain('not everything could be handed back');
+    await proxy.close();
   });
 });
