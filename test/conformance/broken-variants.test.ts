@@ -256,6 +256,9 @@ const FOUND_BY: Readonly<Record<string, readonly string[]>> = {
   'running calls do not count as backlog': [
     'a function has no more calls than its backlog allows, waiting and running',
   ],
+  'calls are never given': [
+    'a call that is passed on comes to one of its generation that waits for a bell, and not to who reads directly',
+  ],
   'the bell does not say that it rang': [
     'the bell rings for a call of any function, and wakes who waits',
   ],

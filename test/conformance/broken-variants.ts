@@ -152,6 +152,9 @@ export const brokenVariants: readonly BrokenVariant[] = [
       return { ...(await good.waitForBell(...wait)), rang: false };
     },
   })),
+  reader('calls are never given', (good) => ({
+    waitForBell: (pools, blockMs) => good.waitForBell(pools, blockMs),
+  })),
   reader('more is given than was offered', (good) => ({
     waitForBell: async (...wait) => {
       const { calls } = await good.waitForBell(...wait);

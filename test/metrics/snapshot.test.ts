@@ -81,15 +81,20 @@ describe('a look now and then', () => {
       [1, 2].map(() => fleet.start({ providers: [hosting('work', () => 1)] })),
     );
     const metrics = workers.map((worker) => worker.get(FunctionsMetrics));
-    for (let look = 1; look <= 4; look += 1) {
+    const seenBy = async (looking: FunctionsMetrics | undefined): Promise<number | undefined> => {
       await observer.get(FunctionsMetrics).snapshot({ measureMs: 0 });
       await eventually('they heard of it', () => workers.every(isHeard));
-      const { functions } = await (metrics[look % 2] as FunctionsMetrics).snapshot({
-        functionName: 'work',
-        measureMs: 700,
-      });
-      expect({ look, processes: functions[0]?.processes.length }).toEqual({ look, processes: 2 });
+      const asked = { functionName: 'work', measureMs: 700 };
+      const { functions } = (await looking?.snapshot(asked)) ?? { functions: [] };
       await eventually('nobody is heard to listen', () => ![...workers, observer].some(isHeard));
+      return functions[0]?.processes.length;
+    };
+    for (let look = 1; look <= 4; look += 1) {
+      const seen: (number | undefined)[] = [];
+      // A busy machine may be late: once, and not each time.
+      for (let time = 1; time <= 3 && seen.at(-1) !== 2; time += 1)
+        seen.push(await seenBy(metrics[look % 2]));
+      expect({ look, seen: seen.at(-1) }).toEqual({ look, seen: 2 });
     }
   });
 });

@@ -265,12 +265,13 @@ describe.each(connections(redisUrl()))('a restart of a workflow, on $title', ({ 
     expect(error).toMatchObject({ code: 'RESTART_FAILED' });
     expect((error as Error).message).toContain('no such version. When');
     expect(hosts.map(({ reloads }) => reloads.length).sort()).toEqual([0, 1]);
-    await registryOf(app).waitForWorkflow('flow');
-    const { workers } = await backendOf(app).workers.snapshot(functionRef('a', 'flow'));
-    expect(workers.map(({ status, generation }) => [status, generation])).toEqual([
-      ['ready', 0],
-      ['ready', 0],
-    ]);
+    await eventually('both work as they did', async () => {
+      const { workers } = await backendOf(app).workers.snapshot(functionRef('a', 'flow'));
+      expect(workers.map(({ status, generation }) => [status, generation])).toEqual([
+        ['ready', 0],
+        ['ready', 0],
+      ]);
+    });
     // The lead was given back.
     await expect(registryOf(app).coordinateRestart('flow')).rejects.toMatchObject({
       code: 'RESTART_FAILED',
