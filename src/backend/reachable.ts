@@ -3,6 +3,11 @@ import { isFunctionsError } from '../common/errors.js';
 import type { Dispose } from '../common/typed-events.js';
 import type { Backend } from './backend.js';
 
+/**
+ * Each step of a leave waits this long for Redis to come back, or to answer. What cannot be handed back then is handed
+ * over: who is left finds out by presence and lease.
+ */
+export const LEAVE_WAIT_MS = 1_000;
 const RETRY_MS = 20;
 
 /**

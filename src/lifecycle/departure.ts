@@ -1,6 +1,6 @@
 import { Logger } from '@nestjs/common';
 import type { Backend } from '../backend/backend.js';
-import { reachable } from '../backend/reachable.js';
+import { LEAVE_WAIT_MS, reachable } from '../backend/reachable.js';
 import type { Clock } from '../common/clock.js';
 import type { Settings } from '../common/settings.js';
 import { backendName, messageOf } from '../common/text.js';
@@ -9,9 +9,6 @@ import type { LocalRegistration } from './local-workers.js';
 import type { Membership } from './membership.js';
 import type { DrainReport } from './work-source.js';
 import type { WorkerRegistrations } from './worker-registrations.js';
-
-/** Each step of a leave waits this long for Redis to come back, or to answer; who is left finds out by presence and lease. */
-export const LEAVE_WAIT_MS = 1_000;
 
 /**
  * The leave of all workers of this process (promise 9): `shutdown` told, reading stopped, calls finished or handed

@@ -211,7 +211,10 @@ describe('a process of several pools', () => {
     expect([await offersOf(POOL), await offersOf(second)]).toEqual([[], []]);
   });
 
-  it('offers nothing with fewer places than pools', async () => {
+  it('offers nothing with fewer places than pools, also where it has offered before', async () => {
+    const { bell } = await offeringBoth(4);
+    await worker.reader.wake();
+    await bell;
     await worker.reader.waitForBell(both, 1, { places: 1, until: Date.now() + BLOCK_MS });
     expect([await offersOf(POOL), await offersOf(second)]).toEqual([[], []]);
   });

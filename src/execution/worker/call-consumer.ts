@@ -1,6 +1,6 @@
 import { Logger } from '@nestjs/common';
 import type { Backend } from '../../backend/backend.js';
-import { reachable } from '../../backend/reachable.js';
+import { LEAVE_WAIT_MS, reachable } from '../../backend/reachable.js';
 import type { CallReader, RawCall } from '../../backend/call-streams.js';
 import { pause, within, type Clock } from '../../common/clock.js';
 import { Complaint } from '../../common/complaint.js';
@@ -31,8 +31,6 @@ import type { RunningCall } from './running-call.js';
 import { Settler } from './settler.js';
 
 const RETRY_MS = 50;
-/** A drain waits this long for Redis to come back, or to answer; what it cannot hand back then is handed over. */
-const LEAVE_WAIT_MS = 1_000;
 const LOOP_END_GRACE_MS = 1_500;
 
 /** The calls of one function that this process holds. */

@@ -1,6 +1,6 @@
 import { Logger } from '@nestjs/common';
 import type { Backend } from '../../backend/backend.js';
-import { reachable } from '../../backend/reachable.js';
+import { LEAVE_WAIT_MS, reachable } from '../../backend/reachable.js';
 import type { RawCall } from '../../backend/call-streams.js';
 import { pause, type Clock } from '../../common/clock.js';
 import { Complaint } from '../../common/complaint.js';
@@ -10,8 +10,6 @@ import type { FunctionRef } from '../../protocol/function-ref.js';
 import type { HeldCalls } from './held-calls.js';
 
 const RETRY_MS = 50;
-/** Who stops waits this long for Redis to come back, or to answer. */
-const LEAVE_WAIT_MS = 1_000;
 
 /**
  * Hands calls back that were given to this process and are not to end here: another worker gets them at once.
