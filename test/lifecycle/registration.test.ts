@@ -5,6 +5,7 @@ import {
   FunctionLifecycleNotifier,
   WorkerCoordinator,
 } from '../../src/index.js';
+import { startRedis } from '../../tools/redis.mjs';
 import { Fleet, redisUrl } from '../harness/apps.js';
 import { CommandLog } from '../harness/command-log.js';
 import { createDeferred } from '../harness/deferred.js';
@@ -205,18 +206,22 @@ describe('health while nothing changes', () => {
     expect(leases).toHaveLength(1);
   });
 
+  // On a Redis of its own: a pattern counts as a listener, and other tests subscribe to patterns on the common one.
   it('is not published when nobody listens', async () => {
-    const before = await fleet.start({ providers: [work], options: { leaseMs: 300 } });
-    const coordinator = before.get(WorkerCoordinator);
-    const log = await CommandLog.start(redisUrl());
+    const redis = await startRedis();
+    const alone = new Fleet(redis.url);
+    const log = await CommandLog.start(redis.url);
     const count = async (name: string): Promise<number> =>
-      (await log.mentioning(fleet.prefix)).filter((command) => command.name === name).length;
+      (await log.mentioning(alone.prefix)).filter((command) => command.name === name).length;
     try {
+      const app = await alone.start({ providers: [work], options: { leaseMs: 300 } });
       await eventually('health was considered twice', async () => (await count('pubsub')) >= 2);
       expect(await count('publish')).toBe(0);
-      expect(coordinator.state).toBe('active');
+      expect(app.get(WorkerCoordinator).state).toBe('active');
     } finally {
       log.close();
+      await alone.close();
+      await redis.stop();
     }
   });
 });
