@@ -5,6 +5,8 @@ import { PASSES_AT_ONCE } from '../../src/backend/limits.js';
 import { functionRef } from '../../src/protocol/function-ref.js';
 import { createUser } from '../harness/acl.js';
 import { redisUrl } from '../harness/apps.js';
+import { CommandLog } from '../harness/command-log.js';
+
 import { eventually } from '../harness/eventually.js';
 import { Members } from '../harness/members.js';
 import { TcpProxy } from '../harness/tcp-proxy.js';
@@ -170,6 +172,105 @@ describe('a process that waits for the bell and offers to take calls', () => {
     await offering(1);
     await worker.reader.close();
     expect(await admin.exists(keys.poolOffers(POOL), keys.given(worker.sessionId))).toBe(0);
+  });
+});
+
+describe('calls of several functions, one of each', () => {
+  const third = functionRef('f3', 'default');
+  const all = [ref, other, third];
+
+  beforeEach(async () => {
+    await worker.reads(third);
+    await worker.register(third, 'w', { poolId: POOL });
+  });
+
+  const submitOneOfEach = (): Promise<unknown> =>
+    caller.submitAll(all.map((to, n) => caller.callOf(to, `c${n}`)));
+
+  /** What rings, and is found due then. */
+  async function rungFor(): Promise<string[]> {
+    expect((await worker.reader.waitForBell([POOL], BLOCK_MS)).rang).toBe(true);
+    return callIds((await worker.reader.take(LOOK)).calls).sort();
+  }
+
+  it('are given with one read of all their streams', async () => {
+    const log = await CommandLog.start(redisUrl(), (source, words) => {
+      if (source === 'lua' && words.some((word) => word.includes(keys.prefix))) heard.push(words);
+    });
+    const heard: (readonly string[])[] = [];
+    const { bell } = await offering(3);
+    await submitOneOfEach();
+    const { calls } = await bell;
+    await log.mentioning(keys.prefix);
+    log.close();
+    expect(callIds(calls)).toEqual(['c0', 'c1', 'c2']);
+    expect(calls.map((call) => call.fields)).toEqual(
+      (await worker.reader.pending(all)).map((call) => call.fields),
+    );
+    const names = heard.map(([name]) => name?.toLowerCase());
+    expect(names.filter((name) => name === 'xreadgroup')).toHaveLength(1);
+    expect(names).not.toContain('smembers');
+  });
+
+  it('ring beyond the places that are offered', async () => {
+    const { bell } = await offering(2);
+    await submitOneOfEach();
+    expect(callIds((await bell).calls)).toEqual(['c0', 'c1']);
+    expect(await rungFor()).toEqual(['c2']);
+  });
+
+  it('are given but the one before which nobody was told of another: that rings', async () => {
+    await admin.xadd(keys.calls(other), '*', 'c', '1 60000   silent\t{}');
+    const { bell } = await offering(3);
+    await submitOneOfEach();
+    expect(callIds((await bell).calls).sort()).toEqual(['c0', 'c2', 'silent']);
+    expect(await rungFor()).toEqual(['c1']);
+  });
+
+  it('are given but the one whose group is gone: that rings', async () => {
+    const { bell } = await offering(3);
+    await admin.xgroup('DESTROY', keys.calls(other), 'workers');
+    await submitOneOfEach();
+    expect(callIds((await bell).calls)).toEqual(['c0', 'c2']);
+    await worker.reads(other);
+    expect(await rungFor()).toEqual(['c1']);
+  });
+
+  it('are given beside one that nobody hears by a bell, and one that only another pool does', async () => {
+    const direct = functionRef('direct', 'default');
+    const foreign = functionRef('foreign', 'default');
+    const stranger = await members.pooled('pool-2', [foreign], 'worker-2');
+    await stranger.register(other, 'w-2', { poolId: 'pool-2' });
+    await stranger.reads(direct);
+    const { bell } = await offering(5);
+    const strangersBell = stranger.reader.waitForBell(['pool-2'], BLOCK_MS);
+    const each = [direct, ref, foreign, other, third];
+    await caller.submitAll(each.map((to, n) => caller.callOf(to, `c${n}`)));
+    expect(callIds((await bell).calls)).toEqual(['c1', 'c3', 'c4']);
+    expect((await strangersBell).rang).toBe(true);
+    const look = { ...LOOK, pools: ['pool-2'] };
+    expect(callIds((await stranger.reader.take(look)).calls)).toEqual(['c2']);
+    expect(callIds(await stranger.reader.read([direct], 1, 0))).toEqual(['c0']);
+  });
+
+  it('ring in every pool of each when nobody offers', async () => {
+    const stranger = await members.pooled('pool-2', [], 'worker-2');
+    await stranger.register(other, 'w-2', { poolId: 'pool-2' });
+    await submitOneOfEach();
+    const dueIn = (pool: string): Promise<string[]> => admin.zrange(keys.poolDue(pool), 0, '-1');
+    expect(await dueIn(POOL)).toEqual(all.map(({ id }) => id));
+    expect(await dueIn('pool-2')).toEqual([other.id]);
+  });
+
+  it('are refused or added each for itself, and only what was added is given', async () => {
+    await admin.xadd(keys.calls(other), '*', 'c', '1 60000   waiting\t{}');
+    const { bell } = await offering(3);
+    const submitted = await caller.submitAll(
+      all.map((to, n) => caller.callOf(to, `c${n}`)),
+      1,
+    );
+    expect(submitted).toEqual([expect.any(String), { backlog: 1 }, expect.any(String)]);
+    expect(callIds((await bell).calls)).toEqual(['c0', 'c2']);
   });
 });
 

@@ -37,7 +37,9 @@ end
 -- @include give
 local max, answer, rings = tonumber(ARGV[1]), {}, {}
 may_give = ARGV[3] == '1' and not refused
-for k = 1, #KEYS do
+
+-- One function's calls. What is not given has to be rung for.
+local function add(k)
   local calls, text = KEYS[k], ARGV[k + 5]
   local length = redis.pcall('XLEN', calls)
   if type(length) == 'table' then length = 0 end
@@ -76,6 +78,39 @@ for k = 1, #KEYS do
     gaps = last ~= ms .. '-' .. string.format('%d', first + #ids - 1)
   end
   answer[k] = gaps and ids or ids[1]
+end
+
+-- A function's one new call, if it has one and there is room for it; whether it was added.
+local function add_one(k)
+  local text = ARGV[k + 5]
+  if string.find(text, '\n', 1, true) then return false end
+  -- The first word, nearly always one character, has no 'w'.
+  if string.byte(text, 2) ~= 32 and string.find(text, '^%S*w') then return false end
+  local length = redis.pcall('XLEN', KEYS[k])
+  if type(length) ~= 'number' or length >= max then return false end
+  local id = redis.pcall('XADD', KEYS[k], '*', 'c', text)
+  if type(id) ~= 'string' then return false end
+  answer[k] = id
+  return true
+end
+
+-- Pools that host all of these functions: what each has one call of can be given together.
+local shared = may_give and #KEYS > 1 and shared_pools(KEYS)
+if shared then
+  local ones, streams, ids, texts = {}, {}, {}, {}
+  for k = 1, #KEYS do
+    if add_one(k) then
+      local n = #ones + 1
+      ones[n], streams[n], ids[n], texts[n] = k, KEYS[k], answer[k], ARGV[k + 5]
+    else
+      add(k)
+    end
+  end
+  for _, n in ipairs(give_each(ARGV[2], streams, ids, texts, shared)) do
+    rings[#rings + 1] = { streams[n], string.match(ids[n], '^%d+') }
+  end
+else
+  for k = 1, #KEYS do add(k) end
 end
 -- Who waits is told of what it was given first, and hears the bell for the rest afterwards.
 tell_takers(ARGV[4], ARGV[5])

@@ -67,6 +67,66 @@ local function give(group, calls, ids, texts, pools)
   return false
 end
 
+-- Pools that host all of these functions, if any.
+local function shared_pools(streams)
+  local bells = {}
+  for k = 1, #streams do bells[k] = string.sub(streams[k], 1, -6) .. 'bells' end
+  local pools = redis.pcall('SINTER', unpack(bells))
+  if pools.err then may_give = false end
+  return #pools > 0 and pools or false
+end
+
+-- Gives new calls of different functions, one of each, to whoever of the pools that host all of them offers first, with
+-- one read of all their streams. The numbers of those that are not given.
+local function give_each(group, streams, ids, texts, pools)
+  local rest, taker = {}, nil
+  local now = #ids > 0 and tonumber((string.match(ids[#ids], '^%d+')))
+  for i = 1, now and #pools or 0 do
+    local one = may_give and taker_of(pools[i], now)
+    if one and one.places > 0 then
+      taker = one
+      break
+    end
+  end
+  local count = taker and math.min(#ids, taker.places) or 0
+  for n = count + 1, #ids do rest[#rest + 1] = n end
+  if count == 0 then return rest end
+  local words = { 'XREADGROUP', 'GROUP', group, taker.session, 'COUNT', '1', 'STREAMS' }
+  for n = 1, count do
+    words[7 + n] = streams[n]
+    words[7 + count + n] = '>'
+  end
+  local found = redis.pcall(unpack(words)) or {}
+  if found.err then
+    -- The group of one is gone, and nothing was read: each by itself. Else this user may not.
+    may_give = string.find(found.err, 'NOGROUP', 1, true) ~= nil
+    for n = 1, count do
+      local given = may_give and give_to(taker, group, streams[n], { ids[n] }, { texts[n] })
+      if not given then rest[#rest + 1] = n end
+    end
+    return rest
+  end
+  -- All functions' keys begin alike.
+  local told, at, head = taker.told, 1, #string.match(streams[1], '.*{') + 1
+  for n = 1, count do
+    local one = found[at]
+    if one and one[1] == streams[n] then
+      local id, line = one[2][1][1], string.sub(streams[n], head, -8)
+      at = at + 1
+      taker.places = taker.places - 1
+      if id == ids[n] then
+        told[#told + 1] = line .. '\t' .. id .. '\t' .. texts[n]
+      else
+        told[#told + 1] = line .. '\t' .. id
+        rest[#rest + 1] = n
+      end
+    else
+      rest[#rest + 1] = n
+    end
+  end
+  return rest
+end
+
 local function tell_taker(taker, before, after)
   if #taker.told == 0 then return end
   redis.call('ZREM', taker.offers, taker.session)
