@@ -23,7 +23,7 @@ local number, lost, again, why = 0, {}, {}, ''
 -- Of a function's calls that were not all pending: those that are still there, and that nobody holds (their group was
 -- deleted by hand), are their finisher's; the others are somebody else's, or done.
 local function sort_out(calls, ids, first)
-  local owned = { calls = calls, ids = {}, numbers = {} }
+  local owned = { ids = {}, numbers = {} }
   for i = 1, #ids do
     local there = redis.pcall('XRANGE', calls, ids[i], ids[i])
     if there.err or #there == 0 then
@@ -36,60 +36,70 @@ local function sort_out(calls, ids, first)
   return owned
 end
 
--- What is owned of a function's calls, acknowledged by now.
-local function acknowledge(calls, ids)
-  local first = number
-  number = number + #ids
-  local done = redis.pcall('XACK', calls, group, unpack(ids))
-  if done == #ids then return { calls = calls, ids = ids, first = first } end
+-- What is owned of a function's calls when not all of them were acknowledged, or why none was.
+local function owned_of(calls, ids, done, first)
   if type(done) == 'number' or string.find(done.err, 'WRONGTYPE', 1, true) then return sort_out(calls, ids, first) end
   why = done.err
   for i = 1, #ids do again[#again + 1] = first + i end
   return { ids = {}, numbers = {} }
 end
 
--- The lines of those calls alone. Nearly always it is all of them.
-local function answers_to(functions, text, first)
-  local all = true
-  for i = 1, #functions do all = all and not functions[i].numbers end
-  if all or text == '' then return text end
+-- The answers to what is owned alone: `partly` has the functions of which not all is, by their place.
+local function answers_to(partly, sizes, text, first)
   local lines, answers = {}, {}
   for line in string.gmatch(text .. '\n', '(.-)\n') do lines[#lines + 1] = line end
-  for i = 1, #functions do
-    local one = functions[i]
-    for j = 1, #one.ids do answers[#answers + 1] = lines[(one.numbers and one.numbers[j] or one.first + j) - first] end
+  local before = first
+  for i = 1, #sizes do
+    local numbers = partly[i] and partly[i].numbers
+    for j = 1, numbers and #numbers or sizes[i] do
+      answers[#answers + 1] = lines[(numbers and numbers[j] or before + j) - first]
+    end
+    before = before + sizes[i]
   end
   return table.concat(answers, '\n')
 end
 
-local function keep_pending(one)
-  local ids = one.ids
-  for j = 1, #ids do again[#again + 1] = one.numbers and one.numbers[j] or one.first + j end
+local function keep_pending(calls, ids, numbers, before)
+  for j = 1, #ids do again[#again + 1] = numbers and numbers[j] or before + j end
   ids[#ids + 1] = 'FORCE'
   ids[#ids + 1] = 'JUSTID'
-  redis.pcall('XCLAIM', one.calls, group, consumer, 0, unpack(ids))
+  redis.pcall('XCLAIM', calls, group, consumer, 0, unpack(ids))
 end
 
 while key <= #KEYS do
   local replies, count, text, first = KEYS[key], tonumber(ARGV[at]), ARGV[at + 1], number
-  local functions = {}
-  at = at + 2
+  local begin, sizes, partly = at + 2, {}, nil
+  at = begin
   for i = 1, count do
-    local last = at + tonumber(ARGV[at])
-    functions[i] = acknowledge(KEYS[key + i], { unpack(ARGV, at + 1, last) })
-    at = last + 1
+    local calls, size = KEYS[key + i], tonumber(ARGV[at])
+    local done = redis.pcall('XACK', calls, group, unpack(ARGV, at + 1, at + size))
+    if done ~= size then
+      partly = partly or {}
+      partly[i] = owned_of(calls, { unpack(ARGV, at + 1, at + size) }, done, number)
+    end
+    sizes[i] = size
+    number = number + size
+    at = at + size + 1
   end
-  key = key + 1 + count
-  text = answers_to(functions, text, first)
+  if partly and text ~= '' then text = answers_to(partly, sizes, text, first) end
   local added = text ~= '' and redis.pcall('XADD', replies, 'NOMKSTREAM', '*', 'r', text)
   local refused = type(added) == 'table' and added.err
   if refused then why = refused end
   -- Nothing that is said again changes that a key is no stream.
   local keep = refused and not string.find(refused, 'WRONGTYPE', 1, true)
+  local from, before = begin + 1, first
   for i = 1, count do
-    if #functions[i].ids > 0 then
-      if keep then keep_pending(functions[i]) else redis.call('XDEL', functions[i].calls, unpack(functions[i].ids)) end
+    local calls, size, one = KEYS[key + i], sizes[i], partly and partly[i]
+    if one and #one.ids == 0 then
+      -- None of it is owned.
+    elseif keep then
+      keep_pending(calls, one and one.ids or { unpack(ARGV, from, from + size - 1) }, one and one.numbers, before)
+    else
+      redis.call('XDEL', calls, unpack(one and one.ids or ARGV, one and 1 or from, one and #one.ids or from + size - 1))
     end
+    from = from + size + 1
+    before = before + size
   end
+  key = key + 1 + count
 end
 if #lost > 0 or #again > 0 or why ~= '' then return { lost, again, why } end
