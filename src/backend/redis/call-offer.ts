@@ -3,8 +3,8 @@ import type { Keys } from '../../protocol/keys.js';
 import type { Offer } from '../call-streams.js';
 import type { RedisConnection } from './redis-connection.js';
 
-/** Calls that are given to one process at once, at the most. */
-const MAX_GIVEN = 64;
+/** Calls that are given to one process at once, at the most: what one tick of a caller hands over. */
+const MAX_GIVEN = 128;
 /** How many calls an offer is for is the fraction of its score, in these parts; see give.lua. */
 const PLACES_UNIT = 1_024;
 

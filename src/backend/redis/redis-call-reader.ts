@@ -166,12 +166,14 @@ export class RedisCallReader implements CallReader {
   }
 
   async waitForBell(pools: readonly string[], blockMs: number, offer?: Offer): Promise<Bell> {
-    if (offer !== undefined) this.offer.make(pools, offer);
     this.reading = true;
     try {
       const given = this.keys.given(this.consumer);
       const keys = pools.map((poolId) => this.keys.poolWake(poolId));
-      const popped = await this.connection.client.blpop(given, ...keys, blockMs / 1_000);
+      const popped = await this.connection.inOneWrite((client) => {
+        if (offer !== undefined) this.offer.make(pools, offer);
+        return client.blpop(given, ...keys, blockMs / 1_000);
+      });
       if (popped === null) return NOTHING;
       return popped[0] === given ? { rang: false, calls: await this.given([popped[1]]) } : RANG;
     } catch (error) {
@@ -299,9 +301,13 @@ function flatten(
 ): RawCall[] {
   if (answer === null) return [];
   const calls: RawCall[] = [];
+  let next = 0;
   for (const [key, entries] of answer) {
-    const ref = refs[streams.indexOf(key)];
+    // Redis answers in the order in which it was asked.
+    const at = streams.indexOf(key, next);
+    const ref = refs[at];
     if (ref === undefined) continue;
+    next = at + 1;
     // An entry without fields was removed while it was pending: there is nothing left to run.
     for (const [entryId, fields] of entries)
       if (fields !== null) calls.push({ ref, entryId, fields });

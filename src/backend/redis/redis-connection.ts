@@ -204,6 +204,17 @@ export class RedisConnection {
     }
   }
 
+  /** Sends what `send` asks for with one write to the socket: a write costs more than most commands. */
+  inOneWrite<T>(send: (client: Redis) => T): T {
+    const { stream } = this.client;
+    stream.cork();
+    try {
+      return send(this.client);
+    } finally {
+      stream.uncork();
+    }
+  }
+
   /** What the client says about a broken connection, or Redis answered, as the library's error: without the command. */
   translate(operation: string, error: unknown): Error {
     if (isFunctionsError(error)) return error;
