@@ -96,7 +96,7 @@ describe('an entry on the call stream that was written by hand', () => {
   });
 
   it.each<[string, string[], string]>([
-    ['of another version', ['c', `2 1  stranger call-1\t${payload}`], 'MALFORMED_CALL'],
+    ['of another version', ['c', `3 60000  stranger call-1\t${payload}`], 'MALFORMED_CALL'],
     ['without a payload', ['c', '1 60000  stranger call-1'], 'MALFORMED_CALL'],
     ['whose payload is not JSON', call('{'), 'MALFORMED_CALL'],
     ['that is over', [...call(payload), 'o', '1000'], 'DEADLINE_EXCEEDED'],

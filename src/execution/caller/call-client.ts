@@ -27,6 +27,7 @@ import { callIsolated, type Dispose } from '../../common/typed-events.js';
 import { parseReply, type Delivery, type Reply } from '../../protocol/call.js';
 import type { FunctionRef } from '../../protocol/function-ref.js';
 import { isMalformed } from '../../protocol/notification.js';
+import { PendingCalls } from './pending-calls.js';
 
 /** One call, ready to be sent. */
 export interface CallRequest {
@@ -109,7 +110,7 @@ export class CallClient {
     this.logger.error(`reading replies failed: ${text}`),
   );
   private readonly tidyTrouble = new Complaint((text) => this.logger.warn(text));
-  private readonly pending = new Map<string, PendingCall>();
+  private readonly pending = new PendingCalls<PendingCall>();
   private readonly deadlines: Deadlines<PendingCall>;
   private readonly batch = new TickBatch<PendingCall>((calls) => this.write(calls));
   /** Calls that were given up lately: one that was being handed over then is not where it was taken back. */
@@ -184,7 +185,7 @@ export class CallClient {
         request.signal.addEventListener('abort', call.abort, { once: true });
       }
       if (this.pending.size === 0) processHold.take();
-      this.pending.set(callId, call);
+      this.pending.add(call);
       this.batch.add(call);
     });
   }
@@ -196,7 +197,7 @@ export class CallClient {
 
   /** Calls that are out and not settled. */
   unsettled(): Iterable<{ readonly callId: string; readonly ref: FunctionRef }> {
-    return this.pending.values();
+    return this.pending;
   }
 
   stats(): CallClientStats {
@@ -216,17 +217,16 @@ export class CallClient {
     this.watchdog?.cancel();
     this.deadlines.clear();
     this.parked = [];
-    for (const call of [...this.pending.values()])
-      this.take(call)?.reject(new ClosedError('The caller'));
+    for (const call of this.pending) this.take(call)?.reject(new ClosedError('The caller'));
     await this.replies?.close();
     await this.loop;
   }
 
   private write(calls: readonly PendingCall[]): void {
     // A call that was settled in the tick in which it was made.
-    const live = calls.every((call) => this.pending.has(call.callId))
+    const live = calls.every((call) => this.pending.has(call))
       ? calls
-      : calls.filter((call) => this.pending.has(call.callId));
+      : calls.filter((call) => this.pending.has(call));
     if (live.length === 0) return;
     if (!this.repliesReady || !this.backend.isConnected()) {
       this.parked.push(...live);
@@ -259,10 +259,10 @@ export class CallClient {
       // have been read before.
       call.entryId ??= result;
       // Given up while it was being written: nobody waits for it any more.
-      if (!this.pending.has(call.callId)) this.recall(call);
+      if (!this.pending.has(call)) this.recall(call);
       return;
     }
-    if (!this.pending.has(call.callId)) return;
+    if (!this.pending.has(call)) return;
     const { functionName, workflowId } = call.request.ref;
     if (result !== undefined && 'backlog' in result) {
       this.take(call)?.reject(
@@ -335,7 +335,7 @@ export class CallClient {
 
   /** Takes a call out of the table, with everything that could still settle it; `undefined` if it is out. */
   private take(call: PendingCall): PendingCall | undefined {
-    if (!this.pending.delete(call.callId)) return undefined;
+    if (!this.pending.delete(call)) return undefined;
     if (this.pending.size === 0) processHold.release();
     this.deadlines.remove(call);
     if (call.abort !== undefined) call.request.signal?.removeEventListener('abort', call.abort);
@@ -394,12 +394,12 @@ export class CallClient {
     this.refusedAt ??= this.clock.now();
     if (this.clock.now() - this.refusedAt < REFUSED_GRACE_MS) return;
     this.parked = [];
-    for (const call of [...this.pending.values()]) this.take(call)?.reject(error);
+    for (const call of this.pending) this.take(call)?.reject(error);
   }
 
   /** Redis was emptied: what was written and not answered is written again under its id. */
   private submitForgotten(): void {
-    const forgotten = [...this.pending.values()].filter((call) => call.entryId !== undefined);
+    const forgotten = [...this.pending].filter((call) => call.entryId !== undefined);
     if (forgotten.length === 0) return;
     const name = backendName(this.backend.address);
     this.logger.warn(`${name} has forgotten ${forgotten.length} call(s): writing them again`);

@@ -27,6 +27,7 @@ import type { HostedFunction } from './hosted-function.js';
 import { Lanes, type Lane } from './lanes.js';
 import { PlaceWatch, type OwnCall } from './place-watch.js';
 import { ReadLoop } from './read-loop.js';
+import { Roster } from './roster.js';
 import type { RunningCall } from './running-call.js';
 import { Settler } from './settler.js';
 
@@ -85,7 +86,7 @@ export class CallConsumer implements WorkSource {
   private readonly reads: ReadLoop;
   private readonly settler: Settler;
   private readonly runner: CallRunner;
-  private readonly running = new Set<RunningCall>();
+  private readonly running = new Roster<RunningCall>();
   private readonly held = new HeldCalls();
   private readonly returner: CallReturner;
   private readonly places: PlaceWatch;
@@ -150,6 +151,7 @@ export class CallConsumer implements WorkSource {
       observer,
       probes,
       generationOf,
+      this.running,
     );
   }
 

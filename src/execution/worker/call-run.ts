@@ -44,8 +44,6 @@ export interface RunSurroundings {
   readonly settler: Settler;
   readonly logger: Logger;
   readonly results: RecentResults;
-  /** Runs whose handler has not ended. */
-  readonly active: Set<CallRun>;
   readonly observer: CallObserver;
   /** The generation of a workflow that this process has loaded. */
   readonly generationOf: (workflowId: string) => number;
@@ -66,6 +64,9 @@ export class CallRun implements RunningCall, EchoSource, ContextChannel {
   startedAt: number | undefined;
   /** Code of what it failed with. */
   private failure: string | undefined;
+  before: RunningCall | undefined;
+  after: RunningCall | undefined;
+  isListed = false;
 
   /** @param offsetMs Redis's clock minus this host's */
   constructor(
@@ -181,7 +182,6 @@ export class CallRun implements RunningCall, EchoSource, ContextChannel {
         `${this.entry.callId} starts ${functionName} (workflow ${workflowId}), attempt ${this.entry.attempt}`,
       );
     }
-    this.surroundings.active.add(this);
     const { worker } = this.surroundings.probes;
     if (worker !== undefined)
       this.startedAt = worker.started(
@@ -193,7 +193,6 @@ export class CallRun implements RunningCall, EchoSource, ContextChannel {
 
   lose(reason: Error): void {
     this.lost = true;
-    this.surroundings.active.delete(this);
     this.context.abort(reason);
     this.finish();
   }
@@ -318,7 +317,6 @@ export class CallRun implements RunningCall, EchoSource, ContextChannel {
 
   private settle(ending: Ending): void {
     this.context.finish();
-    this.surroundings.active.delete(this);
     if (this.lost) return;
     // One that is passed on has not begun.
     if (ending.kind !== 'pass')

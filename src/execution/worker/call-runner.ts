@@ -19,6 +19,7 @@ import { CallRun, type RunSurroundings } from './call-run.js';
 import { EchoRun } from './echo-run.js';
 import type { Lane } from './lanes.js';
 import { RecentResults } from './recent-results.js';
+import { UNLISTED } from './roster.js';
 import type { CallObserver, EchoSource, RunningCall } from './running-call.js';
 import type { Settler } from './settler.js';
 
@@ -29,7 +30,6 @@ export class CallRunner {
   private readonly logger = new Logger('CallFunction');
   private readonly malformedLogged = new Set<string>();
   private readonly results: RecentResults;
-  private readonly active = new Set<CallRun>();
   private readonly surroundings: RunSurroundings;
 
   constructor(
@@ -40,10 +40,11 @@ export class CallRunner {
     private readonly observer: CallObserver,
     probes: CallProbes,
     generationOf: (workflowId: string) => number,
+    private readonly running: Iterable<RunningCall>,
   ) {
     this.results = new RecentResults(clock);
-    const { logger, results, active } = this;
-    const own = { logger, results, active };
+    const { logger, results } = this;
+    const own = { logger, results };
     this.surroundings = { ...own, settings, clock, settler, observer, probes, generationOf };
   }
 
@@ -63,8 +64,8 @@ export class CallRunner {
     const reply = this.results.find(ref, callId);
     if (reply !== undefined)
       return { whenEnded: (listener) => listener({ kind: 'settle', reply }, false) };
-    for (const run of this.active)
-      if (run.entry.callId === callId && run.lane.ref.id === ref.id) return run;
+    for (const run of this.running)
+      if (run instanceof CallRun && run.callId === callId && run.ref.id === ref.id) return run;
     return undefined;
   }
 
@@ -83,6 +84,7 @@ export class CallRunner {
     const answers = isCallId(callId) && canBeAnswered(replyTo);
     const { observer } = this;
     const refused: RunningCall = {
+      ...UNLISTED,
       raw,
       lane,
       entry: { callId },

@@ -15,6 +15,9 @@ export class EchoRun implements RunningCall {
   readonly startedAt = undefined;
   private readonly finished = createDeferred();
   private lost = false;
+  before: RunningCall | undefined;
+  after: RunningCall | undefined;
+  isListed = false;
 
   constructor(
     readonly lane: Lane,

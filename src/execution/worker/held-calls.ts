@@ -3,22 +3,32 @@ import type { FunctionRef } from '../../protocol/function-ref.js';
 
 type Place = Pick<RawCall, 'ref' | 'entryId'>;
 
-/** Entries that this process has: they wait for a place, run, or end and are not settled yet. */
+/** No entry. */
+const NONE = '';
+
+/**
+ * Entries that this process has: they wait for a place, run, or end and are not settled yet. One entry of a function is
+ * held without a set, for the reason that `Roster` tells.
+ */
 export class HeldCalls {
-  private byFunction = new Map<string, Set<string>>();
+  private byFunction = new Map<string, string | Set<string>>();
 
   has({ ref, entryId }: Place): boolean {
-    return this.byFunction.get(ref.id)?.has(entryId) ?? false;
+    const held = this.byFunction.get(ref.id);
+    return typeof held === 'object' ? held.has(entryId) : held === entryId;
   }
 
   add({ ref, entryId }: Place): void {
-    const entries = this.byFunction.get(ref.id);
-    if (entries === undefined) this.byFunction.set(ref.id, new Set([entryId]));
-    else entries.add(entryId);
+    const held = this.byFunction.get(ref.id);
+    if (typeof held === 'object') held.add(entryId);
+    else if (held === undefined || held === NONE) this.byFunction.set(ref.id, entryId);
+    else if (held !== entryId) this.byFunction.set(ref.id, new Set([held, entryId]));
   }
 
   delete({ ref, entryId }: Place): void {
-    this.byFunction.get(ref.id)?.delete(entryId);
+    const held = this.byFunction.get(ref.id);
+    if (typeof held === 'object' ? held.delete(entryId) && held.size === 0 : held === entryId)
+      this.byFunction.set(ref.id, NONE);
   }
 
   clear(): void {
@@ -27,13 +37,16 @@ export class HeldCalls {
 
   /** Those of a function. */
   of(ref: FunctionRef): string[] {
-    return [...(this.byFunction.get(ref.id) ?? [])];
+    const held = this.byFunction.get(ref.id) ?? NONE;
+    if (typeof held === 'object') return [...held];
+    return held === NONE ? [] : [held];
   }
 
   /** As they are now. */
   copy(): HeldCalls {
     const copy = new HeldCalls();
-    for (const [id, entries] of this.byFunction) copy.byFunction.set(id, new Set(entries));
+    for (const [id, held] of this.byFunction)
+      copy.byFunction.set(id, typeof held === 'object' ? new Set(held) : held);
     return copy;
   }
 }

@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto';
 import type { PoolRead, RawCall } from '../../backend/call-streams.js';
 import type { FunctionRef } from '../../protocol/function-ref.js';
 import type { HostedFunction } from './hosted-function.js';
+import { Roster, UNLISTED, type Listed } from './roster.js';
 
 /**
  * Up to this many functions are read directly, in one blocking read of their streams. Redis registers a
@@ -18,7 +19,7 @@ const CALLS_PER_READ = 256;
 const FUNCTIONS_PER_LOOK = 64;
 
 /** One function inside a process: whether it is read, and how much of it runs. {@link Lanes} changes it. */
-export interface Lane {
+export interface Lane extends Listed<Lane> {
   readonly hosted: HostedFunction;
   readonly ref: FunctionRef;
   /** Its group exists and it takes part in reads. */
@@ -68,7 +69,7 @@ export class Lanes {
   private readonly lanes = new Map<string, Lane>();
   private readonly pools = new Map<string, Lane[]>();
   /** Lanes of pools whose places are not all free: only these are looked at, whatever the number of functions. */
-  private readonly occupied = new Set<Lane>();
+  private readonly occupied = new Roster<Lane>();
   private running = 0;
   private queued = 0;
   private rotation = 0;
@@ -80,6 +81,7 @@ export class Lanes {
 
   add(hosted: HostedFunction): void {
     this.lanes.set(hosted.ref.id, {
+      ...UNLISTED,
       hosted,
       ref: hosted.ref,
       begun: false,
@@ -296,7 +298,7 @@ export class Lanes {
     const rooms: { ref: FunctionRef; room: number }[] = [];
     const enough = Math.min(free, this.smallestPooled);
     let closed = 0;
-    for (const lane of this.occupied) {
+    for (let lane = this.occupied.first; lane !== undefined; lane = lane.after) {
       const room = this.roomOf(lane);
       if (room === 0) closed += 1;
       // What is left of all places bounds the others anyway.
@@ -317,12 +319,14 @@ export class Lanes {
   /** Calls of whatever pooled functions that could start now, none beyond its function's places. */
   get places(): number {
     let places = Math.min(this.concurrency - this.running - this.queued, this.smallestPooled);
-    for (const lane of this.occupied) places = Math.min(places, this.roomOf(lane));
+    for (let lane = this.occupied.first; lane !== undefined; lane = lane.after)
+      places = Math.min(places, this.roomOf(lane));
     return Math.max(0, places);
   }
 
   private takesAll(): boolean {
-    for (const lane of this.occupied) if (this.roomOf(lane) === 0) return false;
+    for (let lane = this.occupied.first; lane !== undefined; lane = lane.after)
+      if (this.roomOf(lane) === 0) return false;
     return true;
   }
 

@@ -1,5 +1,6 @@
 import type { FunctionRef } from '../../protocol/function-ref.js';
 import type { Lane, Lanes } from './lanes.js';
+import type { Roster } from './roster.js';
 import type { RunningCall } from './running-call.js';
 
 /** A call that this process made, and that is not settled. */
@@ -22,7 +23,7 @@ export class PlaceWatch {
 
   constructor(
     private readonly lanes: Lanes,
-    private readonly running: ReadonlySet<RunningCall>,
+    private readonly running: Roster<RunningCall>,
     private readonly concurrency: number,
     private readonly ownCalls: () => Iterable<OwnCall>,
     private readonly warn: (text: string) => void,

@@ -304,6 +304,7 @@ export class ReadLoop {
 
   /** Those who wait for the loop to have seen a change see it now: the read in place is planned with it. */
   private endTurns(): void {
+    if (this.turns.size === 0) return;
     for (const turn of this.turns) turn.resolve();
     this.turns.clear();
   }

@@ -2,6 +2,7 @@ import type { Outcome, RawCall } from '../../backend/call-streams.js';
 import type { CallEntry } from '../../protocol/call.js';
 import type { FunctionContext } from './function-context.js';
 import type { Lane } from './lanes.js';
+import type { Listed } from './roster.js';
 
 /** What the consumer wants to hear of its calls. */
 export interface CallObserver {
@@ -12,7 +13,7 @@ export interface CallObserver {
 }
 
 /** A call that this process holds. */
-export interface RunningCall {
+export interface RunningCall extends Listed<RunningCall> {
   readonly raw: RawCall;
   readonly lane: Lane;
   readonly entry: Pick<CallEntry, 'callId'>;
