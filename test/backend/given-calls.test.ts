@@ -219,6 +219,34 @@ describe('calls of several functions, one of each', () => {
     expect(await rungFor()).toEqual(['c2']);
   });
 
+  it('are given beyond those places to another that offers, in a pool that hosts all of them', async () => {
+    const second = await members.pooled('pool-2', [], 'worker-2');
+    await second.reads(...all);
+    for (const to of all) await second.register(to, 'w-2', { poolId: 'pool-2' });
+    const { bell } = await offering(2);
+    const until = Date.now() + 2 * BLOCK_MS;
+    const others = second.reader.waitForBell(['pool-2'], BLOCK_MS, { places: 2, until });
+    await eventually('it offers, too', async () =>
+      expect(await admin.zcard(keys.poolOffers('pool-2'))).toBe(1),
+    );
+    await submitOneOfEach();
+    const given = [callIds((await bell).calls), callIds((await others).calls)];
+    expect(given.map(({ length }) => length).sort()).toEqual([1, 2]);
+    expect(given.flat().sort()).toEqual(['c0', 'c1', 'c2']);
+    expect(await admin.exists(keys.poolDue(POOL), keys.poolDue('pool-2'))).toBe(0);
+  });
+
+  it('are given where the key of one function’s pools holds no set', async () => {
+    await admin.del(keys.bells(other));
+    await admin.set(keys.bells(other), 'no set');
+    const { bell } = await offering(3);
+    await submitOneOfEach();
+    expect(callIds((await bell).calls)).toEqual(['c0', 'c2']);
+    const next = await offering(1);
+    await caller.submit(ref, 'c3');
+    expect(callIds((await next.bell).calls)).toEqual(['c3']);
+  });
+
   it('are given but the one before which nobody was told of another: that rings', async () => {
     await admin.xadd(keys.calls(other), '*', 'c', '1 60000   silent\t{}');
     const { bell } = await offering(3);

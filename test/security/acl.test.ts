@@ -25,7 +25,7 @@ import { DIRECT_READ_LIMIT } from '../../src/execution/worker/lanes.js';
 import { functionRef } from '../../src/protocol/function-ref.js';
 import { OFFICE_LEASES } from '../../src/lifecycle/office-candidate.js';
 import { startRedis, type StartedRedis } from '../../tools/redis.mjs';
-import { lessened, rulesOf, wordsOf, type AclBlock } from '../harness/acl.js';
+import { createUser, lessened, rulesOf, wordsOf, type AclBlock } from '../harness/acl.js';
 import { AclFleet, PASSWORD, USERS } from '../harness/acl-fleet.js';
 import { AclUsage, RECORDED_PREFIX } from '../harness/acl-usage.js';
 import { CommandLog } from '../harness/command-log.js';
@@ -104,6 +104,12 @@ describe('a fleet whose users have the rules of docs/security.md', () => {
       }),
     ]);
     await expect(waiting).resolves.toEqual({ n: 1 });
+    // In one tick, as calls of several functions are written together.
+    const both = [registry.call('work', { n: 3 }), registry.call('fail')];
+    expect(await Promise.allSettled(both)).toMatchObject([
+      { value: { n: 3 } },
+      { reason: { code: 'NO' } },
+    ]);
     await addFullPool('work');
     const onProgress = (value: unknown): unknown => seen.push(value);
     await expect(registry.call('work', { n: 2 }, { onProgress })).resolves.toEqual({ n: 2 });
@@ -373,6 +379,24 @@ describe('a fleet whose users have the rules of docs/security.md', () => {
       await registry.call('f1');
       return (await given()) > before;
     });
+  });
+
+  it('gives calls of many functions by who hosts and calls, without the right to give for itself', async () => {
+    const names = Array.from({ length: DIRECT_READ_LIMIT + 2 }, (_, index) => `f${index}`);
+    const user = { name: 'both', password: PASSWORD, prefix: fleet.prefix };
+    await createUser(fleet.redis, user, ['Every process', 'Hosting', 'Calling']);
+    await fleet.startAs(
+      'worker',
+      names.map((name) => hosting(name, () => name)),
+    );
+    const options = { connection: fleet.urlOf('both'), supervise: false };
+    const app = await fleet.start({ providers: [hosting('own', () => 'own')], options });
+    const registry = app.get(EnhancedFunctionRegistry);
+    const before = await fleet.callCount('sinter');
+    for (let turn = 0; turn < 3; turn += 1)
+      expect(await Promise.all(names.map((name) => registry.call(name)))).toEqual(names);
+    // Refused once, it would not be asked for again.
+    expect((await fleet.callCount('sinter')) - before).toBeGreaterThanOrEqual(3);
   });
 
   it('gives a bound call that is passed on to a worker of its generation, which waits for a bell', async () => {

@@ -303,8 +303,9 @@ function flatten(
   const calls: RawCall[] = [];
   let next = 0;
   for (const [key, entries] of answer) {
-    // Redis answers in the order in which it was asked.
-    const at = streams.indexOf(key, next);
+    // Redis answers in the order in which it was asked. Were that not so, nothing may be lost by it.
+    const found = streams.indexOf(key, next);
+    const at = found < 0 ? streams.indexOf(key) : found;
     const ref = refs[at];
     if (ref === undefined) continue;
     next = at + 1;

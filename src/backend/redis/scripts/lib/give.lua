@@ -72,26 +72,14 @@ local function shared_pools(streams)
   local bells = {}
   for k = 1, #streams do bells[k] = string.sub(streams[k], 1, -6) .. 'bells' end
   local pools = redis.pcall('SINTER', unpack(bells))
-  if pools.err then may_give = false end
+  -- A user that may not ask gives nothing over this connection; what one key is, if no set, is that function's trouble.
+  if pools.err and not string.find(pools.err, 'WRONGTYPE', 1, true) then may_give = false end
   return #pools > 0 and pools or false
 end
 
--- Gives new calls of different functions, one of each, to whoever of the pools that host all of them offers first, with
--- one read of all their streams. The numbers of those that are not given.
-local function give_each(group, streams, ids, texts, pools)
-  local rest, taker = {}, nil
-  local now = #ids > 0 and tonumber((string.match(ids[#ids], '^%d+')))
-  for i = 1, now and #pools or 0 do
-    local one = may_give and taker_of(pools[i], now)
-    if one and one.places > 0 then
-      taker = one
-      break
-    end
-  end
-  local count = taker and math.min(#ids, taker.places) or 0
-  for n = count + 1, #ids do rest[#rest + 1] = n end
-  if count == 0 then return rest end
-  local words = { 'XREADGROUP', 'GROUP', group, taker.session, 'COUNT', '1', 'STREAMS' }
+-- Gives one new call of each of these functions to this taker, with one read of all their streams; those that did not go.
+local function give_alike(taker, group, streams, ids, texts, count)
+  local rest, words = {}, { 'XREADGROUP', 'GROUP', group, taker.session, 'COUNT', '1', 'STREAMS' }
   for n = 1, count do
     words[7 + n] = streams[n]
     words[7 + count + n] = '>'
@@ -123,6 +111,26 @@ local function give_each(group, streams, ids, texts, pools)
     else
       rest[#rest + 1] = n
     end
+  end
+  return rest
+end
+
+-- Gives new calls of different functions, one of each, to whoever of the pools that host all of them offers first, and
+-- what is too many for it to others that offer. The numbers of those that are not given.
+local function give_each(group, streams, ids, texts, pools)
+  local now, taker = #ids > 0 and tonumber((string.match(ids[#ids], '^%d+'))), nil
+  for i = 1, now and #pools or 0 do
+    local one = may_give and taker_of(pools[i], now)
+    if one and one.places > 0 then
+      taker = one
+      break
+    end
+  end
+  local count = taker and math.min(#ids, taker.places) or 0
+  local rest = count > 0 and give_alike(taker, group, streams, ids, texts, count) or {}
+  for n = count + 1, #ids do
+    local given = taker and give(group, streams[n], { ids[n] }, { texts[n] }, pools)
+    if not given then rest[#rest + 1] = n end
   end
   return rest
 end
