@@ -1,3 +1,5 @@
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
 import { afterEach, beforeEach, describe, expect, it } from '@jest/globals';
 import type { Bell, PoolRead, RawCall } from '../../src/backend/call-streams.js';
 import { given, type GivenCall, type Member } from '../../src/conformance/member.js';
@@ -109,6 +111,38 @@ describe('a process that waits for the bell and offers to take calls', () => {
     await caller.submit(ref, 'c1');
     expect(callIds((await bell).calls)).toEqual(['c1']);
     expect(await admin.zcard(keys.poolOffers(POOL))).toBe(0);
+  });
+
+  it('keeps nothing of the payloads with which it learned of functions', async () => {
+    setFlagsFromString('--expose-gc');
+    const collect = runInNewContext('gc') as () => void;
+    const names = Array.from({ length: 40 }, (_, n) =>
+      functionRef(`function-number-${n}`, 'default'),
+    );
+    worker = await members.pooled('pool-2', names, 'worker-2');
+    const payload = `{"p":{"text":"${'x'.repeat(500_000)}"},"i":null}`;
+    const heap = (): number => {
+      collect();
+      return process.memoryUsage().heapUsed / 1e6;
+    };
+    const before = heap();
+    for (const to of names) {
+      const wait = (): Promise<Bell> =>
+        worker.reader.waitForBell(['pool-2'], BLOCK_MS, {
+          places: 1,
+          until: Date.now() + BLOCK_MS,
+        });
+      let bell = wait();
+      await eventually('it offers', async () =>
+        expect(await admin.zcard(keys.poolOffers('pool-2'))).toBe(1),
+      );
+      await caller.submit(to, 'c1', { payload });
+      // A look at whether lone calls were heard rings, too.
+      while ((await bell).rang) bell = wait();
+      expect((await bell).calls).toHaveLength(1);
+    }
+    // All of them are 20 MB.
+    expect(heap() - before).toBeLessThan(8);
   });
 
   it('offers nothing any more once another process found it dead', async () => {

@@ -152,8 +152,10 @@ export class RedisCallReader implements CallReader {
   private refOf(id: string): FunctionRef | undefined {
     const known = this.refs.get(id);
     if (known !== undefined) return known;
-    const ref = parseFunctionId(id);
-    if (ref !== undefined) this.refs.set(id, ref);
+    // A part of a text keeps all of it in memory, here for good: payloads of many megabytes.
+    const own = Buffer.from(id).toString();
+    const ref = parseFunctionId(own);
+    if (ref !== undefined) this.refs.set(own, ref);
     return ref;
   }
 

@@ -97,11 +97,11 @@ end
 -- Pools that host all of these functions: what each has one call of can be given together.
 local shared = may_give and #KEYS > 1 and shared_pools(KEYS)
 if shared then
-  local ones, streams, ids, texts = {}, {}, {}, {}
+  local streams, ids, texts = {}, {}, {}
   for k = 1, #KEYS do
     if add_one(k) then
-      local n = #ones + 1
-      ones[n], streams[n], ids[n], texts[n] = k, KEYS[k], answer[k], ARGV[k + 5]
+      local n = #streams + 1
+      streams[n], ids[n], texts[n] = KEYS[k], answer[k], ARGV[k + 5]
     else
       add(k)
     end
