@@ -333,6 +333,12 @@ describe('calls of several functions, one of each', () => {
     );
     expect(submitted).toEqual([expect.any(String), { backlog: 1 }, expect.any(String)]);
     expect(callIds((await bell).calls)).toEqual(['c0', 'c2']);
+    // One that was let in before is let in again.
+    const again = await caller.submitAll(
+      [caller.callOf(ref, 'c3'), caller.callOf(other, 'c1', { again: true })],
+      1,
+    );
+    expect(again).toEqual([{ backlog: 1 }, expect.any(String)]);
   });
 });
 

@@ -4,7 +4,7 @@ const KEPT_SLOTS = 10_000;
 /**
  * Calls by their id, in the order in which they were made. The map holds numbers, and the calls lie beside it: what a map
  * outgrew, or shrank from, keeps what was in it and leads to what follows it, and calls that come and go in waves would
- * grow old with it in the garbage collector. Measured at 512 calls in flight: 1.07 times the calls per second.
+ * grow old with it in the garbage collector; docs/performance.md has what that cost.
  */
 export class PendingCalls<T extends { readonly callId: string }> implements Iterable<T> {
   private readonly slots = new Map<string, number>();

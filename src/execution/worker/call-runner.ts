@@ -19,7 +19,7 @@ import { CallRun, type RunSurroundings } from './call-run.js';
 import { EchoRun } from './echo-run.js';
 import type { Lane } from './lanes.js';
 import { RecentResults } from './recent-results.js';
-import { UNLISTED } from './roster.js';
+import { UNLISTED, type Roster } from './roster.js';
 import type { CallObserver, EchoSource, RunningCall } from './running-call.js';
 import type { Settler } from './settler.js';
 
@@ -40,7 +40,7 @@ export class CallRunner {
     private readonly observer: CallObserver,
     probes: CallProbes,
     generationOf: (workflowId: string) => number,
-    private readonly running: Iterable<RunningCall>,
+    private readonly running: Roster<RunningCall>,
   ) {
     this.results = new RecentResults(clock);
     const { logger, results } = this;
@@ -64,7 +64,7 @@ export class CallRunner {
     const reply = this.results.find(ref, callId);
     if (reply !== undefined)
       return { whenEnded: (listener) => listener({ kind: 'settle', reply }, false) };
-    for (const run of this.running)
+    for (let run = this.running.first; run !== undefined; run = run.after)
       if (run instanceof CallRun && run.callId === callId && run.ref.id === ref.id) return run;
     return undefined;
   }

@@ -11,8 +11,8 @@ export const UNLISTED = Object.freeze({ before: undefined, after: undefined, isL
 /**
  * Members in the order in which they came, each on one list only: a Set without memory of its own. That is its point. What
  * a Set outgrew, or shrank from, keeps what was in it and leads to what follows it; once the garbage collector took one of
- * those for old, each call that came after grew old with it, until the next collection of everything. Measured with calls
- * that come and go in waves: 11 us of a worker's processor a call instead of 7 where it happened, and it happened by chance.
+ * those for old, each call that came after grew old with it, until the next collection of everything. It happens by chance,
+ * to calls that come and go in waves; docs/performance.md has what it cost.
  */
 export class Roster<T extends Listed<T>> implements Iterable<T> {
   private head: T | undefined;

@@ -80,12 +80,10 @@ local function add(k)
   answer[k] = gaps and ids or ids[1]
 end
 
--- A function's one new call, if it has one and there is room for it; whether it was added.
+-- A function's one call, if it has one and there is room for it; whether it was added.
 local function add_one(k)
   local text = ARGV[k + 5]
   if string.find(text, '\n', 1, true) then return false end
-  -- The first word, nearly always one character, has no 'w'.
-  if string.byte(text, 2) ~= 32 and string.find(text, '^%S*w') then return false end
   local length = redis.pcall('XLEN', KEYS[k])
   if type(length) ~= 'number' or length >= max then return false end
   local id = redis.pcall('XADD', KEYS[k], '*', 'c', text)
