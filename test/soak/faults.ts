@@ -42,6 +42,14 @@ export class Faults {
     return this.all.some((fault) => kinds.test(fault.kind) && touches(fault, from, to));
   }
 
+  /** Whether one fault of these kinds was on at both times. */
+  spans(one: number, other: number, kinds: RegExp): boolean {
+    return this.all.some(
+      (fault) =>
+        kinds.test(fault.kind) && touches(fault, one, one + 1) && touches(fault, other, other + 1),
+    );
+  }
+
   /** Whether this process itself was frozen. */
   wasFrozen(who: string, from: number, to: number): boolean {
     return this.all.some(

@@ -56,6 +56,18 @@ describe('the checker of the soak, of workflows', () => {
     expect(new FlowTale().well().end().violations()).toEqual([]);
   });
 
+  it.each([
+    ['while Redis stood still, and until a save was made then', 27_000, []],
+    ['before that', 26_000, ['caller-3.1 did not hear of the save']],
+  ])('knows of a process that came up %s', (_when, bootedAt, expected) => {
+    const tale = new FlowTale().fault('redis-freeze-long', 26_500, 30_000);
+    tale.tell(bootedAt, 'caller-3.1', { e: 'booted', pid: 9 }).well();
+    const violations = tale.save(30_005, 3).end().violations();
+    expect(violations.map((text) => /caller-3.1 did not hear of the save/.exec(text)?.[0])).toEqual(
+      expected,
+    );
+  });
+
   it.each<[string, (tale: FlowTale) => Tale]>([
     [
       `is bound to ${SECOND} and was answered by ${FIRST}`,

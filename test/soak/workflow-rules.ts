@@ -8,6 +8,8 @@ import type { Call, Of, Story } from './story.js';
 const RESTART_LIMIT_MS = STORM.workers * 3 * STORM.restartTimeoutMs + 5_000;
 const CLEAN_RESTART_MS = 20_000;
 /** How long the news of a save may take while nothing is wrong. */
+/** Redis is not there, or cannot be reached. */
+const OUTAGE = /^(redis-|proxy-)/;
 const NEWS_MS = 1_000;
 
 /** What a restart may end with when it is disturbed. */
@@ -117,6 +119,8 @@ export class WorkflowRules {
       for (const { who, bootedAt, stoppingAt, exitedAt } of story.lives.values()) {
         const endedAt = Math.min(stoppingAt ?? Infinity, exitedAt ?? Infinity);
         if (!who.startsWith('caller-') || bootedAt > t || endedAt < by) continue;
+        // It came up without Redis, and had not subscribed before the save.
+        if (story.faults.spans(bootedAt, t, OUTAGE)) continue;
         this.awaitedNews += 1;
         const isHeard = story.heard.some(
           (one) => one.who === who && one.generation >= generation && one.t < by,
