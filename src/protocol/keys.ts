@@ -141,7 +141,12 @@ export class Keys {
     return `${this.prefix}nf:process:{${sessionId}}:grave`;
   }
 
-  /** List of calls that were given to a session which waited for a bell. */
+  /** Hash of calls that were given to a session, until they are settled; `#` counts them while the session lives. */
+  inbox(sessionId: string): string {
+    return `${this.prefix}nf:process:{${sessionId}}:inbox`;
+  }
+
+  /** List by which a session that waits for a bell is told of them. */
   given(sessionId: string): string {
     return `${this.prefix}nf:process:{${sessionId}}:given`;
   }

@@ -111,10 +111,9 @@ describe('a process with many functions', () => {
     await eventually('it waits', async () => (await offers()) === 1);
     proxy.hold();
     const call = registry.call('f0');
-    const stream = `${fleet.prefix}nf:{f0:default}:calls`;
     await eventually('it is given the call', async () => {
-      const [pending] = (await fleet.redis.xpending(stream, 'workers')) as [number];
-      return pending === 1;
+      const [inbox = ''] = (await fleet.keys()).filter((key) => key.endsWith(':inbox'));
+      return (await fleet.redis.hvals(inbox)).some((line) => line.startsWith('f0:default\t'));
     });
     proxy.cut();
     proxy.release();

@@ -9,7 +9,6 @@ import { Fleet } from './apps.js';
 export const USERS = {
   caller: ['Every process', 'Calling'],
   breaker: ['Every process', 'Calling', 'Circuits'],
-  giver: ['Every process', 'Calling', 'Giving calls'],
   worker: ['Every process', 'Hosting'],
   supervisor: ['Every process', 'Supervising'],
   operator: ['Every process', 'Dead letters'],
@@ -22,7 +21,6 @@ export type User = keyof typeof USERS;
 export const ROLES: Readonly<Record<User, FunctionsOptions>> = {
   caller: { worker: false, supervise: false },
   breaker: { worker: false, supervise: false },
-  giver: { worker: false, supervise: false },
   worker: { supervise: false },
   supervisor: { worker: false },
   operator: { worker: false, supervise: false },

@@ -7,7 +7,6 @@ export type AclBlock =
   | 'Every process'
   | 'Calling'
   | 'Circuits'
-  | 'Giving calls'
   | 'Hosting'
   | 'Supervising'
   | 'Dead letters'

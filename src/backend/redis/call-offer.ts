@@ -2,6 +2,7 @@ import { isRefused } from '../../common/errors.js';
 import type { Keys } from '../../protocol/keys.js';
 import type { Offer } from '../call-streams.js';
 import type { RedisConnection } from './redis-connection.js';
+import { scripts } from './scripts.js';
 
 /** Calls that are given to one process at once, at the most: what one tick of a caller hands over. */
 const MAX_GIVEN = 128;
@@ -15,6 +16,9 @@ const PLACES_UNIT = 1_024;
 export class CallOffer {
   private readonly pools = new Set<string>();
   private refused = false;
+  /** Whether the inbox was opened through this connection; Redis may have been emptied before it. */
+  private isOpen = false;
+  private made = false;
 
   constructor(
     private readonly connection: RedisConnection,
@@ -27,9 +31,15 @@ export class CallOffer {
     return this.pools.has(poolId);
   }
 
+  /** Whether it ever was: else nothing was given. */
+  get wasMade(): boolean {
+    return this.made;
+  }
+
   /** Another connection, on which its user may have other rights. */
   reconnected(): void {
     this.refused = false;
+    this.isOpen = false;
   }
 
   /** It is gone from this pool. */
@@ -45,6 +55,8 @@ export class CallOffer {
     const each = Math.min(MAX_GIVEN, Math.floor(places / pools.length));
     if (this.refused) return;
     if (each === 0) return this.endUnderWay();
+    this.made = true;
+    this.openInbox();
     const score = (Math.floor(until) + each / PLACES_UNIT).toFixed(4);
     for (const pool of pools) {
       this.pools.add(pool);
@@ -52,6 +64,17 @@ export class CallOffer {
         .zadd(this.keys.poolOffers(pool), score, this.consumer)
         .catch((error: unknown) => this.noteFailure(error));
     }
+  }
+
+  /** Who offers has an inbox; a session that is lost gets none. */
+  private openInbox(): void {
+    if (this.isOpen) return;
+    this.isOpen = true;
+    const keys = [this.keys.processes(), this.keys.inbox(this.consumer)];
+    // With its text: asked for by its hash first, it might be there later than the offer.
+    this.connection.client
+      .eval(scripts.openInbox.lua, keys.length, ...keys, this.consumer)
+      .catch((error: unknown) => this.noteFailure(error));
   }
 
   /** It counts as standing all the same: something may have been given before. */
@@ -64,7 +87,7 @@ export class CallOffer {
 
   /** Who may not offer hears the bell for all calls. */
   private noteFailure(error: unknown): void {
-    if (!isRefused(this.connection.translate('ZADD', error))) return;
+    if (!isRefused(this.connection.translate('offer', error))) return;
     this.refused = true;
     this.pools.clear();
   }
@@ -81,5 +104,12 @@ export class CallOffer {
     });
     for (const pool of pools) this.pools.delete(pool);
     return texts;
+  }
+
+  /** Takes it back for good: nothing is given any more. */
+  async close(through: RedisConnection): Promise<void> {
+    await this.takeBack(through);
+    if (!this.made) return;
+    await through.command('withdraw', (client) => client.hdel(this.keys.inbox(this.consumer), '#'));
   }
 }

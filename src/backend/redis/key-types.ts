@@ -6,7 +6,7 @@ import type { RedisConnection } from './redis-connection.js';
 const TYPES: readonly (readonly [type: string, end: RegExp])[] = [
   ['stream', /:(calls|dead|replies)$/],
   ['zset', /:(delayed|unclaimed|due|offers)$/],
-  ['hash', /:(aside|workers|processes|circuit-counts|generation)$|}:once:/],
+  ['hash', /:(aside|workers|processes|circuit-counts|generation|inbox)$|}:once:/],
   ['set', /:(bells|functions|hosted)$/],
   ['list', /:(wake|given)$/],
   ['string', /:(definition|epoch|lease|grave|supervisor|deputy|circuit|restart)$/],

@@ -2,12 +2,12 @@ import { Logger } from '@nestjs/common';
 import type { Redis } from 'ioredis';
 import { Complaint } from '../../common/complaint.js';
 import { isRefused } from '../../common/errors.js';
-import { CALL_FIELDS } from '../../protocol/call.js';
 import type { FunctionRef } from '../../protocol/function-ref.js';
 import type { Keys } from '../../protocol/keys.js';
 import { parseFunctionId } from '../../protocol/keys.js';
 import type { Bell, CallReader, Offer, PoolRead, RawCall, Taken } from '../call-streams.js';
 import { CallOffer } from './call-offer.js';
+import { givenCall, givenId, parseTold } from './given-calls.js';
 import type { RedisConnection } from './redis-connection.js';
 import { around } from './redis-worker-store.js';
 import { runScript, scripts } from './scripts.js';
@@ -190,31 +190,15 @@ export class RedisCallReader implements CallReader {
   }
 
   /**
-   * Calls out of what was given: lines of function id, entry id and call; without the call where it has to be looked for
-   * among what is pending.
+   * Calls out of what it was told.
    *
    * Interleaving: what else is pending runs here, and may be settled before the answer to that look is read. It would be
-   * taken for new then, and run again: only what was given counts.
+   * taken for new then, and run again: only what it was told of counts.
    */
   private async given(texts: readonly string[]): Promise<RawCall[]> {
-    const calls: RawCall[] = [];
-    const unread = new Map<FunctionRef, Set<string>>();
-    for (const line of texts.flatMap((text) => text.split('\n'))) {
-      const idEnd = line.indexOf('\t');
-      const entryEnd = line.indexOf('\t', idEnd + 1);
-      const ref = this.refOf(line.slice(0, idEnd));
-      if (ref === undefined) continue;
-      if (entryEnd < 0) unread.set(ref, (unread.get(ref) ?? new Set()).add(line.slice(idEnd + 1)));
-      else {
-        const fields = [CALL_FIELDS.call, line.slice(entryEnd + 1)];
-        calls.push({ ref, entryId: line.slice(idEnd + 1, entryEnd), fields });
-      }
-    }
-    for (const [ref, entryIds] of unread) {
-      const pending = await this.pendingOf([ref]);
-      // A script of an older version does not say which.
-      calls.push(...pending.filter(({ entryId }) => entryIds.has(entryId) || entryIds.has('')));
-    }
+    const { calls, pending } = parseTold(texts, this.consumer, (id) => this.refOf(id));
+    for (const [ref, entryIds] of pending)
+      calls.push(...(await this.pendingOf([ref])).filter(({ entryId }) => entryIds.has(entryId)));
     return calls;
   }
 
@@ -230,9 +214,24 @@ export class RedisCallReader implements CallReader {
   }
 
   async pending(refs: readonly FunctionRef[]): Promise<RawCall[]> {
-    // What was given is pending, too.
+    // What was given lies in the inbox, or is pending.
     await this.offer.takeBack();
-    return this.pendingOf(refs);
+    return [...(await this.pendingOf(refs)), ...(await this.inInbox(refs))];
+  }
+
+  /** What was given to it, in its order. */
+  private async inInbox(refs: readonly FunctionRef[]): Promise<RawCall[]> {
+    if (!this.offer.wasMade) return [];
+    const ids = new Set(refs.map(({ id }) => id));
+    const inbox = await this.connection.command('HGETALL', (client) =>
+      client.hgetall(this.keys.inbox(this.consumer)),
+    );
+    return Object.entries(inbox)
+      .flatMap(([field, line]) => {
+        const entryId = givenId(this.consumer, field);
+        return givenCall(line, entryId, (id) => (ids.has(id) ? this.refOf(id) : undefined)) ?? [];
+      })
+      .sort((a, b) => numberOf(a) - numberOf(b));
   }
 
   private async pendingOf(refs: readonly FunctionRef[]): Promise<RawCall[]> {
@@ -286,13 +285,18 @@ export class RedisCallReader implements CallReader {
         .command('CLIENT KILL', (client) => client.client('KILL', 'ID', id))
         .catch(() => undefined);
     }
-    if (this.commands.isReady()) await this.offer.takeBack(this.commands).catch(() => undefined);
+    if (this.commands.isReady()) await this.offer.close(this.commands).catch(() => undefined);
     this.connection.close();
   }
 }
 
+/** A given call's number in its inbox. */
+function numberOf({ entryId }: RawCall): number {
+  return parseInt(entryId.slice(entryId.indexOf('-') + 1), 10);
+}
+
 /** What stands before and after a function's id in the key of its calls. */
-function callsParts(keys: Keys): readonly [string, string] {
+export function callsParts(keys: Keys): readonly [string, string] {
   return around(keys.calls({ id: '\0', functionName: '', workflowId: '' }));
 }
 

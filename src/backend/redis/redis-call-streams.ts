@@ -16,6 +16,7 @@ import type {
   SubmitTerms,
 } from '../call-streams.js';
 import { CLAIM_GRACE_MS, DEAD_LETTER_CAP } from '../limits.js';
+import { givenId, isGiven } from './given-calls.js';
 import { GROUP, RedisCallReader } from './redis-call-reader.js';
 import type { RedisConnection } from './redis-connection.js';
 import { RedisOutcomeWriter } from './redis-outcome-writer.js';
@@ -26,6 +27,8 @@ import { runScript, scripts } from './scripts.js';
 import type { UntoldNews } from './untold-news.js';
 
 const RELEASES_PER_SCRIPT = 200;
+/** Of an inbox that is looked into: each has a call with its payload. */
+const FIELDS_PER_SCRIPT = 100;
 const PROMOTIONS_PER_SCRIPT = 100;
 
 /** Makes a connection of its own for a blocking read. */
@@ -36,6 +39,9 @@ export class RedisCallStreams implements CallStreams {
   private readonly submitter: RedisSubmitter;
   private readonly outcomes: RedisOutcomeWriter;
   private readonly replyParts: readonly [string, string];
+  private readonly inboxParts: readonly [string, string];
+  /** Inboxes of lost sessions that are being looked at. */
+  private readonly inboxes = new Map<string, Promise<ReadonlyMap<string, string[]>>>();
 
   constructor(
     private readonly commands: RedisConnection,
@@ -46,6 +52,7 @@ export class RedisCallStreams implements CallStreams {
     this.submitter = new RedisSubmitter(commands, keys);
     this.outcomes = new RedisOutcomeWriter(commands, keys);
     this.replyParts = around(keys.replies('\0'));
+    this.inboxParts = around(keys.inbox('\0'));
   }
 
   async ensureGroups(refs: readonly FunctionRef[], consumer: string): Promise<FunctionRef[]> {
@@ -66,8 +73,10 @@ export class RedisCallStreams implements CallStreams {
   }
 
   async claim(ref: FunctionRef, consumer: string, entryIds: readonly string[]): Promise<void> {
+    // What was given is in no group.
+    const read = entryIds.filter((entryId) => !isGiven(entryId));
     await this.commands.command('claim', (client) =>
-      runScript(client, scripts.claim, [this.keys.calls(ref)], [GROUP, consumer, ...entryIds]),
+      runScript(client, scripts.claim, [this.keys.calls(ref)], [GROUP, consumer, ...read]),
     );
   }
 
@@ -122,6 +131,7 @@ export class RedisCallStreams implements CallStreams {
         callId,
         this.keys.control(''),
         ref.id,
+        ...this.inboxParts,
       ]),
     );
     if (!Array.isArray(answer)) return answer as Cancelled;
@@ -135,7 +145,7 @@ export class RedisCallStreams implements CallStreams {
 
   async release(ref: FunctionRef, consumer: string, release: Release): Promise<Released> {
     const total = { requeued: 0, answered: 0, deadLettered: 0 };
-    const open = release.kind === 'handed-back' ? [...release.entries] : [];
+    const open = [...(await this.entriesOf(ref, consumer, release))];
     for (;;) {
       const batch = open.splice(0, RELEASES_PER_SCRIPT);
       const [requeued, answered, deadLettered, more] = (await this.commands.command(
@@ -154,6 +164,7 @@ export class RedisCallStreams implements CallStreams {
               DEAD_LETTER_CAP,
               RELEASES_PER_SCRIPT,
               `${ref.functionName} (workflow ${ref.workflowId})`,
+              ...this.inboxParts,
               ...batch.flatMap(({ entryId, started }) => [entryId, started ? '1' : '0']),
             ],
           ),
@@ -163,6 +174,46 @@ export class RedisCallStreams implements CallStreams {
       total.deadLettered += deadLettered;
       if (more === 0 && open.length === 0) return total;
     }
+  }
+
+  /** Calls to be released by their names, beside those that are pending for a lost consumer. */
+  private async entriesOf(
+    ref: FunctionRef,
+    consumer: string,
+    release: Release,
+  ): Promise<readonly { readonly entryId: string; readonly started: boolean }[]> {
+    if (release.kind === 'handed-back') return release.entries;
+    const given = (await this.closeInbox(consumer)).get(ref.id) ?? [];
+    return given.map((entryId) => ({ entryId, started: true }));
+  }
+
+  /** What lies in a lost session's inbox, by function id. Releases of all its functions come at once, and ask once. */
+  private closeInbox(sessionId: string): Promise<ReadonlyMap<string, string[]>> {
+    const known = this.inboxes.get(sessionId);
+    if (known !== undefined) return known;
+    const found = this.lookIntoInbox(sessionId).finally(() => this.inboxes.delete(sessionId));
+    this.inboxes.set(sessionId, found);
+    return found;
+  }
+
+  private async lookIntoInbox(sessionId: string): Promise<ReadonlyMap<string, string[]>> {
+    const calls = new Map<string, string[]>();
+    const keys = [this.keys.inbox(sessionId)];
+    let from = '0';
+    do {
+      const [next = '0', ...flat] = (await this.commands.command('release', (client) =>
+        runScript(client, scripts.closeInbox, keys, [from, FIELDS_PER_SCRIPT]),
+      )) as string[];
+      for (let at = 0; at + 1 < flat.length; at += 2) {
+        const [id = '', field = ''] = flat.slice(at, at + 2);
+        const entryId = givenId(sessionId, field);
+        const known = calls.get(id);
+        if (known === undefined) calls.set(id, [entryId]);
+        else known.push(entryId);
+      }
+      from = next;
+    } while (from !== '0');
+    return calls;
   }
 
   async promote(ref: FunctionRef): Promise<number> {

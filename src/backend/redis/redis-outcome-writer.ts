@@ -10,6 +10,7 @@ import {
   PASSES_AT_ONCE,
   PROGRESS_CAP,
 } from '../limits.js';
+import { isGiven, placeOf } from './given-calls.js';
 import { GROUP } from './redis-call-reader.js';
 import type { RedisConnection } from './redis-connection.js';
 import { around } from './redis-worker-store.js';
@@ -30,6 +31,7 @@ export class RedisOutcomeWriter {
   private readonly replyParts: readonly [string, string];
   private readonly leaseParts: readonly [string, string];
   private readonly givenParts: readonly [string, string];
+  private readonly inboxParts: readonly [string, string];
 
   constructor(
     private readonly commands: RedisConnection,
@@ -38,6 +40,7 @@ export class RedisOutcomeWriter {
     this.replyParts = around(keys.replies('\0'));
     this.leaseParts = around(keys.lease('\0'));
     this.givenParts = around(keys.given('\0'));
+    this.inboxParts = around(keys.inbox('\0'));
   }
 
   async conclude(outcomes: readonly Outcome[], consumer: string): Promise<Concluded> {
@@ -98,7 +101,8 @@ export class RedisOutcomeWriter {
       this.keys.aside(ref),
       this.keys.delayedFunctions(),
     ];
-    const args = [GROUP, entryId, Math.ceil(delayMs), failure, ref.id, MAX_ASIDE];
+    const own = [GROUP, entryId, Math.ceil(delayMs), failure, ref.id, MAX_ASIDE];
+    const args = [...own, ...this.inboxParts];
     const answer = await this.outcomeScript(scripts.postpone, keys, args);
     if (answer !== -1) return answer as number;
     this.logger.warn(
@@ -123,13 +127,14 @@ export class RedisOutcomeWriter {
     const args = [GROUP, entryId, generation, Math.ceil(delayMs), ref.id, MAX_ASIDE, labelOf(ref)];
     const parts = [...this.leaseParts, ...this.replyParts];
     const bounds = [LAST_PASS_DELAY_MS, PASSES_AT_ONCE];
-    const all = [...args, ...parts, ...bounds, ...this.givenParts];
+    const all = [...args, ...parts, ...bounds, ...this.givenParts, ...this.inboxParts];
     return (await this.outcomeScript(scripts.pass, keys, all)) as number | string;
   }
 
   private async bury({ ref, entryId, reply, failure = '{}' }: Outcome): Promise<number | string> {
     const keys = [this.keys.calls(ref), this.keys.deadLetters(ref)];
-    const args = [...[GROUP, entryId, reply, failure], ...this.replyParts, DEAD_LETTER_CAP];
+    const own = [GROUP, entryId, reply, failure];
+    const args = [...own, ...this.replyParts, DEAD_LETTER_CAP, ...this.inboxParts];
     return (await this.outcomeScript(scripts.bury, keys, args)) as number | string;
   }
 
@@ -172,8 +177,54 @@ export class RedisOutcomeWriter {
       : this.sayBatch(outcomes, consumer);
   }
 
-  /** Nearly all that is said: answers with which their calls end. */
+  /** By where the calls are: nearly always all in streams, or all in this session's inbox. */
   private async settleBatch(outcomes: readonly Outcome[], consumer: string): Promise<Concluded> {
+    const sessionOf = ({ entryId }: Outcome): string =>
+      isGiven(entryId) ? placeOf(entryId).sessionId : '';
+    const first = sessionOf(outcomes[0] as Outcome);
+    const settle = (some: readonly Outcome[], sessionId: string): Promise<Concluded> =>
+      sessionId === '' ? this.settlePending(some, consumer) : this.settleGiven(some, sessionId);
+    if (outcomes.every((outcome) => sessionOf(outcome) === first)) return settle(outcomes, first);
+    const parts = new Map<string, number[]>();
+    for (const [index, outcome] of outcomes.entries()) {
+      const sessionId = sessionOf(outcome);
+      const part = parts.get(sessionId);
+      if (part === undefined) parts.set(sessionId, [index]);
+      else part.push(index);
+    }
+    const total = { lost: [] as number[], again: [] as number[], why: '' };
+    await Promise.all(
+      [...parts].map(async ([sessionId, indexes]) => {
+        const some = indexes.map((index) => outcomes[index] as Outcome);
+        const { lost, again, why } = await settle(some, sessionId);
+        for (const position of lost) total.lost.push(indexes[position] as number);
+        for (const position of again) total.again.push(indexes[position] as number);
+        if (why !== '') total.why = why;
+      }),
+    );
+    return total;
+  }
+
+  private async settleGiven(outcomes: readonly Outcome[], sessionId: string): Promise<Concluded> {
+    const callers = byCaller(outcomes).map(flattened);
+    const inbox = this.keys.inbox(sessionId);
+    const keys = [inbox];
+    const args: (string | number)[] = [];
+    for (const mine of callers) {
+      const [{ replyTo }] = mine as readonly [Outcome];
+      keys.push(replyTo === '' ? inbox : this.keys.replies(replyTo));
+      args.push(replyTo === '' ? '' : encodeReplies(mine), mine.length);
+      for (const { entryId } of mine) args.push(placeOf(entryId).field);
+    }
+    return toConcluded(
+      await this.outcomeScript(scripts.settleGiven, keys, args),
+      outcomes,
+      callers.flat(),
+    );
+  }
+
+  /** Nearly all that is said: answers with which their calls end. */
+  private async settlePending(outcomes: readonly Outcome[], consumer: string): Promise<Concluded> {
     const callers = byCaller(outcomes);
     const keys: string[] = [];
     const args: (string | number)[] = [GROUP, consumer];
@@ -187,18 +238,16 @@ export class RedisOutcomeWriter {
         for (const { entryId } of group) args.push(entryId);
       }
     }
-    const answer = await this.outcomeScript(scripts.settle, keys, args);
-    if (answer === null) return ALL_CARRIED_OUT;
-    const [lost, again, why] = answer as [number[], number[], string];
-    const indexes = new Map(outcomes.map((outcome, index) => [outcome, index]));
-    const said = callers.flat(2);
-    const indexOf = (number: number): number => indexes.get(said[number - 1] as Outcome) as number;
-    return { lost: lost.map(indexOf), again: again.map(indexOf), why };
+    return toConcluded(
+      await this.outcomeScript(scripts.settle, keys, args),
+      outcomes,
+      callers.flat(2),
+    );
   }
 
   private async sayBatch(outcomes: readonly Outcome[], consumer: string): Promise<Concluded> {
     const keys = new ScriptKeys();
-    const args: (string | number)[] = [GROUP, consumer, PROGRESS_CAP];
+    const args: (string | number)[] = [GROUP, consumer, PROGRESS_CAP, ...this.inboxParts];
     for (const outcome of outcomes) {
       args.push(
         outcome.kind,
@@ -216,6 +265,19 @@ export class RedisOutcomeWriter {
 }
 
 const ALL_CARRIED_OUT: Concluded = { lost: [], again: [], why: '' };
+
+/** What a script that settles answered, which counts the outcomes from one, in the order in which they were said. */
+function toConcluded(
+  answer: unknown,
+  outcomes: readonly Outcome[],
+  said: readonly Outcome[],
+): Concluded {
+  if (answer === null) return ALL_CARRIED_OUT;
+  const [lost, again, why] = answer as [number[], number[], string];
+  const indexes = new Map(outcomes.map((outcome, index) => [outcome, index]));
+  const indexOf = (number: number): number => indexes.get(said[number - 1] as Outcome) as number;
+  return { lost: lost.map(indexOf), again: again.map(indexOf), why };
+}
 
 /** Whether outcomes can be carried out by one script: nearly always. */
 function isOneBatch(outcomes: readonly Outcome[]): boolean {

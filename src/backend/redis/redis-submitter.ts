@@ -2,7 +2,7 @@ import { isRefused } from '../../common/errors.js';
 import { CALL_FIELDS, encodeCall, encodeCalls } from '../../protocol/call.js';
 import type { Keys } from '../../protocol/keys.js';
 import type { Submission, Submitted, SubmitTerms } from '../call-streams.js';
-import { GROUP } from './redis-call-reader.js';
+import { CallGiver, DIRECT, type Way } from './call-giver.js';
 import { LoneCalls } from './lone-calls.js';
 import type { RedisConnection } from './redis-connection.js';
 import { around } from './redis-worker-store.js';
@@ -15,27 +15,27 @@ const CHARACTERS_PER_SCRIPT = 16 * 1024 * 1024;
 /** Adds calls to their streams; those of one batch in one script, each function's in their order. */
 export class RedisSubmitter {
   private readonly replyParts: readonly [string, string];
-  private readonly givenParts: readonly [string, string];
   private readonly lone: LoneCalls;
-  /** Whether this user may deliver calls to processes that offer to take them; asked once a connection. */
-  private mayGive = true;
+  private readonly giver: CallGiver;
 
   constructor(
     private readonly commands: RedisConnection,
     private readonly keys: Keys,
   ) {
     this.replyParts = around(keys.replies('\0'));
-    this.givenParts = around(keys.given('\0'));
     this.lone = new LoneCalls(commands, keys);
-    commands.onReady(() => (this.mayGive = true));
+    this.giver = new CallGiver(commands, keys);
   }
 
   async submit(calls: readonly Submission[], terms: SubmitTerms): Promise<Submitted[]> {
     const [call] = calls;
     if (call === undefined) return [];
-    if (calls.length === 1 && isPlain(call) && this.lone.take(call.ref, terms.maxBacklog))
-      return this.submitAlone(call, terms);
-    if (isOneRun(calls)) return this.submitBatch(calls, terms);
+    const way = this.giver.wayOf(call.ref);
+    if (calls.length > 1 && calls.some(({ ref }) => this.giver.wayOf(ref) !== way))
+      return this.submitByWay(calls, terms);
+    const isAlone = calls.length === 1 && way.pools.length === 0 && isPlain(call);
+    if (isAlone && this.lone.take(call.ref, terms.maxBacklog)) return this.submitAlone(call, terms);
+    if (isOneRun(calls)) return this.submitBatch(calls, way, terms);
     const results: Promise<Submitted[]>[] = [];
     // All are sent before the first is answered: their order in the streams is the order here.
     for (const { from, to, once } of runsOf(calls)) {
@@ -43,10 +43,34 @@ export class RedisSubmitter {
       results.push(
         once
           ? Promise.all(batch.map((call) => this.submitOnce(call, terms)))
-          : this.submitBatch(batch, terms),
+          : this.submitBatch(batch, way, terms),
       );
     }
     return (await Promise.all(results)).flat();
+  }
+
+  /** Those that are added in the same way together; a function's are in their order. */
+  private async submitByWay(
+    calls: readonly Submission[],
+    terms: SubmitTerms,
+  ): Promise<Submitted[]> {
+    const parts = new Map<Way, number[]>();
+    for (const [index, { ref }] of calls.entries()) {
+      const way = this.giver.wayOf(ref);
+      const part = parts.get(way);
+      if (part === undefined) parts.set(way, [index]);
+      else part.push(index);
+    }
+    const results: Submitted[] = [];
+    await Promise.all(
+      [...parts.values()].map(async (indexes) => {
+        const mine = indexes.map((index) => calls[index] as Submission);
+        const submitted = await this.submit(mine, terms);
+        for (const [position, index] of indexes.entries())
+          results[index] = submitted[position] ?? new Error('Redis gave no answer');
+      }),
+    );
+    return results;
   }
 
   private async submitAlone(call: Submission, terms: SubmitTerms): Promise<Submitted[]> {
@@ -58,29 +82,40 @@ export class RedisSubmitter {
       const problem = this.commands.translate('submit', error);
       if (!isRefused(problem)) throw problem;
       // Nothing was written: the script says how it is refused.
-      return this.submitBatch([call], terms);
+      return this.submitBatch([call], DIRECT, terms);
     }
   }
 
   private async submitBatch(
     calls: readonly Submission[],
+    way: Way,
+    terms: SubmitTerms,
+  ): Promise<Submitted[]> {
+    try {
+      if (way === DIRECT) return await this.addBatch(calls, terms);
+      return await this.giver.give(calls, way, terms, (told) => this.toSubmitted(told));
+    } catch (error) {
+      throw this.commands.translate('submit', error);
+    }
+  }
+
+  private async addBatch(
+    calls: readonly Submission[],
     { maxBacklog }: SubmitTerms,
   ): Promise<Submitted[]> {
     const groups = groupsOf(calls);
     const keys: string[] = [];
-    const args: (string | number)[] = [maxBacklog, GROUP, this.mayGive ? 1 : 0, ...this.givenParts];
+    const args: (string | number)[] = [maxBacklog];
     for (const group of groups) {
       keys.push(this.keys.calls((group[0] as Submission).ref));
       args.push(encodeCalls(group));
     }
-    try {
-      const script = runScript(this.commands.client, scripts.submit, keys, args);
-      const answer = (await script) as (string | string[])[];
-      if (answer.length > groups.length) this.mayGive = false;
-      return inOrder(calls, groups, answer, (told) => this.toSubmitted(told));
-    } catch (error) {
-      throw this.commands.translate('submit', error);
-    }
+    const script = runScript(this.commands.client, scripts.submit, keys, args);
+    const answer = (await script) as (string | string[])[];
+    if (answer.length > groups.length)
+      for (const [index, [call]] of groups.entries())
+        this.giver.learn((call as Submission).ref.id, answer[groups.length + index] as string[]);
+    return inOrder(calls, groups, answer, (told) => this.toSubmitted(told));
   }
 
   private async submitOnce(call: Submission, { maxBacklog }: SubmitTerms): Promise<Submitted> {

@@ -1,16 +1,33 @@
 -- Carries out outcomes of calls that one consumer ran. What is owned is answered first, then acknowledged and
 -- deleted, all in one step: an answer that cannot be written leaves its call pending, to be concluded again.
 -- KEYS: streams of calls and of replies, in the order of their indexes in ARGV
--- ARGV: 1 group, 2 consumer, 3 length from which on a reply stream takes no progress, then per outcome:
+-- ARGV: 1 group, 2 consumer, 3 length from which on a reply stream takes no progress, 4 inbox before the session, 5 and
+--       after it, then per outcome:
 --       kind, index of its calls key, entry id, index of its reply key (0: none), callId, reply
 -- Answer: { zero-based numbers of the outcomes whose call was not owned, of those that have to be said again,
 --         why, or '' }
-local group, consumer, cap = ARGV[1], ARGV[2], tonumber(ARGV[3])
+-- @include holding
+local group, consumer, cap, inbox = ARGV[1], ARGV[2], tonumber(ARGV[3]), { ARGV[4], ARGV[5] }
 local lost, again, why = {}, {}, ''
 
--- Which ids of a stream are owned. Claiming what one holds changes nothing, and tells for all in one command.
-local function owned_of(calls, ids)
-  local owned = {}
+-- Which ids of a function are owned. Claiming what one holds changes nothing, and tells for all in one command.
+local function owned_of(calls, all)
+  local owned, ids = {}, {}
+  for i = 1, #all do
+    local key, field = inbox_of(inbox, all[i])
+    if not key then
+      ids[#ids + 1] = all[i]
+    else
+      local there = redis.pcall('HEXISTS', key, field)
+      if there == 1 then
+        owned[all[i]] = true
+      elseif type(there) == 'table' and not string.find(there.err, 'WRONGTYPE', 1, true) then
+        return nil, there.err
+      end
+    end
+  end
+  if #ids == 0 then return owned end
+  ids[#ids + 1] = 'JUSTID'
   local claimed = redis.pcall('XCLAIM', calls, group, consumer, 0, unpack(ids))
   if not claimed.err then
     for i = 1, #claimed do owned[claimed[i]] = true end
@@ -31,7 +48,7 @@ local function owned_of(calls, ids)
 end
 
 local ids_of, streams = {}, {}
-for at = 4, #ARGV, 6 do
+for at = 6, #ARGV, 6 do
   if ARGV[at] ~= 'progress' then
     local index = ARGV[at + 1]
     local ids = ids_of[index]
@@ -46,9 +63,7 @@ end
 local owned_in, problem_in = {}, {}
 for i = 1, #streams do
   local index = streams[i]
-  local ids = ids_of[index]
-  ids[#ids + 1] = 'JUSTID'
-  owned_in[index], problem_in[index] = owned_of(KEYS[tonumber(index)], ids)
+  owned_in[index], problem_in[index] = owned_of(KEYS[tonumber(index)], ids_of[index])
 end
 
 -- Answers that follow each other are one entry of a reply stream. Progress is an entry each: the length of the stream
@@ -64,8 +79,8 @@ local function say(batch, kind, line)
 end
 
 local replies, order, room = {}, {}, {}
-for at = 4, #ARGV, 6 do
-  local number, kind, index, id, reply_index = (at - 4) / 6, ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3]
+for at = 6, #ARGV, 6 do
+  local number, kind, index, id, reply_index = (at - 6) / 6, ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3]
   local counts = true
   if kind == 'progress' then
     if room[reply_index] == nil then
@@ -122,8 +137,14 @@ for i = 1, #order do
   else
     for index, ids in pairs(batch.done) do
       local calls = KEYS[tonumber(index)]
-      redis.pcall('XACK', calls, group, unpack(ids))
-      redis.call('XDEL', calls, unpack(ids))
+      local pending = {}
+      for j = 1, #ids do
+        if inbox_of(inbox, ids[j]) then drop_held(inbox, calls, group, ids[j]) else pending[#pending + 1] = ids[j] end
+      end
+      if #pending > 0 then
+        redis.pcall('XACK', calls, group, unpack(pending))
+        redis.call('XDEL', calls, unpack(pending))
+      end
     end
   end
 end

@@ -8,21 +8,31 @@
 -- ARGV: 1 group, 2 entry id, 3 generation, 4 first delay in milliseconds, 5 function id, 6 how many calls may be put aside,
 --       7 function's name for texts, 8 lease key before the session, 9 and after it, 10 reply stream before the
 --       process, 11 and after it, 12 longest delay, 13 how often it is passed on at once at the least,
---       14 key of what is given before the session, 15 and after it
+--       14 what a session is told before it, 15 and after it, 16 inbox before the session, 17 and after it
 -- Answer: 1, or 0 when the call was not owned
 -- @include entry
--- @include give
+-- @include holding
 -- @include ring
 -- @include tell
 local calls, id, generation = KEYS[1], ARGV[2], tonumber(ARGV[3])
 local reply_parts = { ARGV[10], ARGV[11] }
-local found = redis.call('XRANGE', calls, id, id)[1]
-if not found then return 0 end
-local entry = entry_of(found[2])
+local inbox = { ARGV[16], ARGV[17] }
+local fields = held_fields(inbox, calls, id)
+if not fields then return 0 end
+local entry = entry_of(fields)
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 
 local workers = redis.call('HVALS', KEYS[5])
+
+-- Where a worker's process offers to take calls (give.lua), if it does.
+local function offers_of(worker)
+  if type(worker.pool) ~= 'string' or type(worker.processId) ~= 'string' then return end
+  local offers = worker.pool .. ':offers'
+  local score = redis.pcall('ZSCORE', offers, worker.processId)
+  score = type(score) == 'string' and tonumber(score)
+  return score and score >= now and score % 1 > 0 and offers or nil
+end
 
 -- Whether a worker of that generation lives and is not about to leave; and one of them that offers to take calls, if any.
 local function find_served()
@@ -32,8 +42,8 @@ local function find_served()
     if ok and type(worker) == 'table' and worker.generation == generation and worker.status ~= 'draining'
       and redis.call('EXISTS', ARGV[8] .. tostring(worker.processId) .. ARGV[9]) == 1 then
       is_served = true
-      local taker = offer_of(worker.pool, worker.processId, now)
-      if taker then return true, taker end
+      local offers = offers_of(worker)
+      if offers then return true, { offers = offers, session = worker.processId } end
     end
   end
   return is_served
@@ -62,13 +72,22 @@ local function put_aside(delay)
   redis.call('ZADD', KEYS[4], 'LT', due, ARGV[5])
 end
 
+-- Delivers the function's first call, which is nearly always the one that was put back, in the taker's name and tells it
+-- which that is: it has the call's other fields to read. Whether it is the one.
+local function give_to(taker, moved)
+  local found = redis.pcall('XREADGROUP', 'GROUP', ARGV[1], taker.session, 'COUNT', 1, 'STREAMS', calls, '>')
+  if not found or found.err then return false end
+  local delivered = found[1][2][1][1]
+  redis.call('ZREM', taker.offers, taker.session)
+  redis.call('RPUSH', ARGV[14] .. taker.session .. ARGV[15], ARGV[5] .. '\t' .. delivered)
+  return delivered == moved
+end
+
 local function put_back(taker)
   local moved = redis.call('XADD', calls, '*', unpack(entry.fields))
   if entry.get('k') then redis.call('HSET', once_key(calls, entry.get('k')), 'entry', moved) end
   tell(reply_parts, calls, entry, cjson.encode({ k = 'm', d = moved }))
-  local is_given = taker and give_to(taker, ARGV[1], calls, { moved })
-  if taker then tell_taker(taker, ARGV[14], ARGV[15]) end
-  if not is_given then ring(calls, string.format('%.0f', now)) end
+  if not taker or not give_to(taker, moved) then ring(calls, string.format('%.0f', now)) end
 end
 
 local function pass_on(taker)
@@ -89,6 +108,5 @@ if is_served then
 else
   answer('GENERATION_GONE', ARGV[7] .. ' has no worker of generation ' .. ARGV[3] .. ' left.', false)
 end
-redis.call('XACK', calls, ARGV[1], id)
-redis.call('XDEL', calls, id)
+drop_held(inbox, calls, ARGV[1], id)
 return 1

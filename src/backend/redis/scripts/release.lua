@@ -5,16 +5,18 @@
 -- ARGV: 1 group, 2 consumer, 3 'lost' or 'handed-back', 4 maxDeliveries, 5 reply stream before the process,
 --       6 and after it, 7 length that the dead letters may have,
 --       8 how many calls at the most, 9 function's name for texts,
---       then for 'handed-back' per call: entry id, 1 or 0 (its handler had started)
+--       10 inbox before the session, 11 and after it, then per call: entry id, 1 or 0 (its handler had started); for
+--       'lost' those that were given to the consumer, beside which all that are pending for it are let go
 -- Answer: { requeued, answered, dead-lettered, 1 when more are left }
 -- @include entry
+-- @include holding
 -- @include ring
 -- @include tell
 local calls, dead, group, consumer, mode = KEYS[1], KEYS[2], ARGV[1], ARGV[2], ARGV[3]
-if redis.call('EXISTS', calls) == 0 then return { 0, 0, 0, 0 } end
+if #ARGV < 12 and redis.call('EXISTS', calls) == 0 then return { 0, 0, 0, 0 } end
 local limit = tonumber(ARGV[8])
 local requeued, answered, buried = 0, 0, 0
-local reply_parts = { ARGV[5], ARGV[6] }
+local reply_parts, inbox = { ARGV[5], ARGV[6] }, { ARGV[10], ARGV[11] }
 local time = redis.call('TIME')
 local now = string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000))
 
@@ -36,8 +38,8 @@ local function bury(entry, losses)
     { attempts = losses })
 end
 
-local function place(id, found, started)
-  local entry = entry_of(found[2])
+local function place(id, fields, started)
+  local entry = entry_of(fields)
   local attempt = tonumber(entry.get('a') or '1') or 1
   if entry.at_most_once and started then
     answered = answered + 1
@@ -64,24 +66,24 @@ end
 
 -- The new place of a call, or its answer, first: when Redis refuses that, the call stays where it is.
 local function let_go(id, started)
-  local pending = redis.pcall('XPENDING', calls, group, id, id, 1)
-  if pending.err or #pending == 0 or pending[1][2] ~= consumer then return end
-  local found = redis.call('XRANGE', calls, id, id)[1]
-  if found then place(id, found, started) end
-  redis.call('XACK', calls, group, id)
-  redis.call('XDEL', calls, id)
+  if not inbox_of(inbox, id) then
+    local pending = redis.pcall('XPENDING', calls, group, id, id, 1)
+    if pending.err or #pending == 0 or pending[1][2] ~= consumer then return end
+  end
+  local fields = held_fields(inbox, calls, id)
+  if fields then place(id, fields, started) end
+  drop_held(inbox, calls, group, id)
 end
 
+for at = 12, #ARGV, 2 do let_go(ARGV[at], ARGV[at + 1] == '1') end
+local is_full = false
 if mode == 'lost' then
   local ok, pending = pcall(redis.call, 'XPENDING', calls, group, '-', '+', limit, consumer)
-  if not ok then return { 0, 0, 0, 0 } end
-  for i = 1, #pending do let_go(pending[i][1], true) end
-  if requeued > 0 then ring(calls, now) end
-  if #pending == limit then return { requeued, answered, buried, 1 } end
-else
-  for at = 10, #ARGV, 2 do let_go(ARGV[at], ARGV[at + 1] == '1') end
-  if requeued > 0 then ring(calls, now) end
+  for i = 1, ok and #pending or 0 do let_go(pending[i][1], true) end
+  is_full = ok and #pending == limit
 end
+if requeued > 0 then ring(calls, now) end
+if is_full then return { requeued, answered, buried, 1 } end
 local ok, left = pcall(redis.call, 'XPENDING', calls, group, '-', '+', 1, consumer)
 if ok and #left == 0 then redis.call('XGROUP', 'DELCONSUMER', calls, group, consumer) end
 return { requeued, answered, buried, 0 }

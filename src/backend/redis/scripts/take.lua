@@ -12,7 +12,11 @@ local given = {}
 if ARGV[8] ~= '0' then
   given = redis.call('LRANGE', KEYS[4], 0, -1)
   if #given > 0 then redis.call('DEL', KEYS[4]) end
-  for i = 1, #given do left = left - 1 - select(2, string.gsub(given[i], '\n', '')) end
+  for i = 1, #given do
+    -- Given calls have a line before them, and what is pending is a line by itself.
+    local is_given = string.sub(given[i], 1, 1) == '\t'
+    left = left - (is_given and 0 or 1) - select(2, string.gsub(given[i], '\n', ''))
+  end
 end
 
 local function read(calls, count)

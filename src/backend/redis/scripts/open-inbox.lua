@@ -1,0 +1,8 @@
+-- Opens a session's inbox, if the session lives: from then on calls can be given to it.
+-- KEYS: 1 processes, 2 inbox
+-- ARGV: 1 sessionId
+-- Answer: 1, or 0 when the session is lost
+local listed = redis.call('HGET', KEYS[1], ARGV[1])
+if not listed or listed == 'condemned' then return 0 end
+redis.call('HSETNX', KEYS[2], '#', 1)
+return 1
