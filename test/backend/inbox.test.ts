@@ -278,6 +278,17 @@ describe('a call that was given and does not end there', () => {
     expect(taken[0]?.submittedAt).toBe(call.submittedAt);
   });
 
+  it('is found among what is pending, also where the group of its function is gone, and another’s key holds no stream', async () => {
+    const call = await givenOne();
+    await caller.submitAll([caller.callOf(f2, 'read')]);
+    const read = await worker.takeOne(f2);
+    await admin.xgroup('DESTROY', keys.calls(f1), 'workers');
+    expect(await worker.reader.pending([f1, f2])).toEqual([read.raw, call.raw]);
+    await admin.set(keys.calls(f1), 'no stream');
+    expect(await worker.reader.pending([f1, f2])).toEqual([read.raw, call.raw]);
+    await admin.del(keys.calls(f1));
+  });
+
   it('is nothing that a group which was made anew has to know of', async () => {
     const call = await givenOne();
     await worker.backend.calls.claim(f1, worker.sessionId, [call.entryId]);

@@ -126,6 +126,51 @@ describe('a process with many functions', () => {
     await proxy.close();
   });
 
+  it('runs a call that was given to it on a connection which broke, once it may look for it', async () => {
+    const name = `worker-${process.pid}`;
+    await fleet.redis.acl('SETUSER', name, 'reset', 'on', '>secret', '~*', '&*', '+@all');
+    const proxy = await TcpProxy.start(redisUrl());
+    const stage = new Stage();
+    const worker = await fleet.start({
+      providers: many('a', [stage.as('f0')], ['f0']),
+      options: { connection: proxy.url.replace('//', `//${name}:secret@`) },
+    });
+    const registry = await caller();
+    await registry.call('f1');
+    const log = await CommandLog.start(redisUrl());
+    await eventually('it has looked once more after its first connection', async () =>
+      (await log.mentioning(':inbox')).some(({ name: command }) => command === 'hgetall'),
+    );
+    log.close();
+    await registry.call('f1');
+    await eventually('it waits', async () => {
+      const [offers = ''] = (await fleet.keys()).filter((key) => key.endsWith(':offers'));
+      return (await fleet.redis.exists(offers)) === 1;
+    });
+    proxy.hold();
+    const call = registry.call('f0');
+    await eventually('it is given the call', async () => {
+      const [inbox = ''] = (await fleet.keys()).filter((key) => key.endsWith(':inbox'));
+      return (await fleet.redis.hvals(inbox)).some((line) => line.startsWith('f0:default\t'));
+    });
+    await fleet.redis.acl('SETUSER', name, '-hgetall');
+    await fleet.redis.acl('LOG', 'RESET');
+    proxy.cut();
+    proxy.release();
+    await eventually('it may not look', async () =>
+      JSON.stringify(await fleet.redis.acl('LOG')).includes('hgetall'),
+    );
+    expect(stage.runs).toHaveLength(0);
+    await fleet.redis.acl('SETUSER', name, '+hgetall');
+    // Not as one that was handed over.
+    expect((await stage.started()).context.attempt).toBe(1);
+    stage.finishAll('done');
+    await expect(call).resolves.toBe('done');
+    await fleet.stop(worker);
+    await proxy.close();
+    await fleet.redis.acl('DELUSER', name);
+  });
+
   it('finds a call whose token went to a process that stood still then, although nothing rang since', async () => {
     const stage = new Stage();
     await fleet.start({ providers: many('a', [stage.as('f0')], ['f0']) });

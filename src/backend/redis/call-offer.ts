@@ -74,7 +74,11 @@ export class CallOffer {
     // With its text: asked for by its hash first, it might be there later than the offer.
     this.connection.client
       .eval(scripts.openInbox.lua, keys.length, ...keys, this.consumer)
-      .catch((error: unknown) => this.noteFailure(error));
+      .catch((error: unknown) => {
+        this.noteFailure(error);
+        // There is none to look into.
+        if (this.refused) this.made = false;
+      });
   }
 
   /** It counts as standing all the same: something may have been given before. */

@@ -235,6 +235,17 @@ export class RedisCallReader implements CallReader {
   }
 
   private async pendingOf(refs: readonly FunctionRef[]): Promise<RawCall[]> {
+    try {
+      return await this.readPending(refs);
+    } catch (error) {
+      // Of one of them the group is gone, or its key holds no stream: nothing of that one is pending.
+      if (!isRefused(error, 'NOGROUP') && !isRefused(error, 'WRONGTYPE')) throw error;
+      if (refs.length === 1) return [];
+      return (await Promise.all(refs.map((ref) => this.pendingOf([ref])))).flat();
+    }
+  }
+
+  private async readPending(refs: readonly FunctionRef[]): Promise<RawCall[]> {
     const streams = refs.map((ref) => this.keys.calls(ref));
     const answer = await this.connection.command('XREADGROUP', (client) =>
       client.xreadgroup(

@@ -182,13 +182,14 @@ export class ReadLoop {
     while (!this.stopping && this.reader === reader) {
       try {
         await this.connected(reader);
-        if (reader.connections() !== connection) {
-          connection = reader.connections();
+        const connections = reader.connections();
+        if (connections !== connection) {
           await this.intake.recover(reader);
+          connection = connections;
           recoverAgainAt = this.clock.now() + this.blockMs + RECOVER_MARGIN_MS;
         } else if (this.clock.now() > recoverAgainAt) {
-          recoverAgainAt = Infinity;
           await this.intake.recover(reader);
+          recoverAgainAt = Infinity;
         }
         // Told to stop meanwhile, when there was no read to wake: the next one would not be woken either.
         if (this.stopping || this.reader !== reader) break;
