@@ -2,6 +2,7 @@ import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import { afterEach, beforeEach, describe, expect, it } from '@jest/globals';
 import type { Bell, PoolRead, RawCall } from '../../src/backend/call-streams.js';
+import { Redis } from 'ioredis';
 import { given, type GivenCall, type Member } from '../../src/conformance/member.js';
 import { PASSES_AT_ONCE } from '../../src/backend/limits.js';
 import { functionRef, type FunctionRef } from '../../src/protocol/function-ref.js';
@@ -234,6 +235,41 @@ describe('a process that waits for the bell and offers to take calls', () => {
     }
   });
 
+  it('offers again when the key of its pool’s offers, which somebody broke, is right again', async () => {
+    await admin.set(keys.poolOffers(POOL), 'no set');
+    await worker.reader.waitForBell([POOL], 1, { places: 1, until: Date.now() + BLOCK_MS });
+    expect(await worker.reader.withdraw()).toEqual([]);
+    await admin.del(keys.poolOffers(POOL));
+    const { bell } = await offering(1);
+    await caller.submit(ref, 'c1');
+    expect(callIds((await bell).calls)).toEqual(['c1']);
+  });
+
+  it('gets what it takes also when somebody broke the keys of its offer, or of its bell', async () => {
+    const { bell } = await offering(1);
+    await worker.reader.wake();
+    await bell;
+    for (const id of ['c1', 'c2'])
+      await admin.xadd(keys.calls(ref), '*', 'c', `1 60000   ${id}\t{}`);
+    await admin.zadd(keys.poolDue(POOL), 1, ref.id);
+    for (const key of [keys.poolOffers(POOL), keys.poolWake(POOL)]) {
+      await admin.del(key);
+      await admin.set(key, 'broken');
+    }
+    const one = { ...LOOK, limit: 1 };
+    expect(callIds((await worker.reader.take(one)).calls)).toEqual(['c1']);
+    expect(callIds((await worker.reader.take(one)).calls)).toEqual(['c2']);
+  });
+
+  it('is told in its next look of what it was given when one fails', async () => {
+    await worker.reader.waitForBell([POOL], 1, { places: 1, until: Date.now() + BLOCK_MS });
+    await caller.submit(ref, 'c1');
+    await admin.set(keys.poolDue(POOL), 'no set');
+    await expect(worker.reader.take(LOOK)).rejects.toThrow('WRONGTYPE');
+    await admin.del(keys.poolDue(POOL));
+    expect(callIds((await worker.reader.take(LOOK)).calls)).toEqual(['c1']);
+  });
+
   it('leaves neither offer nor calls behind when it closes', async () => {
     await offering(1);
     await worker.reader.close();
@@ -438,6 +474,15 @@ describe('a process of several pools', () => {
     expect([await offersOf(POOL), await offersOf(second)]).toEqual([[], []]);
   });
 
+  it('is told once of what it was given while it could not offer in another', async () => {
+    await admin.set(keys.poolOffers(second), 'no set');
+    await worker.reader.waitForBell(both, 1, { places: 2, until: Date.now() + BLOCK_MS });
+    await caller.submit(ref, 'c1');
+    expect(callIds(await worker.reader.pending([ref]))).toEqual(['c1']);
+    // The list comes before the bells.
+    expect((await worker.reader.waitForBell(both, 1)).calls).toEqual([]);
+  });
+
   it('offers nothing with fewer places than pools, also where it has offered before', async () => {
     const { bell } = await offeringBoth(4);
     await worker.reader.wake();
@@ -550,6 +595,80 @@ describe('a call that is bound to a generation, and passed on by a worker of ano
     expect(callIds((await bell).calls)).toEqual(['silent']);
     expect((await worker.reader.waitForBell([POOL], BLOCK_MS)).rang).toBe(true);
     expect(callIds((await worker.reader.take(LOOK)).calls)).toEqual(['c1']);
+  });
+});
+
+/** The address for a user that may do all but these. */
+async function lacking(command: string): Promise<string> {
+  const name = `lacking-${command}-${process.pid}`;
+  await admin.acl('SETUSER', name, 'reset', 'on', '>secret', '~*', '&*', '+@all', `-${command}`);
+  users.push(name);
+  const url = new URL(redisUrl());
+  url.username = name;
+  url.password = 'secret';
+  return url.href;
+}
+const users: string[] = [];
+beforeEach(() => {
+  users.length = 0;
+});
+afterEach(async () => {
+  if (users.length === 0) return;
+  const by = new Redis(redisUrl());
+  await by.acl('DELUSER', ...users);
+  by.disconnect();
+});
+
+describe('a user that lacks one right', () => {
+  it('offers nothing where it could not take out of its inbox what it has answered', async () => {
+    worker = await members.pooled('pool-2', [ref], 'worker-2', await lacking('hdel'));
+    const until = Date.now() + BLOCK_MS;
+    const wait = (): Promise<Bell> =>
+      worker.reader.waitForBell(['pool-2'], BLOCK_MS, { places: 1, until });
+    const bell = wait();
+    await caller.submit(ref, 'c1');
+    expect((await bell).rang).toBe(true);
+    expect(await admin.exists(keys.inbox(worker.sessionId))).toBe(0);
+  });
+
+  it('adds its calls where it cannot leave an inbox as closed as it was', async () => {
+    const ringer = await members.member('caller-2', await lacking('hdel'));
+    await admin.zadd(keys.poolOffers(POOL), Date.now() + BLOCK_MS + 0.5, 'ghost-1.1');
+    const bell = worker.reader.waitForBell([POOL], BLOCK_MS);
+    await ringer.submit(ref, 'c1');
+    expect((await bell).rang).toBe(true);
+    expect(callIds((await worker.reader.take(LOOK)).calls)).toEqual(['c1']);
+  });
+
+  it('passes a call on once where it may not take the taker’s offer away', async () => {
+    await worker.register(ref, 'w', { poolId: POOL, generation: 7 });
+    const url = await lacking('zrem');
+    const stranger = await (await (await members.member('stranger-1', url)).join()).reads(ref);
+    await caller.submit(ref, 'c1', { bound: true, payload: '{"p":{},"i":null,"g":7}' });
+    const call = await stranger.takeOne(ref);
+    await worker.reader.waitForBell([POOL], BLOCK_MS);
+    await worker.reader.take(LOOK);
+    const { bell } = await offering(1);
+    const more = { generation: 7, delayMs: 60_000, replyTo: '' };
+    expect(await stranger.say(call, 'pass', '', more)).toBe(true);
+    expect((await bell).rang).toBe(true);
+    expect(callIds((await worker.reader.take(LOOK)).calls)).toEqual(['c1']);
+    expect(await admin.xlen(keys.calls(ref))).toBe(1);
+  });
+});
+
+describe('a caller that could not give a call', () => {
+  it('gives the next ones, when it was no right that it lacked', async () => {
+    const first = await offering(1);
+    const inbox = keys.inbox(worker.sessionId);
+    await admin.hset(inbox, '#', 'no number');
+    await caller.submit(ref, 'c1');
+    expect((await first.bell).rang).toBe(true);
+    await worker.reader.take(LOOK);
+    await admin.hset(inbox, '#', '7');
+    const { bell } = await offering(1);
+    await caller.submit(ref, 'c2');
+    expect(callIds((await bell).calls)).toEqual(['c2']);
   });
 });
 

@@ -333,6 +333,16 @@ describe('calls that were given to a process which is lost', () => {
     expect(await streams.release(f1, worker.sessionId, lost)).toMatchObject({ requeued: 0 });
   });
 
+  it('do not keep what it has read from being handed over, when somebody broke its inbox', async () => {
+    await caller.submit(f1, 'c1');
+    await worker.takeOne(f1);
+    await admin.set(keys.inbox(worker.sessionId), 'no hash');
+    await condemned();
+    expect(await caller.backend.calls.release(f1, worker.sessionId, lost)).toMatchObject({
+      requeued: 1,
+    });
+  });
+
   it('are handed over also when nothing of their function’s stream is left', async () => {
     await givenOne();
     await admin.del(keys.calls(f1));

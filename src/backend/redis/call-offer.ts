@@ -15,6 +15,7 @@ const PLACES_UNIT = 1_024;
  */
 export class CallOffer {
   private readonly pools = new Set<string>();
+  /** Its user lacks a right for it. */
   private refused = false;
   /** Whether the inbox was opened through this connection; Redis may have been emptied before it. */
   private isOpen = false;
@@ -75,6 +76,7 @@ export class CallOffer {
     this.connection.client
       .eval(scripts.openInbox.lua, keys.length, ...keys, this.consumer)
       .catch((error: unknown) => {
+        this.isOpen = false;
         this.noteFailure(error);
         // There is none to look into.
         if (this.refused) this.made = false;
@@ -89,9 +91,12 @@ export class CallOffer {
         .catch((error: unknown) => this.noteFailure(error));
   }
 
-  /** Who may not offer hears the bell for all calls. */
+  /**
+   * Who may not offer hears the bell for all calls. What else went wrong may go well with the next offer; and where it
+   * stands in other pools, what it is given there has to be taken back.
+   */
   private noteFailure(error: unknown): void {
-    if (!isRefused(this.connection.translate('offer', error))) return;
+    if (!isRefused(this.connection.translate('offer', error), 'NOPERM')) return;
     this.refused = true;
     this.pools.clear();
   }
@@ -102,7 +107,12 @@ export class CallOffer {
     if (pools.length === 0) return [];
     const given = this.keys.given(this.consumer);
     const texts = await through.command('withdraw', async (client) => {
-      const offers = pools.map((pool) => client.zrem(this.keys.poolOffers(pool), this.consumer));
+      const offers = pools.map((pool) =>
+        client.zrem(this.keys.poolOffers(pool), this.consumer).catch((error: unknown) => {
+          // No offer stands in a key that holds something else.
+          if (!isRefused(this.connection.translate('withdraw', error), 'WRONGTYPE')) throw error;
+        }),
+      );
       const all = [...offers, client.lrange(given, 0, -1), client.del(given)];
       return (await Promise.all(all))[pools.length] as string[];
     });

@@ -22,12 +22,13 @@ local now_text = string.format('%.0f', now)
 local function key_of(id, name) return ARGV[6] .. id .. ARGV[7] .. name end
 local function id_of(line) return string.sub(line, 1, string.find(line, '\t', 1, true) - 1) end
 
--- Whether a command was carried out. Of one that was not, what can be wrong with keys of its own type is that this
--- user may not.
+-- Whether a command was carried out. What this user may not (Redis before 7.2 says it in words) is not tried again; what
+-- else went wrong may go well next time: memory was full, somebody broke a key.
 local function done(reply)
   local problem = type(reply) == 'table' and reply.err
-  if problem and not string.find(problem, 'WRONGTYPE', 1, true) then refused = true end
-  return not problem
+  if not problem then return true end
+  if string.find(problem, 'NOPERM', 1, true) or string.find(problem, 'The user executing', 1, true) then refused = true end
+  return false
 end
 
 -- Takes the first offer of a pool that holds; whose it is, and for how many calls.
@@ -58,7 +59,7 @@ local function give(session, count)
   local last = redis.pcall('HINCRBY', inbox, '#', count)
   if not done(last) then return end
   if last == count then
-    redis.call('HDEL', inbox, '#')
+    done(redis.pcall('HDEL', inbox, '#'))
     return
   end
   local head, before, fields = now_text .. '-', last - count, {}

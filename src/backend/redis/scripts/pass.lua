@@ -75,10 +75,11 @@ end
 -- Delivers the function's first call, which is nearly always the one that was put back, in the taker's name and tells it
 -- which that is: it has the call's other fields to read. Whether it is the one.
 local function give_to(taker, moved)
+  -- First, and pcall: a user that may not take an offer away has delivered nothing then.
+  if redis.pcall('ZREM', taker.offers, taker.session) ~= 1 then return false end
   local found = redis.pcall('XREADGROUP', 'GROUP', ARGV[1], taker.session, 'COUNT', 1, 'STREAMS', calls, '>')
   if not found or found.err then return false end
   local delivered = found[1][2][1][1]
-  redis.call('ZREM', taker.offers, taker.session)
   redis.call('RPUSH', ARGV[14] .. taker.session .. ARGV[15], ARGV[5] .. '\t' .. delivered)
   return delivered == moved
 end

@@ -11,7 +11,6 @@ for i = 9, #ARGV, 2 do rooms[ARGV[i]] = tonumber(ARGV[i + 1]) end
 local given = {}
 if ARGV[8] ~= '0' then
   given = redis.call('LRANGE', KEYS[4], 0, -1)
-  if #given > 0 then redis.call('DEL', KEYS[4]) end
   for i = 1, #given do
     -- Given calls have a line before them, and what is pending is a line by itself.
     local is_given = string.sub(given[i], 1, 1) == '\t'
@@ -64,14 +63,17 @@ for i = 1, #due do
 end
 -- An offer that brings nothing may stay until it is made anew: who looks because a bell rang is passed over otherwise by
 -- who has a call for it just now (pass.lua).
-if ARGV[8] == '1' or ARGV[8] == '2' and (#given > 0 or #answer > 0) then redis.call('ZREM', KEYS[3], ARGV[2]) end
+-- pcall: what was read is this consumer's already, and is not told of when the script ends with an error.
+if ARGV[8] == '1' or ARGV[8] == '2' and (#given > 0 or #answer > 0) then redis.pcall('ZREM', KEYS[3], ARGV[2]) end
 if #taken > 0 then redis.call('ZREM', KEYS[1], unpack(taken)) end
 if #due == 0 then
   redis.call('DEL', KEYS[2])
-elseif remains and redis.call('LLEN', KEYS[2]) == 0 then
+elseif remains and redis.pcall('LLEN', KEYS[2]) == 0 then
   -- The token that woke this consumer is spent, and there is work left that another may do.
   redis.call('RPUSH', KEYS[2], '1')
 end
+-- Last: what cannot be told in this look is told in the next one.
+if #given > 0 then redis.call('DEL', KEYS[4]) end
 table.insert(answer, 1, given)
 table.insert(answer, 1, remains and 1 or 0)
 return answer
