@@ -268,6 +268,87 @@ describe('a process that waits for the bell and offers to take calls', () => {
     await expect(worker.reader.take(LOOK)).rejects.toThrow('WRONGTYPE');
     await admin.del(keys.poolDue(POOL));
     expect(callIds((await worker.reader.take(LOOK)).calls)).toEqual(['c1']);
+    expect(await admin.exists(keys.given(worker.sessionId))).toBe(0);
+  });
+
+  /** Two calls that it was given and is not told of yet, and one that waits. */
+  async function givenAndWaiting(): Promise<void> {
+    await worker.reader.waitForBell([POOL], 1, { places: 2, until: Date.now() + BLOCK_MS });
+    await caller.submitAll([1, 2, 3].map((n) => caller.callOf(ref, `c${n}`)));
+    expect(await admin.llen(keys.given(worker.sessionId))).toBe(1);
+  }
+
+  it('gets no more in a look than it asks for, with what it was given', async () => {
+    await givenAndWaiting();
+    await caller.submitAll([4, 5].map((n) => caller.callOf(ref, `c${n}`)));
+    const { calls, more } = await worker.reader.take({ ...LOOK, limit: 4 });
+    expect([callIds(calls), more]).toEqual([['c1', 'c2', 'c3', 'c4'], true]);
+  });
+
+  it('is told of what it was given when the group of a function that is due is gone', async () => {
+    await givenAndWaiting();
+    await admin.xgroup('DESTROY', keys.calls(ref), 'workers');
+    expect(callIds((await worker.reader.take(LOOK)).calls)).toEqual(['c1', 'c2']);
+    await expect(worker.reader.take(LOOK)).rejects.toThrow('NOGROUP');
+  });
+
+  it('is given nothing by an offer of its own that has ended', async () => {
+    const { bell } = await offering(1);
+    await admin.zadd(keys.poolOffers(POOL), '1000.5', worker.sessionId);
+    await caller.submit(ref, 'c1');
+    expect((await bell).rang).toBe(true);
+    expect(callIds((await worker.reader.take(LOOK)).calls)).toEqual(['c1']);
+  });
+
+  it('has nothing in its inbox of which it cannot be told', async () => {
+    const { bell } = await offering(1);
+    await admin.set(keys.given(worker.sessionId), 'no list');
+    await caller.submit(ref, 'c1');
+    expect((await bell).rang).toBe(true);
+    expect(await worker.reader.pending([ref]).catch(() => [])).toEqual([]);
+    expect(Object.keys(await admin.hgetall(keys.inbox(worker.sessionId)))).toEqual(['#']);
+    expect(await admin.xlen(keys.calls(ref))).toBe(1);
+  });
+
+  it('is given nothing when Redis forgot its session', async () => {
+    await admin.hdel(keys.processes(), worker.sessionId);
+    const { bell } = await offering(1);
+    await caller.submit(ref, 'c1');
+    expect((await bell).rang).toBe(true);
+    expect(await admin.exists(keys.inbox(worker.sessionId))).toBe(0);
+  });
+
+  it('has its calls numbered on after a connection that broke', async () => {
+    const numbers: string[] = [];
+    for (const id of ['c1', 'c2']) {
+      const { bell } = await offering(1);
+      await caller.submit(ref, id);
+      numbers.push((await bell).calls[0]?.entryId.replace(/^\d+|@.*$/g, '') ?? '');
+      const before = worker.reader.connections();
+      worker.reader.reset();
+      await eventually('it connects', () => worker.reader.connections() > before);
+      await worker.reader.whenConnected();
+    }
+    expect(numbers).toEqual(['-2', '-3']);
+  });
+
+  it('has an inbox with its next offer, when it could not be opened with the first one', async () => {
+    const inbox = keys.inbox(worker.sessionId);
+    await admin.set(inbox, 'no hash');
+    await worker.reader.waitForBell([POOL], 1, { places: 1, until: Date.now() + BLOCK_MS });
+    await worker.reader.withdraw();
+    await admin.del(inbox);
+    const { bell } = await offering(1);
+    await caller.submit(ref, 'c1');
+    expect(callIds((await bell).calls)).toEqual(['c1']);
+  });
+
+  it('finds what it was given in its order, after a connection that broke', async () => {
+    const payload = `{"p":{"text":"${'x'.repeat(100)}"},"i":null}`;
+    const ids = Array.from({ length: 20 }, (_, n) => `c${n}`);
+    await worker.reader.waitForBell([POOL], 1, { places: 20, until: Date.now() + BLOCK_MS });
+    await caller.submitAll(ids.map((id) => caller.callOf(ref, id, { payload })));
+    expect(callIds(await worker.reader.pending([ref]))).toEqual(ids);
   });
 
   it('leaves neither offer nor calls behind when it closes', async () => {
@@ -406,6 +487,8 @@ describe('calls of several functions, one of each', () => {
     );
     expect(submitted).toEqual([expect.any(String), { backlog: 1 }, expect.any(String)]);
     expect(await rungFor()).toEqual(['c0', 'c2']);
+    const two = [third, third].map((to, n) => caller.callOf(to, `t${n}`));
+    expect(await caller.submitAll(two, 2)).toEqual([expect.any(String), { backlog: 2 }]);
     // One that was let in before is let in again.
     const again = await caller.submitAll(
       [caller.callOf(ref, 'c3'), caller.callOf(other, 'c1', { again: true })],

@@ -112,6 +112,18 @@ describe('answers to calls that were given', () => {
     await caller.hearsNothing();
   });
 
+  it('tell which is not owned, also behind those of another caller; and make no stream for who is gone', async () => {
+    const calls = await giving(
+      caller.callOf(f1, 'c0', { replyTo: 'gone-1' }),
+      caller.callOf(f1, 'c1'),
+    );
+    await admin.hdel(keys.inbox(worker.sessionId), calls[1]?.entryId.split('@')[0] ?? '');
+    expect(await worker.sayAll(calls.map(settling))).toMatchObject({ lost: [1], again: [] });
+    expect(await inInbox()).toBe(0);
+    expect(await admin.exists(keys.replies('gone-1'))).toBe(0);
+    await caller.hearsNothing();
+  });
+
   it('that Redis refuses leave the calls with their owner, but for those that are not', async () => {
     const calls = await giving(...['c0', 'c1', 'c2'].map((id) => caller.callOf(f1, id)));
     await admin.hdel(keys.inbox(worker.sessionId), calls[0]?.entryId.split('@')[0] ?? '');
@@ -331,6 +343,20 @@ describe('calls that were given to a process which is lost', () => {
     await caller.hearsNothing();
     expect(await admin.exists(keys.inbox(worker.sessionId))).toBe(0);
     expect(await streams.release(f1, worker.sessionId, lost)).toMatchObject({ requeued: 0 });
+  });
+
+  it('are handed over from an inbox of more than one look', async () => {
+    await giving(caller.callOf(f1, 'c0'));
+    const calls = Array.from({ length: 600 }, (_, n) => [
+      `1-${n}`,
+      `${f1.id}\t1 60000   c${n}\t{}`,
+    ]);
+    await admin.hset(keys.inbox(worker.sessionId), ...calls.flat());
+    await condemned();
+    expect(await caller.backend.calls.release(f1, worker.sessionId, lost)).toMatchObject({
+      requeued: 601,
+    });
+    expect(await admin.exists(keys.inbox(worker.sessionId))).toBe(0);
   });
 
   it('do not keep what it has read from being handed over, when somebody broke its inbox', async () => {

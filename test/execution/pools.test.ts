@@ -103,7 +103,19 @@ describe('a process with many functions', () => {
       options: { connection: proxy.url },
     });
     const registry = await caller();
+    await registry.waitForFunction('f0', 'default', 10_000);
+    const log = await CommandLog.start(redisUrl());
     await registry.call('f1');
+    // What looks whether the first call was heard rings for it once more, and what is due is not overtaken.
+    await eventually('it was looked at', async () =>
+      (await log.mentioning(scripts.confirm.sha)).some(({ args }) =>
+        args.some((arg) => arg.startsWith(fleet.prefix)),
+      ),
+    );
+    log.close();
+    const isDue = async (): Promise<boolean> =>
+      (await fleet.keys()).some((key) => key.endsWith(':due') || key.endsWith(':wake'));
+    await eventually('nothing is due', async () => !(await isDue()));
     const offers = async (): Promise<number> => {
       const pools = (await fleet.keys()).filter((key) => key.endsWith(':offers'));
       return pools.length === 0 ? 0 : fleet.redis.exists(...pools);
