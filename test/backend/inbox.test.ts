@@ -345,6 +345,20 @@ describe('calls that were given to a process which is lost', () => {
     expect(await streams.release(f1, worker.sessionId, lost)).toMatchObject({ requeued: 0 });
   });
 
+  it('are handed over also when it had not registered their function yet', async () => {
+    const { sessionId } = worker;
+    const starting = await (await (await members.member('worker-2')).join()).reads(f1, f2);
+    const { bell } = await offering(starting);
+    await caller.submitAll([caller.callOf(f1, 'c1'), caller.callOf(f1, 'c2')]);
+    expect((await bell).calls).toHaveLength(2);
+    await admin.del(keys.lease(starting.sessionId));
+    const { fleet, calls } = caller.backend;
+    const left = await fleet.condemn(starting.sessionId, 'lease');
+    expect(left).toEqual([{ ref: f1, workerId: '' }]);
+    expect(await calls.release(f1, starting.sessionId, lost)).toMatchObject({ requeued: 2 });
+    expect(await admin.exists(keys.inbox(starting.sessionId), keys.inbox(sessionId))).toBe(0);
+  });
+
   it('are handed over from an inbox of more than one look', async () => {
     await giving(caller.callOf(f1, 'c0'));
     const calls = Array.from({ length: 600 }, (_, n) => [

@@ -120,7 +120,12 @@ export class RedisFleetStore implements FleetStore {
     const answer = await this.scripts.run(
       'condemn',
       scripts.condemn,
-      [this.keys.lease(sessionId), this.keys.hosted(sessionId), this.keys.processes()],
+      [
+        this.keys.lease(sessionId),
+        this.keys.hosted(sessionId),
+        this.keys.processes(),
+        this.keys.inbox(sessionId),
+      ],
       [evidence, this.keys.control(sessionId), sessionId],
     );
     if (!Array.isArray(answer)) return undefined;
