@@ -165,6 +165,8 @@ describe('answers to calls that were given', () => {
     await admin.set(inbox, 'no hash');
     expect(await worker.say(call, 'settle')).toBe(false);
     expect(await worker.say(call, 'answer')).toBe(false);
+    // What it has beside them is found all the same.
+    expect(await worker.reader.pending([f1])).toEqual([]);
     await admin.del(inbox);
     await caller.hearsNothing();
   });

@@ -223,9 +223,13 @@ export class RedisCallReader implements CallReader {
   private async inInbox(refs: readonly FunctionRef[]): Promise<RawCall[]> {
     if (!this.offer.wasMade) return [];
     const ids = new Set(refs.map(({ id }) => id));
-    const inbox = await this.connection.command('HGETALL', (client) =>
-      client.hgetall(this.keys.inbox(this.consumer)),
-    );
+    const inbox = await this.connection
+      .command('HGETALL', (client) => client.hgetall(this.keys.inbox(this.consumer)))
+      .catch((error: unknown) => {
+        // Nothing is left in a key that holds something else.
+        if (isRefused(error, 'WRONGTYPE')) return {};
+        throw error;
+      });
     return Object.entries(inbox)
       .flatMap(([field, line]) => {
         const entryId = givenId(this.consumer, field);
