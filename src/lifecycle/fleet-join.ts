@@ -19,7 +19,8 @@ const RETRY_MS = 200;
  * Interleavings:
  * - One join at a time: who finds the session lost while one is under way waits for that one.
  * - A join that fails half way takes back what it opened, and the next attempt has a session of its own: whatever
- *   Redis still executes of the failed one belongs to a session that nobody has.
+ *   Redis still executes of the failed one belongs to a session that nobody has. Calls that the failed one was delivered
+ *   are handed over first.
  * - It is told to stop (a drain): it ends between two steps, and registers nothing any more.
  */
 export class FleetJoin {
@@ -37,6 +38,8 @@ export class FleetJoin {
     private readonly supervises: boolean,
     private readonly onJoined: () => void,
     private readonly generations: LoadedGenerations,
+    /** Hands over what a session of this process holds; whether all of it is. */
+    private readonly releaseAll: (sessionId: string) => Promise<boolean>,
   ) {}
 
   /** The one that is under way. */
@@ -88,6 +91,8 @@ export class FleetJoin {
     this.membership.forgetSession();
     await work?.abandon('condemned');
     if (session === undefined || !this.backend.isConnected()) return;
-    await this.backend.workers.leave(session).catch(() => undefined);
+    // It reads before it registers. What it was delivered is handed over, or it stays listed, and others find it.
+    if (await this.releaseAll(session.sessionId))
+      await this.backend.workers.leave(session).catch(() => undefined);
   }
 }

@@ -143,6 +143,7 @@ export class WorkerCoordinator {
       settings.supervise,
       () => this.handleJoined(),
       generations,
+      (sessionId) => this.releaseAll(sessionId),
     );
     this.loop = new EventLoopProbe(clock);
     this.firstActive.promise.catch(() => undefined);
@@ -504,22 +505,23 @@ export class WorkerCoordinator {
       : `: its event loop was ${lateMs} ms late, and leaseMs is ${leaseMs}`;
   }
 
-  /** What was delivered to a lost session after the supervisor had handed its calls over. */
-  private async releaseAll(sessionId: string): Promise<void> {
+  /** What was delivered to a session that is none any more, whoever else hands its calls over; whether all of it was. */
+  private async releaseAll(sessionId: string): Promise<boolean> {
     const { maxDeliveries } = this.settings;
-    await Promise.all(
-      this.membership.workers
-        .functions()
-        .map((ref) =>
-          this.backend.calls
-            .release(ref, sessionId, { kind: 'lost', maxDeliveries })
-            .catch((error: unknown) =>
-              this.logger.debug(
-                `the calls of ${sessionId} could not be released: ${messageOf(error)}`,
-              ),
-            ),
+    const released = await Promise.all(
+      this.membership.workers.functions().map((ref) =>
+        this.backend.calls.release(ref, sessionId, { kind: 'lost', maxDeliveries }).then(
+          () => true,
+          (error: unknown) => {
+            this.logger.debug(
+              `the calls of ${sessionId} could not be released: ${messageOf(error)}`,
+            );
+            return false;
+          },
         ),
+      ),
     );
+    return released.every(Boolean);
   }
 
   /** Another process has unregistered a worker of this one: it takes no calls any more. */

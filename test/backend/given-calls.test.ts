@@ -178,6 +178,29 @@ describe('a process that waits for the bell and offers to take calls', () => {
     expect(heap() - before).toBeLessThan(8);
   });
 
+  it('keeps nothing of the payloads that came with a call which it still runs', async () => {
+    setFlagsFromString('--expose-gc');
+    const collect = runInNewContext('gc') as () => void;
+    const heap = (): number => {
+      collect();
+      return process.memoryUsage().heapUsed / 1e6;
+    };
+    const payload = `{"p":{"text":"${'x'.repeat(900_000)}"},"i":null}`;
+    const kept: RawCall[] = [];
+    const before = heap();
+    for (let turn = 0; turn < 10; turn += 1) {
+      const { bell } = await offering(2);
+      await caller.submitAll([
+        caller.callOf(ref, 'small'),
+        caller.callOf(other, 'large', { payload }),
+      ]);
+      kept.push(...(await bell).calls.slice(0, 1));
+    }
+    // All of the large ones are 9 MB.
+    expect(heap() - before).toBeLessThan(5);
+    expect(callIds(kept)).toEqual(Array.from({ length: 10 }, () => 'small'));
+  });
+
   it('offers nothing any more once another process found it dead', async () => {
     const { bell } = await offering(1);
     await caller.backend.workers.unregister(ref, 'w', { sessionId: worker.sessionId }, 'lost');
@@ -776,6 +799,14 @@ describe('a caller whose user may not give calls', () => {
         .filter((entry) => entry.includes(name))
         .map((entry) => [entry[entry.indexOf('object') + 1], entry[entry.indexOf('count') + 1]]);
       expect(refused).toEqual([['hincrby', 1]]);
+      // Another connection may have other rights.
+      await admin.acl('SETUSER', name, '+hincrby');
+      const connected = new Promise((resolve) => ringer.backend.onConnected(() => resolve(null)));
+      await admin.client('KILL', 'USER', name);
+      await connected;
+      const { bell } = await offering(1);
+      await ringer.submit(ref, 'c4');
+      expect(callIds((await bell).calls)).toEqual(['c4']);
     } finally {
       await admin.acl('DELUSER', name);
     }

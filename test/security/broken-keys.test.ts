@@ -6,7 +6,7 @@ import { Fleet } from '../harness/apps.js';
 import { CapturedLog, type LogLine } from '../harness/captured-log.js';
 import { bare, readText, tableRows } from '../docs/markdown.js';
 import { eventually } from '../harness/eventually.js';
-import { hosting } from '../harness/host.js';
+import { hosting, Stage } from '../harness/host.js';
 
 jest.setTimeout(60_000);
 
@@ -138,6 +138,23 @@ describe('a key of the library in whose place somebody has put something else', 
     await fleet.redis.del(key('processes'));
     await eventually('it has joined', () => app!.get(WorkerCoordinator).state === 'active');
     await expect(app!.get(EnhancedFunctionRegistry).call('work')).resolves.toBe(1);
+  });
+
+  it('keeps no call to itself that a process was delivered before it could not join for it', async () => {
+    const stage = new Stage();
+    await breakKey('{other:default}:epoch');
+    const call = ['c', '1 60000   early\t{"p":{},"i":null}'];
+    await fleet.redis.xadd(key('{work:default}:calls'), '*', ...call);
+    const providers = [stage.as('work'), hosting('other', () => 'done')];
+    void fleet.start({ providers, options: quick }).catch(() => undefined);
+    log = new CapturedLog();
+    // Each attempt gets it, and hands it over to the next one.
+    expect((await stage.started(2)).callId).toBe('early');
+    await fleet.redis.del(key('{other:default}:epoch'));
+    await eventually('it is done', async () => {
+      stage.finishAll();
+      return (await fleet.redis.xlen(key('{work:default}:calls'))) === 0;
+    });
   });
 
   it('is named when it is one that a session has of its own', async () => {

@@ -11,6 +11,8 @@ type RefOf = (functionId: string) => FunctionRef | undefined;
 const BEFORE_SESSION = '@';
 /** With this begins a text that tells of given calls. */
 const GIVEN = '\t';
+/** Parts of a longer text are copied: each of them keeps all of it in memory, as long as its call runs. */
+const LONG_TEXT = 65_536;
 
 /** Whether a call was given to the session that has it. */
 export function isGiven(entryId: string): boolean {
@@ -67,16 +69,26 @@ export function parseTold(texts: readonly string[], sessionId: string, refOf: Re
 function readGiven(text: string, sessionId: string, refOf: RefOf, calls: RawCall[]): void {
   let end = text.indexOf('\n');
   const dash = text.indexOf('-') + 1;
-  const head = text.slice(GIVEN.length, dash);
+  const own = text.length > LONG_TEXT ? copyOf : asItIs;
+  const head = own(text.slice(GIVEN.length, dash));
   let number = Number(text.slice(dash, end));
   while (end >= 0) {
     const begin = end + 1;
     end = text.indexOf('\n', begin);
-    const line = end < 0 ? text.slice(begin) : text.slice(begin, end);
+    const line = own(end < 0 ? text.slice(begin) : text.slice(begin, end));
     const call = givenCall(line, givenId(sessionId, `${head}${number}`), refOf);
     number += 1;
     if (call !== undefined) calls.push(call);
   }
+}
+
+/** A text that shares no memory with another. */
+function copyOf(text: string): string {
+  return Buffer.from(text).toString();
+}
+
+function asItIs(text: string): string {
+  return text;
 }
 
 /** Lines of `<function id><tab><entry id>`; what follows that comes of a version without inboxes. */
