@@ -115,6 +115,20 @@ describe('a call by itself', () => {
     expect(await times('xadd')).toBe(plainBefore);
   });
 
+  it('is not looked at where the script that added it has seen a bell', async () => {
+    await pooledWorker();
+    await caller.submit(ref, 'c1');
+    // Looks come in the order of the calls.
+    const plain = functionRef('plain', 'default');
+    await caller.submit(plain, 'c2');
+    await eventually('the other is looked at', async () =>
+      (await log.mentioning(keys.calls(plain))).some(
+        ({ name, args }) => name === 'evalsha' && args[0] === scripts.confirm.sha,
+      ),
+    );
+    expect(await times('evalsha', scripts.confirm.sha)).toBe(0);
+  });
+
   it('stays within the backlog that is allowed', async () => {
     let [written, refused] = [0, 0];
     for (let n = 0; n < 200; n += 1) {

@@ -41,6 +41,8 @@ export class CallGiver {
   constructor(
     private readonly commands: RedisConnection,
     keys: Keys,
+    /** Is told of functions that are found to be in pools. */
+    private readonly onPooled: (functionId: string) => void,
   ) {
     const [before, after] = callsParts(keys);
     const functionParts = [before, after.slice(0, -'calls'.length)];
@@ -59,6 +61,7 @@ export class CallGiver {
   learn(functionId: string, pools: readonly string[]): void {
     if (this.ways.size >= MAX_KNOWN) this.forgetAll();
     this.ways.set(functionId, pools.length === 0 ? DIRECT : this.wayTo(pools));
+    if (pools.length > 0) this.onPooled(functionId);
   }
 
   private wayTo(pools: readonly string[]): Way {

@@ -19,6 +19,11 @@ export function isGiven(entryId: string): boolean {
   return entryId.includes(BEFORE_SESSION);
 }
 
+/** Whether a call was given to this session. */
+export function isGivenTo(entryId: string, sessionId: string): boolean {
+  return entryId.endsWith(sessionId) && entryId.at(-sessionId.length - 1) === BEFORE_SESSION;
+}
+
 /** Where a given call lies: in whose inbox, and in which of its fields. */
 export function placeOf(entryId: string): { readonly sessionId: string; readonly field: string } {
   const end = entryId.indexOf(BEFORE_SESSION);

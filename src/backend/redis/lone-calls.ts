@@ -23,6 +23,8 @@ interface Known {
   /** Calls that may still be added by themselves. */
   left: number;
   awaitsLook: boolean;
+  /** Whether calls were added by themselves since the last look. */
+  added: boolean;
   maxBacklog: number;
 }
 
@@ -64,7 +66,16 @@ export class LoneCalls {
     if (!known.awaitsLook) this.lookLater(known);
     if (!isKnown || known.left < 1) return false;
     known.left -= 1;
+    known.added = true;
     return true;
+  }
+
+  /** The script that added a call has seen that the function has a bell: nothing is left to look at. */
+  spare(functionId: string): void {
+    const known = this.known.get(functionId);
+    if (known === undefined || !known.awaitsLook || known.added) return;
+    known.awaitsLook = false;
+    this.waiting = this.waiting.filter((one) => one !== known);
   }
 
   private add(ref: FunctionRef): Known {
@@ -75,6 +86,7 @@ export class LoneCalls {
       needsScript: false,
       left: 0,
       awaitsLook: false,
+      added: false,
       maxBacklog: 0,
     };
     this.known.set(ref.id, known);
@@ -102,8 +114,9 @@ export class LoneCalls {
 
   private async look(): Promise<void> {
     const waiting = this.waiting.splice(0, FUNCTIONS_PER_SCRIPT);
+    if (waiting.length === 0) return;
     // What is added from here on needs another look.
-    for (const known of waiting) known.awaitsLook = false;
+    for (const known of waiting) known.awaitsLook = known.added = false;
     if (this.waiting.length > 0) void this.look();
     const at = systemClock.elapsed();
     const keys = waiting.map(({ ref }) => this.keys.calls(ref));
@@ -112,7 +125,7 @@ export class LoneCalls {
       .catch(() => undefined);
     if (answer === undefined) this.waiting.push(...waiting.filter((known) => !known.awaitsLook));
     for (const [index, known] of waiting.entries()) {
-      if (answer === undefined) known.awaitsLook = true;
+      if (answer === undefined) known.awaitsLook = known.added = true;
       else note(known, (answer as number[])[index] ?? -1, at);
     }
   }

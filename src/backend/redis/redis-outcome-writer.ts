@@ -10,7 +10,7 @@ import {
   PASSES_AT_ONCE,
   PROGRESS_CAP,
 } from '../limits.js';
-import { isGiven, placeOf } from './given-calls.js';
+import { isGiven, isGivenTo, placeOf } from './given-calls.js';
 import { GROUP } from './redis-call-reader.js';
 import type { RedisConnection } from './redis-connection.js';
 import { around } from './redis-worker-store.js';
@@ -181,10 +181,13 @@ export class RedisOutcomeWriter {
   private async settleBatch(outcomes: readonly Outcome[], consumer: string): Promise<Concluded> {
     const sessionOf = ({ entryId }: Outcome): string =>
       isGiven(entryId) ? placeOf(entryId).sessionId : '';
-    const first = sessionOf(outcomes[0] as Outcome);
+    const [one] = outcomes as readonly [Outcome];
+    const first = sessionOf(one);
     const settle = (some: readonly Outcome[], sessionId: string): Promise<Concluded> =>
       sessionId === '' ? this.settlePending(some, consumer) : this.settleGiven(some, sessionId);
-    if (outcomes.every((outcome) => sessionOf(outcome) === first)) return settle(outcomes, first);
+    const isAlike = ({ entryId }: Outcome): boolean =>
+      first === '' ? !isGiven(entryId) : isGivenTo(entryId, first);
+    if (outcomes.every(isAlike)) return settle(outcomes, first);
     const parts = new Map<string, number[]>();
     for (const [index, outcome] of outcomes.entries()) {
       const sessionId = sessionOf(outcome);

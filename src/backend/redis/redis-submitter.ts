@@ -24,14 +24,14 @@ export class RedisSubmitter {
   ) {
     this.replyParts = around(keys.replies('\0'));
     this.lone = new LoneCalls(commands, keys);
-    this.giver = new CallGiver(commands, keys);
+    this.giver = new CallGiver(commands, keys, (functionId) => this.lone.spare(functionId));
   }
 
   async submit(calls: readonly Submission[], terms: SubmitTerms): Promise<Submitted[]> {
     const [call] = calls;
     if (call === undefined) return [];
     const way = this.giver.wayOf(call.ref);
-    if (calls.length > 1 && calls.some(({ ref }) => this.giver.wayOf(ref) !== way))
+    if (calls.some(({ ref }) => ref !== call.ref && this.giver.wayOf(ref) !== way))
       return this.submitByWay(calls, terms);
     const isAlone = calls.length === 1 && way.pools.length === 0 && isPlain(call);
     if (isAlone && this.lone.take(call.ref, terms.maxBacklog)) return this.submitAlone(call, terms);
