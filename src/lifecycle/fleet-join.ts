@@ -26,6 +26,8 @@ const RETRY_MS = 200;
 export class FleetJoin {
   private readonly logger = new Logger('COORDINATOR');
   private joining: Promise<void> | undefined;
+  /** The last session that was left half way: a read of it may have reached Redis since, through a slow network. */
+  private left = '';
 
   constructor(
     private readonly membership: Membership,
@@ -83,6 +85,8 @@ export class FleetJoin {
     await Promise.all(
       registrations.map((registration) => this.registrations.register(registration)),
     );
+    if (this.left !== '') void this.releaseAll(this.left);
+    this.left = '';
     this.logger.debug(`joined as ${sessionId} with ${registrations.length} worker(s)`);
   }
 
@@ -92,6 +96,7 @@ export class FleetJoin {
     await work?.abandon('condemned');
     if (session === undefined || !this.backend.isConnected()) return;
     // It reads before it registers. What it was delivered is handed over, or it stays listed, and others find it.
+    this.left = session.sessionId;
     if (await this.releaseAll(session.sessionId))
       await this.backend.workers.leave(session).catch(() => undefined);
   }
