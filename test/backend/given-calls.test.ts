@@ -35,18 +35,8 @@ beforeEach(async () => {
 afterEach(() => members.close());
 
 /** Waits for the bell with an offer that is in place when this resolves. */
-async function offering(places: number): Promise<{ bell: Promise<Bell> }> {
-  const bell = worker.reader.waitForBell([POOL], BLOCK_MS, {
-    places,
-    until: Date.now() + BLOCK_MS,
-  });
-  // Those that a test leaves waiting end with their connection.
-  bell.catch(() => undefined);
-  await eventually('it offers', async () =>
-    expect(await admin.zscore(keys.poolOffers(POOL), worker.sessionId)).not.toBeNull(),
-  );
-  return { bell };
-}
+const offering = (places: number): Promise<{ bell: Promise<Bell> }> =>
+  members.offering(worker, POOL, places);
 
 const callIds = (calls: Bell['calls']): string[] =>
   calls.map(({ fields }) => /(\S+)\t/.exec(fields[1] ?? '')?.[1] ?? '');

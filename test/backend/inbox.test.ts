@@ -16,7 +16,6 @@ import { eventually } from '../harness/eventually.js';
 import { Members } from '../harness/members.js';
 
 const POOL = 'pool-1';
-const BLOCK_MS = 10_000;
 const [f1, f2] = ['f1', 'f2'].map((name) => functionRef(name, 'default')) as [
   FunctionRef,
   FunctionRef,
@@ -38,15 +37,7 @@ beforeEach(async () => {
 afterEach(() => members.close());
 
 /** Waits for the bell with an offer that is in place when this resolves. */
-async function offering(by = worker): Promise<{ bell: Promise<Bell> }> {
-  const offer = { places: 10, until: Date.now() + BLOCK_MS };
-  const bell = by.reader.waitForBell([POOL], BLOCK_MS, offer);
-  bell.catch(() => undefined);
-  await eventually('it offers', async () =>
-    expect(await admin.zscore(keys.poolOffers(POOL), by.sessionId)).not.toBeNull(),
-  );
-  return { bell };
-}
+const offering = (by = worker): Promise<{ bell: Promise<Bell> }> => members.offering(by, POOL, 10);
 
 /** Calls that the worker was given, as many as are submitted. */
 async function giving(...calls: Parameters<Member['submitAll']>[0]): Promise<GivenCall[]> {

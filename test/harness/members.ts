@@ -1,11 +1,14 @@
 import { Logger } from '@nestjs/common';
 import { Redis } from 'ioredis';
+import type { Bell } from '../../src/backend/call-streams.js';
 import { RedisBackend } from '../../src/backend/redis/redis-backend.js';
 import { Member } from '../../src/conformance/member.js';
 import type { FunctionRef } from '../../src/protocol/function-ref.js';
 import { Keys } from '../../src/protocol/keys.js';
 import { redisUrl, uniquePrefix } from './apps.js';
 import { eventually } from './eventually.js';
+
+const BLOCK_MS = 10_000;
 
 /** Processes on the level of the ports, on Redis, with keys of their own; closed, and nothing left behind. */
 export class Members {
@@ -37,6 +40,19 @@ export class Members {
     const worker = await (await (await this.member(processId, url)).join()).reads(...refs);
     for (const ref of refs) await worker.register(ref, 'w', { poolId });
     return worker;
+  }
+
+  /** Waits for a pool's bell with an offer that is in place when this resolves. */
+  async offering(by: Member, poolId: string, places: number): Promise<{ bell: Promise<Bell> }> {
+    const offer = { places, until: Date.now() + BLOCK_MS };
+    const bell = by.reader.waitForBell([poolId], BLOCK_MS, offer);
+    // Those that a test leaves waiting end with their connection.
+    bell.catch(() => undefined);
+    await eventually(
+      'it offers',
+      async () => (await this.admin.zscore(this.keys.poolOffers(poolId), by.sessionId)) !== null,
+    );
+    return { bell };
   }
 
   async close(): Promise<void> {
